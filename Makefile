@@ -1,0 +1,67 @@
+# Everything a newcomer types; `make help` explains. Each target sets up .venv by itself when needed.
+
+PYTHON     ?= python3
+EXPERIMENT ?= sandbox
+CORPUS     ?=
+ARGS       ?=
+VENV       := .venv
+BIN        := $(VENV)/bin
+STAMP      := $(VENV)/.ready
+# torch from another index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a machine without a GPU
+TORCH_INDEX ?=
+
+RUN := $(BIN)/emonet
+OPTIONS = --experiment $(EXPERIMENT) $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help setup pretrain extract heads corpus verify ui check format test clean
+
+help: ## show this list
+	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## create .venv with pinned versions (every other target does so when needed)
+
+pretrain: $(STAMP) ## stage 1: train a Whisper that writes how the speaker feels
+	$(RUN) pretrain $(OPTIONS)
+
+extract: $(STAMP) ## between: the frozen encoder's states of every clip into the feature store
+	$(RUN) extract $(OPTIONS)
+
+heads: $(STAMP) ## stage 2: train one expert per emotion, test them on unseen speakers, write the report
+	$(RUN) heads $(OPTIONS)
+
+corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, rejected clips
+	$(RUN) corpus $(or $(CORPUS),sandbox)
+
+verify: $(STAMP) ## check the feature store of EXPERIMENT, every chunk of it
+	$(RUN) verify runs/$(EXPERIMENT)/store.zarr --deep
+
+ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
+	$(RUN) ui
+
+check: $(STAMP) ## format, lint, types, import order: what CI holds the code to
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(STAMP) ## run the tests, the slow ones included (under 8 minutes on two cores)
+	$(BIN)/pytest $(ARGS)
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): pyproject.toml constraints.txt tools/repair_torchaudio.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "emonet needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version); try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox,dev]'
+	$(BIN)/python tools/repair_torchaudio.py
+	@touch $@

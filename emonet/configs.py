@@ -1,0 +1,129 @@
+"""What can be set, section by section; light to import, so that the command line answers at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from emonet.schema import Schema
+
+Precision = Literal["auto", "float32", "bf16"]
+InputForm = Literal["flatten", "statistics", "attention"]
+
+
+class AugmentConfig(Schema):
+    """Augmentation of the captioner's training audio; what could change the emotion is off by default."""
+
+    frequency_masks: int = Field(2, ge=0)
+    """SpecAugment: masks over mel bands per clip (count)."""
+    frequency_width: int = Field(12, ge=0)
+    """SpecAugment: widest frequency mask (mel bands)."""
+    time_masks: int = Field(2, ge=0)
+    """SpecAugment: masks over time per clip (count)."""
+    time_width: int = Field(40, ge=0)
+    """SpecAugment: widest time mask (mel frames of 10 ms)."""
+    noise_probability: float = Field(0.0, ge=0, le=1)
+    """Share of clips that get white noise (0 to 1)."""
+    noise_snr_low: float = 15.0
+    """Loudest noise: lowest signal-to-noise ratio (dB)."""
+    noise_snr_high: float = 35.0
+    """Faintest noise: highest signal-to-noise ratio (dB)."""
+    shift_seconds: float = Field(0.2, ge=0)
+    """Clips start up to this much later in the window (seconds)."""
+    gain_db: float = Field(0.0, ge=0)
+    """Loudness changes by up to this much, up or down (dB); off, since loudness carries emotion."""
+    speed_percent: float = Field(0.0, ge=0, le=30)
+    """Speed and pitch change by up to this much, up or down (percent); off, since both carry emotion."""
+
+
+class CaptionerConfig(Schema):
+    """Stage 1: the Whisper that learns to write how the speaker feels."""
+
+    model: str = "scratch:nano"
+    """Where the weights come from: a hub id, a folder, a registry URI, or scratch:SIZE (nano, tiny, base, small, medium)."""
+    window_seconds: float = 30.0
+    """Audio that the model hears (seconds); below 30 only for models from scratch."""
+    epochs: PositiveInt = 10
+    """Most passes over the training clips (count)."""
+    batch_size: PositiveInt = 32
+    """Clips per step on one device (count)."""
+    accumulate: PositiveInt = 1
+    """Batches whose gradients are added up before a step; their loss is averaged over tokens (count)."""
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate of AdamW (per step)."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay of AdamW (per step, times the learning rate)."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of all steps over which the learning rate rises (0 to 1)."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    gradient_clip: PositiveFloat = 1.0
+    """Largest norm of the gradient (L2)."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout inside Whisper (0 to 1)."""
+    precision: Precision = "auto"
+    """Arithmetic of training: bf16 where the processor or GPU has it with auto, else float32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    freeze: tuple[Literal["encoder_conv", "encoder", "decoder", "embeddings"], ...] = ()
+    """Parts of Whisper that keep their weights."""
+    patience: PositiveInt = 5
+    """Epochs without a better validation loss after which training stops (count)."""
+    sample_captions: int = Field(4, ge=0)
+    """Generated captions shown after each epoch (count)."""
+    hit_clips: PositiveInt = 256
+    """Validation clips that captions are generated for, to count emotion hits; spread over all of them (count)."""
+    augment: AugmentConfig = AugmentConfig()
+    """Augmentation of the training audio."""
+
+
+class ExtractionConfig(Schema):
+    """Between the stages: the frozen encoder's states of every clip, in the feature store."""
+
+    captioner: str | None = None
+    """Whose encoder: a hub id, a folder, or a registry URI; by default this experiment's own captioner."""
+    batch_size: PositiveInt = 16
+    """Clips per pass through the encoder (count)."""
+    shard_clips: PositiveInt = 64
+    """Clips per shard, the unit that a killed extraction resumes at (count)."""
+    precision: Precision = "auto"
+    """Arithmetic of the encoder: bf16 where the processor or GPU has it with auto, else float32."""
+
+
+class HeadsConfig(Schema):
+    """Stage 2: the experts, one per rated target."""
+
+    inputs: tuple[InputForm, ...] = ("flatten",)
+    """What an expert sees of the states: flatten (the paper), statistics or attention; of several, validation picks one."""
+    preset: Literal["small", "large"] = "small"
+    """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
+    frames: Literal["all", "speech"] = "all"
+    """Which states statistics and attention pool over: all (the paper), or those that hear the clip."""
+    epochs: PositiveInt = 60
+    """Most passes over the training clips (count)."""
+    patience: PositiveInt = 10
+    """Epochs without a better validation MAE after which an expert stops (count)."""
+    batch_size: PositiveInt = 64
+    """Clips per step (count)."""
+    learning_rate: PositiveFloat = 1e-3
+    """Learning rate of AdamW (per step)."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay of AdamW (per step, times the learning rate)."""
+    dropout: tuple[float, float, float, float] = (0.0, 0.1, 0.1, 0.1)
+    """Dropout after the projection and after each hidden layer (0 to 1)."""
+    standardise: bool = True
+    """Scale inputs to zero mean and unit deviation in training; folded into the saved weights, so the published form holds."""
+    select_by: Literal["mae", "pearson"] = "pearson"
+    """The mean validation metric by which one of several input forms is chosen."""
+    memory_gib: PositiveFloat = 4.0
+    """States up to this size are kept in memory, beyond it each epoch reads the store (GiB)."""
+
+
+class EvaluationConfig(Schema):
+    """How the test figures are made."""
+
+    resamples: PositiveInt = 1000
+    """Bootstrap resamples behind each interval (count)."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """Coverage of the intervals (0 to 1)."""

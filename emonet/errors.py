@@ -1,0 +1,57 @@
+"""The errors that a user sees: what went wrong, where, both values, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EmonetError(Exception):
+    """A failure with a message made for the person at the keyboard.
+
+    Args:
+        what: one sentence, what went wrong.
+        where: the file, line, field or clip it went wrong in.
+        expected: the value that would have been right.
+        found: the value that was found.
+        hint: what to type or do next.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        parts = {"where": where, "expected": expected, "found": found, "try": hint}
+        lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
+        super().__init__("\n".join([what, *lines]))
+
+
+class RequestError(EmonetError):
+    """The request was wrong (exit code 2): a name, a path, a value or a combination that cannot work."""
+
+    exit_code = 2
+
+
+class AudioError(EmonetError):
+    """One recording cannot be used; its first line is the reason that reports show beside the file."""
+
+
+def raise_collected(what: str, problems: Sequence[str], *, where: object = None, hint: str | None = None) -> None:
+    """Raise one `RequestError` that lists all `problems` (the first 10, then a count); return if there are none.
+
+    Raises:
+        RequestError: if `problems` is not empty.
+    """
+    if not problems:
+        return
+    shown = [f"    - {problem}" for problem in problems[:10]]
+    if len(problems) > len(shown):
+        shown.append(f"    ... and {len(problems) - len(shown)} more")
+    raise RequestError("\n".join([what, *shown]), where=where, hint=hint)

@@ -1,0 +1,15 @@
+"""How long work says how far it is: a callback `(completed, total)`, so that code below knows no terminal."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called with the number of finished and of all items; the first call has 0, the last has `total` twice."""
+
+    def __call__(self, completed: int, total: int) -> None: ...
+
+
+def silent(completed: int, total: int) -> None:
+    """Show nothing."""

@@ -1,0 +1,63 @@
+"""The time grid: every count of samples, frames and states is derived from one window length."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from emonet.errors import RequestError
+
+SAMPLE_RATE = 16_000  # Hz, mono: what Whisper was trained on
+HOP = 160  # samples, 10 ms per mel frame
+N_FFT = 400  # samples, 25 ms per analysis window
+CONV_STRIDE = 2  # mel frames per encoder state
+STATE_SAMPLES = HOP * CONV_STRIDE  # 20 ms per encoder state
+PRETRAINED_SECONDS = 30.0  # the window of every published Whisper
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a clip a model hears.
+
+    Args:
+        seconds: length of the window; a multiple of 0.02 s (one encoder state) from 0.5 to 30.
+
+    Raises:
+        RequestError: if `seconds` is out of range or not a multiple of one state.
+    """
+
+    seconds: float = PRETRAINED_SECONDS
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.seconds <= PRETRAINED_SECONDS:
+            raise RequestError("the window is out of range", expected="0.5 to 30 s", found=f"{self.seconds} s")
+        if abs(self.seconds * SAMPLE_RATE / STATE_SAMPLES - self.frames) > 1e-6:
+            raise RequestError(
+                "the window does not hold a whole number of encoder states",
+                expected="a multiple of 0.02 s",
+                found=f"{self.seconds} s",
+            )
+
+    @property
+    def samples(self) -> int:
+        """Audio samples in the window (480,000 for 30 s)."""
+        return self.frames * STATE_SAMPLES
+
+    @property
+    def mel_frames(self) -> int:
+        """Log-mel frames of 10 ms in the window (3000 for 30 s)."""
+        return self.frames * CONV_STRIDE
+
+    @property
+    def frames(self) -> int:
+        """Encoder states of 20 ms in the window (1500 for 30 s)."""
+        return round(self.seconds * SAMPLE_RATE / STATE_SAMPLES)
+
+    def speech_frames(self, seconds: float) -> int:
+        """How many of the window's states hear a clip of `seconds`: at least 1, at most all."""
+        return max(1, min(self.frames, math.ceil(seconds * SAMPLE_RATE / STATE_SAMPLES - 1e-6)))
+
+    @classmethod
+    def of_frames(cls, frames: int) -> Window:
+        """The window of an encoder with `frames` positions (`max_source_positions`)."""
+        return cls(frames * STATE_SAMPLES / SAMPLE_RATE)
