@@ -154,7 +154,17 @@ def _identity(clip: Clip) -> list[object]:
     else:
         audio = clip.audio.stat().st_size
     scores = sorted((name, round(float(score), 6)) for name, score in clip.scores.items())
-    return [clip.id, audio, clip.start, clip.end, clip.speaker, clip.split, clip.language, scores, clip.caption]
+    return [
+        clip.id,
+        audio,
+        clip.start,
+        clip.end,
+        clip.speaker,
+        clip.split,
+        clip.language,
+        scores,
+        clip.caption,
+    ]
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:

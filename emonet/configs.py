@@ -41,7 +41,7 @@ class CaptionerConfig(Schema):
     """Stage 1: the Whisper that learns to write how the speaker feels."""
 
     model: str = "scratch:nano"
-    """Where the weights come from: a hub id, a folder, a registry URI, or scratch:SIZE (nano, tiny, base, small, medium)."""
+    """The weights: a hub id, a folder, a registry URI, or scratch:SIZE (nano, tiny, base, small, medium)."""
     window_seconds: float = 30.0
     """Audio that the model hears (seconds); below 30 only for models from scratch."""
     epochs: PositiveInt = 10
@@ -95,7 +95,7 @@ class HeadsConfig(Schema):
     """Stage 2: the experts, one per rated target."""
 
     inputs: tuple[InputForm, ...] = ("flatten",)
-    """What an expert sees of the states: flatten (the paper), statistics or attention; of several, validation picks one."""
+    """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
     preset: Literal["small", "large"] = "small"
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
     frames: Literal["all", "speech"] = "all"
@@ -113,7 +113,7 @@ class HeadsConfig(Schema):
     dropout: tuple[float, float, float, float] = (0.0, 0.1, 0.1, 0.1)
     """Dropout after the projection and after each hidden layer (0 to 1)."""
     standardise: bool = True
-    """Scale inputs to zero mean and unit deviation in training; folded into the saved weights, so the published form holds."""
+    """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form."""
     select_by: Literal["mae", "pearson"] = "pearson"
     """The mean validation metric by which one of several input forms is chosen."""
     memory_gib: PositiveFloat = 4.0

@@ -8,7 +8,8 @@ from typing import Protocol
 class Progress(Protocol):
     """Called with the number of finished and of all items; the first call has 0, the last has `total` twice."""
 
-    def __call__(self, completed: int, total: int) -> None: ...
+    def __call__(self, completed: int, total: int) -> None:
+        """Take note that `completed` of `total` items are finished."""
 
 
 def silent(completed: int, total: int) -> None:

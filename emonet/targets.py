@@ -130,9 +130,7 @@ class TargetSpec:
 
     def to_json(self) -> list[dict[str, object]]:
         """A JSON-able form, for a store's attributes and a model's metadata."""
-        return [
-            {"id": t.id, "name": t.name, "low": t.low, "high": t.high, "meaning": t.meaning} for t in self.targets
-        ]
+        return [{"id": t.id, "name": t.name, "low": t.low, "high": t.high, "meaning": t.meaning} for t in self.targets]
 
     @classmethod
     def from_json(cls, rows: Iterable[dict[str, object]]) -> TargetSpec:

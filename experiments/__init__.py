@@ -1,0 +1,1 @@
+"""The verbs, their command line, and one YAML file per experiment."""

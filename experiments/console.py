@@ -1,0 +1,105 @@
+"""What people see: lines, tables and progress bars on stderr; stdout stays free for results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from emonet.progress import Progress as ProgressCallback
+from emonet.progress import silent
+
+LOG_EVERY = 15.0  # seconds between progress lines where stderr is no terminal
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    """Items per second, or seconds per item where that is slower."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields["unit"]
+        return Text("" if not speed else rate(speed, unit), style="cyan")
+
+
+def rate(per_second: float, unit: str) -> str:
+    """`12.3 clips/s`, or `3.1 s per clip` below one a second."""
+    if per_second >= 1:
+        return f"{per_second:.1f} {unit}/s"
+    return f"{1 / per_second:.1f} s per {unit.removesuffix('s')}"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s` or `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def say(text: str) -> None:
+    """One line on stderr; rich markup is shown."""
+    console.print(text)
+
+
+@contextmanager
+def progress(label: str, unit: str = "clips", *, quiet: bool = False) -> Iterator[ProgressCallback]:
+    """A progress callback: a bar at a terminal, a line now and then in a log, nothing where `quiet`.
+
+    Args:
+        label: what is being done, e.g. `encoding`.
+        unit: what is counted, in the plural.
+        quiet: show nothing.
+    """
+    if quiet:
+        yield silent
+    elif console.is_terminal:
+        with _bar(label, unit) as callback:
+            yield callback
+    else:
+        yield _lines(label, unit)
+
+
+@contextmanager
+def _bar(label: str, unit: str) -> Iterator[ProgressCallback]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None, unit=unit)
+        yield lambda completed, total: bar.update(task, completed=completed, total=total)
+
+
+def _lines(label: str, unit: str) -> ProgressCallback:
+    started = last = time.monotonic()
+
+    def callback(completed: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < LOG_EVERY or completed == 0:
+            return
+        last = now
+        speed = completed / (now - started)
+        left = duration((total - completed) / speed)
+        say(f"{label}: {completed} of {total} {unit}, {rate(speed, unit)}, {left} left")
+
+    return callback

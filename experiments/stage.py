@@ -1,0 +1,200 @@
+"""What every stage shares: skip when up to date, one process at a time, an MLflow run, an atomic result file."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
+
+from emonet.errors import EmonetError, RequestError
+from emonet.progress import Progress
+from emonet.schema import Schema, digest
+from experiments import console
+from experiments.config import Experiment
+
+if TYPE_CHECKING:
+    from emonet.tracking import Run
+
+
+class StageResult(Schema):
+    """What every stage reports, in `runs/EXPERIMENT/STAGE.json` and with `--json`."""
+
+    stage: str
+    """The verb that made it."""
+    experiment: str
+    """Name of the experiment."""
+    inputs: str
+    """SHA-256 of everything that fixes the outcome; a stage runs again when it changes."""
+    run_id: str
+    """The MLflow run."""
+    seconds: float = Field(ge=0)
+    """How long the stage took (seconds)."""
+
+
+R = TypeVar("R", bound=StageResult)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage's work is handed.
+
+    Args:
+        experiment: the resolved configuration.
+        run: the MLflow run that it logs to.
+    """
+
+    experiment: Experiment
+    run: Run
+
+    def progress(self, label: str, unit: str = "clips") -> AbstractContextManager[Progress]:
+        """A progress callback, shown as a bar at a terminal."""
+        return console.progress(label, unit)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        console.say(text)
+
+
+def run_stage(
+    experiment: Experiment,
+    stage: str,
+    result_type: type[R],
+    inputs: Mapping[str, Any],
+    outputs: Sequence[Path],
+    work: Callable[[Work], Mapping[str, Any]],
+) -> R:
+    """Run a stage unless its output is complete and its inputs are unchanged.
+
+    Args:
+        experiment: the resolved configuration.
+        stage: the verb; the result goes to `runs/NAME/STAGE.json`.
+        result_type: the model of the result.
+        inputs: everything that fixes the outcome, JSON-able.
+        outputs: files and folders that a complete stage has left.
+        work: does it; returns the result's own fields.
+
+    Raises:
+        EmonetError: if another process runs this stage, or the folder cannot be written.
+    """
+    fixed = digest(dict(inputs))
+    path = experiment.folder / f"{stage}.json"
+    if not experiment.force and (done := _complete(path, result_type, fixed, outputs)):
+        console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
+        return done
+    with _alone(experiment.folder, stage):
+        path.unlink(missing_ok=True)  # from here on the outputs are in flux
+        started = time.monotonic()
+        fields = _tracked(experiment, stage, fixed, inputs, work)
+        result = result_type.model_validate(
+            {"stage": stage, "experiment": experiment.name, "inputs": fixed, "seconds": 0.0, **fields}
+            | {"seconds": round(time.monotonic() - started, 2)}
+        )
+        write_text(path, result.model_dump_json(indent=2) + "\n")
+    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({path})")
+    return result
+
+
+def read_result(experiment: Experiment, stage: str, result_type: type[R]) -> R | None:
+    """The result that a stage left, or None if it did not finish."""
+    path = experiment.folder / f"{stage}.json"
+    try:
+        return result_type.model_validate_json(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None  # never run, cut short, or written by another version: to be run again
+
+
+def require_result(experiment: Experiment, stage: str, result_type: type[R]) -> R:
+    """The result of an earlier stage.
+
+    Raises:
+        RequestError: if the stage has not finished; says what to type.
+    """
+    result = read_result(experiment, stage, result_type)
+    if result is None:
+        raise RequestError(
+            f"the stage {stage!r} of experiment {experiment.name!r} has not finished",
+            where=experiment.folder,
+            expected=f"{stage}.json",
+            found="no such file",
+            hint=f"emonet {stage} --experiment {experiment.name}",
+        )
+    return result
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Path]) -> R | None:
+    try:
+        if json.loads(path.read_text("utf-8"))["inputs"] != fixed or not all(output.exists() for output in outputs):
+            return None
+        return result_type.model_validate_json(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, ValidationError):
+        return None
+
+
+def _alone(folder: Path, stage: str) -> AbstractContextManager[Any]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f".{stage}.lock", timeout=0).acquire()
+    except Timeout as error:
+        raise EmonetError(
+            f"another process is running the stage {stage!r} of this experiment",
+            where=folder,
+            hint="wait for it, or give this one another --name",
+        ) from error
+    except OSError as error:
+        raise RequestError(
+            "the folder for the results cannot be written",
+            where=folder,
+            found=error.strerror,
+            hint="--runs FOLDER",
+        ) from error
+
+
+def _tracked(
+    experiment: Experiment,
+    stage: str,
+    fixed: str,
+    inputs: Mapping[str, Any],
+    work: Callable[[Work], Mapping[str, Any]],
+) -> dict[str, Any]:
+    from emonet.tracking import default_uri, start_run
+
+    config = experiment.model_dump(mode="json", exclude={"force", "description"})
+    with start_run(
+        default_uri(experiment.runs),
+        experiment=experiment.name,
+        name=stage,
+        artifacts=experiment.runs / "mlartifacts",
+        config=config,
+        tags={
+            "stage": stage,
+            "inputs": fixed,
+            **{key: str(value) for key, value in inputs.items() if _short(value)},
+        },
+    ) as run:
+        return {"run_id": run.id, **work(Work(experiment, run))}
+
+
+def _short(value: Any) -> bool:
+    return isinstance(value, str | int | float)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from emonet.errors import EmonetError, RequestError
+from emonet.tracking import default_uri
+from experiments.config import Experiment
+from experiments.stage import StageResult, Work, read_result, require_result, run_stage, write_text
+
+
+class ToyResult(StageResult):
+    """A stage's own field."""
+
+    answer: int
+
+
+@pytest.fixture
+def experiment(runs: Path) -> Experiment:
+    return Experiment(name="toy", runs=runs)
+
+
+def run_toy(experiment: Experiment, *, inputs: Mapping[str, Any] | None = None, answer: int = 1) -> ToyResult:
+    output = experiment.folder / "output"
+
+    def work(job: Work) -> dict[str, Any]:
+        job.run.metrics({"answer": answer})
+        output.mkdir(exist_ok=True)
+        return {"answer": answer}
+
+    return run_stage(experiment, "toy", ToyResult, inputs or {"corpus": "a"}, [output], work)
+
+
+def test_a_finished_stage_is_not_run_again(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run_toy(experiment, answer=1)
+    again = run_toy(experiment, answer=2)
+    assert again == first
+    assert "up to date" in capsys.readouterr().err
+    assert json.loads((experiment.folder / "toy.json").read_text())["answer"] == 1
+
+
+@pytest.mark.parametrize("change", ["inputs", "output gone", "force", "result cut short"])
+def test_what_makes_a_stage_run_again(experiment: Experiment, change: str) -> None:
+    run_toy(experiment, answer=1)
+    inputs = {"corpus": "b"} if change == "inputs" else None
+    if change == "output gone":
+        (experiment.folder / "output").rmdir()
+    if change == "result cut short":
+        (experiment.folder / "toy.json").write_text('{"inputs": ')
+    if change == "force":
+        experiment = Experiment(name="toy", runs=experiment.runs, force=True)
+    assert run_toy(experiment, inputs=inputs, answer=2).answer == 2
+
+
+def test_a_failed_stage_leaves_no_result_and_a_failed_run(experiment: Experiment) -> None:
+    run_toy(experiment)
+
+    def fail(job: Work) -> dict[str, Any]:
+        raise EmonetError("out of luck")
+
+    with pytest.raises(EmonetError, match="out of luck"):
+        run_stage(experiment, "toy", ToyResult, {"corpus": "c"}, [], fail)
+    assert read_result(experiment, "toy", ToyResult) is None
+    client = MlflowClient(tracking_uri=default_uri(experiment.runs))
+    found = client.get_experiment_by_name("toy")
+    assert found is not None
+    assert sorted(run.info.status for run in client.search_runs([found.experiment_id])) == [
+        "FAILED",
+        "FINISHED",
+    ]
+
+
+def test_the_run_carries_config_tags_and_metrics(experiment: Experiment) -> None:
+    result = run_toy(experiment, answer=7)
+    run = MlflowClient(tracking_uri=default_uri(experiment.runs)).get_run(result.run_id)
+    assert run.data.metrics["answer"] == 7
+    assert run.data.params["captioner.epochs"] == str(experiment.captioner.epochs)
+    assert run.data.tags["stage"] == "toy"
+    assert run.data.tags["corpus"] == "a"
+    assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+
+
+def test_a_second_process_is_refused(experiment: Experiment) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def wait(job: Work) -> dict[str, Any]:
+        inside.set()
+        leave.wait(30)
+        return {"answer": 1}
+
+    thread = threading.Thread(target=run_stage, args=(experiment, "toy", ToyResult, {"a": 1}, [], wait))
+    thread.start()
+    try:
+        assert inside.wait(60)
+        with pytest.raises(EmonetError, match=r"(?s)another process is running the stage 'toy'.*wait for it"):
+            run_toy(experiment)
+    finally:
+        leave.set()
+        thread.join()
+
+
+def test_a_stage_that_has_to_come_first(experiment: Experiment) -> None:
+    with pytest.raises(
+        RequestError, match=r"(?s)'toy' of experiment 'toy' has not finished.*emonet toy --experiment toy"
+    ):
+        require_result(experiment, "toy", ToyResult)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(RequestError, match=r"(?s)cannot be written.*--runs FOLDER"):
+        run_toy(Experiment(name="toy", runs=tmp_path / "runs"))
+
+
+def test_a_text_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    write_text(path, "one")
+    write_text(path, "two")
+    assert path.read_text() == "two"
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]

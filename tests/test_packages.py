@@ -1,0 +1,24 @@
+"""The generic top-level names resolve inside this repository, and nothing installed shadows them."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("name", ["emonet", "cache", "datamodules", "lightningmodules", "experiments"])
+def test_package_is_ours(name: str) -> None:
+    package = importlib.import_module(name)
+    assert package.__file__ is not None
+    assert Path(package.__file__).is_relative_to(ROOT)
+
+
+def test_importing_the_library_is_light() -> None:
+    import subprocess
+    import sys
+
+    code = "import emonet, experiments.cli, sys; print([m for m in ('torch','mlflow','lightning','transformers','zarr','pandas','matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

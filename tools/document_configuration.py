@@ -1,0 +1,75 @@
+"""Write docs/configuration.md out of the fields' own descriptions: `python tools/document_configuration.py`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from experiments.config import Experiment
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+HEAD = """\
+# Configuration
+
+An experiment is one YAML file: the name of a shipped one (`emonet experiments` lists them) or a path to your own,
+given as `--experiment`. It holds only what differs from the defaults below; an unknown field is an error that suggests
+the nearest one. Every field is a flag as well, with the same name and dashes for underscores:
+
+    emonet heads --experiment ravdess --heads.preset large --heads.inputs statistics attention
+
+Precedence: defaults < YAML < flags. The resolved configuration is logged with each run (`config.json`). A stage runs
+again when something that fixes its outcome changed, and only then; `--force` runs it anyway.
+
+Environment: `MLFLOW_TRACKING_URI` names a tracking server in place of `runs/mlflow.db`; `HF_HOME` is where Hugging
+Face keeps downloaded models.
+
+A file of your own:
+
+```yaml
+# mine.yaml: `emonet pretrain --experiment mine.yaml`, then extract and heads; results go to runs/mine/
+corpus: manifest:data/mine/clips.csv
+captioner:
+  model: openai/whisper-small
+  epochs: 3
+  learning_rate: 1.0e-5
+heads:
+  inputs: [flatten, statistics]
+```
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD, *_section("", Experiment)]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(prefix: str, model: type[BaseModel]) -> Iterator[str]:
+    fields = model.model_fields
+    title = f"`{prefix}`" if prefix else "The experiment itself"
+    about = (model.__doc__ or "").strip().splitlines()[0]
+    yield f"\n## {title}\n\n{about}\n\n| field | default | meaning |\n| --- | --- | --- |"
+    nested: list[tuple[str, type[BaseModel]]] = []
+    for name, field in fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            nested.append((f"{prefix}.{name}".lstrip("."), field.annotation))
+            continue
+        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        yield f"| `{name}` | `{_shown(field.default)}` | {text} |"
+    for path, inner in nested:
+        yield from _section(path, inner)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(str(item) for item in value) + "]"
+    return str(value) if value != "" else '""'
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
+    print(f"wrote {PAGE}", file=sys.stderr)
