@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable  # so that tests can check annotations at run time
 class Progress(Protocol):
     """Called with the number of finished and of all items; the first call has 0, the last has `total` twice."""
 

@@ -1,0 +1,1 @@
+"""The feature store and the extraction that fills it; import the modules, as in `cache.store`."""

@@ -1,0 +1,115 @@
+"""What fixes the bytes of a store, and what is known about each of its shards."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from emonet.errors import RequestError
+from emonet.schema import Schema, digest
+
+FORMAT = "emonet-feature-store"
+FORMAT_VERSION = 1
+CODEC = "blosc(zstd,5,shuffle)+crc32c"
+"""Inner codecs, in short; docs/store.md has the measurement behind the choice."""
+
+
+class ExtractionRecord(Schema):
+    """Everything that fixes the bytes of a store; it stands in the attributes of the Zarr group."""
+
+    format_version: int = FORMAT_VERSION
+    """Version of the layout described in docs/store.md."""
+    corpus: str
+    """The spec that opened the corpus; a description, not compared."""
+    corpus_fingerprint: str
+    """SHA-256 over the corpus' clips and targets."""
+    clips: int = Field(ge=1)
+    """Clips of the corpus, readable or not (count)."""
+    encoder: str
+    """Where the encoder was loaded from; a description, not compared."""
+    encoder_digest: str
+    """SHA-256 over the encoder's weights."""
+    window_seconds: float = Field(gt=0)
+    """Audio that the encoder hears of each clip (seconds)."""
+    frames: int = Field(ge=1)
+    """States per clip, 20 ms each (count)."""
+    width: int = Field(ge=1)
+    """Values per state (count)."""
+    mels: int = Field(ge=1)
+    """Mel bands of the encoder's input (count)."""
+    precision: Literal["float32", "bf16"]
+    """Arithmetic of the encoder."""
+    batch_size: int = Field(ge=1)
+    """Clips per pass; the last bits of a state depend on it (count)."""
+    shard_clips: int = Field(ge=1)
+    """Clips per shard (count)."""
+    codec: str = CODEC
+    """How chunks are compressed."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Clips, frames, width."""
+        return self.clips, self.frames, self.width
+
+    @property
+    def shards(self) -> int:
+        """How many shards the clips fill; the last may be shorter."""
+        return -(-self.clips // self.shard_clips)
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of one clip's states before compression."""
+        return self.frames * self.width * 2
+
+    def rows(self, shard: int) -> range:
+        """The rows that a shard holds."""
+        first = shard * self.shard_clips
+        return range(first, min(first + self.shard_clips, self.clips))
+
+    def identity(self) -> dict[str, object]:
+        """The fields that must agree; the two descriptions are left out."""
+        return self.model_dump(exclude={"corpus", "encoder"})
+
+    def require(self, wanted: ExtractionRecord, *, where: object, hint: str) -> None:
+        """Check that this record, the store's, is the wanted one.
+
+        Raises:
+            RequestError: listing each field that differs with both values.
+        """
+        mine, theirs = self.identity(), wanted.identity()
+        lines = [f"    - {name}: the store has {mine[name]}, wanted {theirs[name]}" for name in mine]
+        differing = [line for line, name in zip(lines, mine, strict=True) if mine[name] != theirs[name]]
+        if differing:
+            what = "\n".join(["the feature store was made from something else", *differing])
+            raise RequestError(what, where=where, hint=hint)
+
+
+class Failure(Schema):
+    """A clip that has no states."""
+
+    id: str
+    """The clip."""
+    reason: str
+    """Why it could not be read, in one line."""
+
+
+class ShardMarker(Schema):
+    """Says that a shard is whole and on disk; a shard without its marker does not exist."""
+
+    shard: int = Field(ge=0)
+    """Position of the shard, from 0."""
+    seconds: tuple[float | None, ...]
+    """Audio heard of each clip (seconds); null where the clip could not be read."""
+    failures: dict[int, str]
+    """Row of the store -> why that clip has no states."""
+    stored_bytes: int = Field(ge=0)
+    """Size of the shard's file; 0 if every clip failed, since then there is no file (bytes)."""
+    digest: str
+    """SHA-256 over the float16 little-endian states of the readable clips, in order."""
+
+
+def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:
+    """SHA-256 over what a store was made from and holds, the same however often it was interrupted."""
+    content = [[marker.digest, sorted(marker.failures.items())] for marker in markers]
+    return digest([record.identity(), content])

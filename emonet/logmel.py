@@ -1,0 +1,85 @@
+"""Whisper's log-mel spectrogram, batched and on the device that the encoder is on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from emonet.errors import EmonetError
+from emonet.windows import HOP, N_FFT, SAMPLE_RATE, Window
+
+FLOOR = 1e-10  # power; below it the logarithm says nothing
+DYNAMIC_RANGE = 8.0  # log10 units (80 dB) below a clip's loudest bin, where it is clamped
+
+
+class LogMel(nn.Module):
+    """Log-mel frames that equal those of `transformers.WhisperFeatureExtractor` within 1e-4.
+
+    Args:
+        mels: mel bands: 80, or 128 for the large-v3 family.
+    """
+
+    bank: Float[Tensor, "bins mels"]
+    hann: Float[Tensor, " n_fft"]
+
+    def __init__(self, mels: int = 80) -> None:
+        super().__init__()
+        self.mels = mels
+        self.register_buffer("bank", _filter_bank(mels), persistent=False)
+        self.register_buffer("hann", torch.hann_window(N_FFT), persistent=False)
+
+    def forward(self, waveforms: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch mels mel_frames"]:
+        """Log-mel of audio that is already padded to the window.
+
+        Args:
+            waveforms: 16 kHz audio, shape (batch, samples), samples a multiple of 160.
+
+        Returns:
+            Shape (batch, mels, samples / 160), about -1 to 1.5; always computed in float32.
+        """
+        with torch.autocast(waveforms.device.type, enabled=False):
+            spectrum = torch.stft(waveforms.float(), N_FFT, HOP, window=self.hann, return_complex=True)
+            # Whisper drops the frame that is centred on the end of the audio.
+            power = spectrum[..., :-1].abs().square()
+            bands = torch.einsum("bft,fm->bmt", power, self.bank)
+            log = bands.clamp(min=FLOOR).log10()
+            # Each clip's own maximum: a loud neighbour in the batch must not lift the floor of a quiet clip.
+            loudest = log.amax(dim=(1, 2), keepdim=True)
+            return (torch.maximum(log, loudest - DYNAMIC_RANGE) + 4.0) / 4.0
+
+
+def pad(waveforms: Sequence[np.ndarray], window: Window) -> Float32[Tensor, "batch samples"]:
+    """Cut each waveform to the window, or pad it with zeros at its end.
+
+    Args:
+        waveforms: 16 kHz mono audio, each of shape (samples,).
+        window: what the model hears.
+
+    Returns:
+        Shape (len(waveforms), window.samples).
+    """
+    padded = np.zeros((len(waveforms), window.samples), np.float32)
+    for row, waveform in zip(padded, waveforms, strict=True):
+        heard = waveform[: window.samples]
+        row[: len(heard)] = heard
+    return torch.from_numpy(padded)
+
+
+def _filter_bank(mels: int) -> Float32[Tensor, "bins mels"]:
+    """Slaney's triangular mel filters from 0 to 8 kHz, shape (N_FFT / 2 + 1, mels)."""
+    try:
+        from torchaudio.functional import melscale_fbanks
+    except OSError as error:  # the wheel's compiled library links CUDA, which a CPU-only torch does not bring
+        raise EmonetError(
+            "torchaudio cannot be imported: its compiled library does not fit this torch",
+            found=str(error).splitlines()[0],
+            hint="python tools/repair_torchaudio.py",
+        ) from error
+    bank: Tensor = melscale_fbanks(
+        N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    return bank

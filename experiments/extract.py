@@ -1,0 +1,153 @@
+"""The verb `extract`: the frozen encoder's states of every clip, in the experiment's feature store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from rich.markup import escape
+
+from emonet.errors import EmonetError, RequestError
+from emonet.schema import Schema
+from experiments import console
+from experiments.config import Experiment
+from experiments.stage import StageResult, Work, run_stage
+
+STORE = "store.zarr"
+
+
+class FailedClip(Schema):
+    """A clip that has no states."""
+
+    id: str
+    """The clip."""
+    reason: str
+    """Why it could not be read."""
+
+
+class ExtractResult(StageResult):
+    """What `emonet extract` made."""
+
+    store: Path
+    """The feature store."""
+    clips: int
+    """Clips of the corpus, readable or not (count)."""
+    failed: int
+    """Clips that could not be read (count)."""
+    failures: tuple[FailedClip, ...]
+    """Which, and why."""
+    shape: tuple[int, int, int]
+    """Clips, frames of 20 ms, width."""
+    bytes_raw: int
+    """Size of the states before compression (bytes)."""
+    bytes_stored: int
+    """Size of the shards on disk (bytes)."""
+    clips_per_second: float = Field(ge=0)
+    """Clips that this run extracted, per second; 0 if they were all there."""
+    fingerprint: str
+    """SHA-256 over what the store was made from and what it holds."""
+
+
+def run(experiment: Experiment) -> ExtractResult:
+    """Extract the experiment's corpus into `runs/NAME/store.zarr`.
+
+    Raises:
+        RequestError: if there is no captioner, the corpus cannot be used, or the store has another origin.
+        EmonetError: if no clip can be read, the disk is full, or another process writes the store.
+    """
+    from emonet.corpora import open_corpus
+
+    source, identity = _captioner(experiment)
+    with console.progress("corpus") as progress:
+        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    path = experiment.folder / STORE
+
+    def work(job: Work) -> Mapping[str, Any]:
+        return _extract(job, corpus, source, path)
+
+    inputs = {
+        "corpus": corpus.fingerprint,
+        "captioner": identity,
+        "extraction": experiment.extraction.model_dump(mode="json", exclude={"captioner"}),
+    }
+    return run_stage(experiment, "extract", ExtractResult, inputs, [path / "clips.parquet"], work)
+
+
+def show(result: ExtractResult) -> None:
+    """A summary on stderr."""
+    clips, frames, width = result.shape
+    console.say(
+        f"{result.store}: {clips} clips x {frames} states x {width}, {result.failed} failed, "
+        f"{result.bytes_stored / 1e6:.1f} MB stored ({result.bytes_raw / 1e6:.1f} MB raw)"
+    )
+    for failure in result.failures[:10]:
+        console.say(f"  [yellow]left out[/] {escape(failure.id)}: {escape(failure.reason)}")
+    if result.failed > 10:
+        console.say(f"  ... and {result.failed - 10} more; all are in extract.json")
+
+
+def _captioner(experiment: Experiment) -> tuple[str, str]:
+    """Where the captioner is, and what tells it from another one without loading it."""
+    source = experiment.extraction.captioner or _own(experiment)
+    folder = Path(_resolved(source, experiment)).expanduser()
+    if not folder.is_dir():
+        return source, source  # a hub id
+    weights = hashlib.sha256()  # about a second per GB, far less than loading the model
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            weights.update(hashlib.file_digest(file, "sha256").digest())
+    return source, weights.hexdigest()
+
+
+def _own(experiment: Experiment) -> str:
+    folder = experiment.folder / "captioner"
+    if not (folder / "config.json").is_file() or not (experiment.folder / "pretrain.json").is_file():
+        raise RequestError(
+            f"the experiment {experiment.name!r} has no trained captioner yet",
+            where=folder,
+            hint=f"emonet pretrain --experiment {experiment.name}, or --extraction.captioner ID_OR_FOLDER",
+        )
+    return str(folder)
+
+
+def _resolved(source: str, experiment: Experiment) -> str:
+    """The folder of a registry URI; anything else as it is, without waiting for mlflow to be imported."""
+    if ":/" not in source:
+        return source
+    from emonet.tracking import default_uri, resolve
+
+    return resolve(source, default_uri(experiment.runs))
+
+
+def _extract(job: Work, corpus: Any, source: str, path: Path) -> Mapping[str, Any]:
+    from cache.extraction import extract
+    from cache.verify import verify
+    from emonet.encoder import FrozenEncoder
+
+    experiment, config = job.experiment, job.experiment.extraction
+    encoder = FrozenEncoder.load(_resolved(source, experiment), precision=config.precision)
+    job.say(
+        f"encoder of {escape(source)}: {encoder.window.seconds:g} s -> {encoder.window.frames} states x "
+        f"{encoder.width}, {encoder.precision} on {encoder.device.type}"
+    )
+    with job.progress("encoding") as progress:
+        report = extract(corpus, encoder, path, config, source=source, force=experiment.force, progress=progress)
+    checked = verify(path)
+    if checked.problems:
+        raise EmonetError(
+            "the store is not whole: " + checked.problems[0], where=path, hint=f"emonet verify {path} --deep"
+        )
+    job.run.metrics(
+        {
+            "clips": report.clips,
+            "failed": report.failed,
+            "bytes_raw": report.bytes_raw,
+            "bytes_stored": report.bytes_stored,
+            "clips_per_second": report.clips_per_second,
+        }
+    )
+    job.run.text(report.model_dump_json(indent=2), "extraction.json")
+    return {"store": path, **report.model_dump(mode="json", exclude={"seconds"})}

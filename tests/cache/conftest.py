@@ -1,0 +1,78 @@
+"""Corpora and encoders of a few kilobytes, and states without an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from cache.record import ExtractionRecord
+from emonet.clips import SPLITS, Clip, Corpus
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an encoder of 1 s: 50 states of width 32."""
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
+    )
+    folder = tmp_path_factory.mktemp("encoder")
+    WhisperEncoder(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def make_corpus(make_wav: Callable[..., Path]) -> Callable[..., Corpus]:
+    """A corpus of tones; the positions in `broken` are files without samples."""
+
+    def make(clips: int, broken: tuple[int, ...] = ()) -> Corpus:
+        rows = []
+        for row in range(clips):
+            path = make_wav(f"audio/{row:03d}.wav", seconds=0.3 + 0.05 * (row % 20), hertz=120 + 10 * row)
+            if row in broken:
+                path.write_bytes(b"")
+            split = SPLITS[row % 3]
+            scores = {"anger": float(row % 5)} if row % 2 else {}
+            rows.append(Clip(f"t/{row:03d}", path, f"t/{split}", split, language="en", scores=scores))
+        return Corpus("tones", tuple(rows), note="tones, no speech")
+
+    return make
+
+
+@pytest.fixture
+def make_record() -> Callable[..., ExtractionRecord]:
+    """A record for stores that tests fill by hand."""
+
+    def make(corpus: Corpus, *, frames: int = 50, width: int = 8, shard_clips: int = 4) -> ExtractionRecord:
+        return ExtractionRecord(
+            corpus=corpus.name,
+            corpus_fingerprint="f" * 64,
+            clips=len(corpus),
+            encoder="test",
+            encoder_digest="d" * 64,
+            window_seconds=frames / 50,
+            frames=frames,
+            width=width,
+            mels=80,
+            precision="float32",
+            batch_size=2,
+            shard_clips=shard_clips,
+        )
+
+    return make
+
+
+@pytest.fixture
+def some_states() -> Callable[..., np.ndarray]:
+    """Random float16 states that are neither zero nor missing."""
+
+    def make(clips: int, frames: int = 50, width: int = 8, seed: int = 0) -> np.ndarray:
+        return np.random.default_rng(seed).normal(0, 1, (clips, frames, width)).astype(np.float16)
+
+    return make

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cache.record import ExtractionRecord
+from cache.store import FeatureStore, shard_file
+from cache.writer import StoreWriter
+from emonet.clips import SPLITS, Clip, Corpus
+from emonet.errors import EmonetError, RequestError
+from emonet.targets import EMOTIONS
+
+
+def fill(
+    path: Path, record: ExtractionRecord, corpus: Corpus, states: np.ndarray, failed: set[int] = frozenset()
+) -> str:
+    """Write a store by hand; clip lengths are 0.1 s times (row + 1)."""
+    with StoreWriter(path, record, corpus) as writer:
+        for shard in writer.pending():
+            rows = record.rows(shard)
+            seconds = [None if row in failed else 0.1 * (row + 1) for row in rows]
+            failures = {row: "0 bytes" for row in rows if row in failed}
+            writer.write(shard, states[rows.start : rows.stop], seconds, failures)
+        return writer.finish()
+
+
+def corpus_of(clips: int) -> Corpus:
+    """Clips whose audio nobody reads; every second one is rated."""
+    return Corpus(
+        "made",
+        tuple(
+            Clip(
+                f"m/{row}",
+                b"x",
+                f"m/{SPLITS[row % 3]}",
+                SPLITS[row % 3],
+                scores={"fear": float(row % 5)} if row % 2 else {},
+            )
+            for row in range(clips)
+        ),
+        note="a note",
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_written_is_read_back(
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_record: Callable[..., ExtractionRecord],
+) -> None:
+    clips = data.draw(st.integers(1, 12), "clips")
+    frames, width = data.draw(st.integers(25, 60), "frames"), data.draw(st.integers(1, 9), "width")
+    failed = data.draw(st.sets(st.integers(0, clips - 1), max_size=clips - 1), "failed")
+    usable = sorted(set(range(clips)) - failed)
+    rows = data.draw(st.lists(st.sampled_from(usable), max_size=20), "rows")
+    shard_clips = data.draw(st.integers(1, 7), "shard_clips")
+
+    path = tmp_path_factory.mktemp("store") / "s.zarr"
+    states = np.random.default_rng(clips).normal(0, 5, (clips, frames, width)).astype(np.float16)
+    states[usable[0]] = 0  # zeros are values, not absence
+    corpus = corpus_of(clips)
+    fill(path, make_record(corpus, frames=frames, width=width, shard_clips=shard_clips), corpus, states, failed)
+
+    store = FeatureStore.open(path)
+    np.testing.assert_array_equal(store.read(rows), states[rows])
+    assert store.rows().tolist() == usable
+    for split in SPLITS:
+        assert store.rows(split).tolist() == [row for row in usable if corpus.clips[row].split == split]
+    np.testing.assert_array_equal(store.scores(rows), corpus.scores()[rows])
+    expected = [min(frames, max(1, round(5 * (row + 1)))) for row in rows]
+    assert store.speech_frames(rows).tolist() == expected
+    for row in failed:
+        with pytest.raises(RequestError, match=f"clip 'm/{row}' has no states: 0 bytes"):
+            store.read([row])
+
+
+@pytest.fixture
+def store(tmp_path: Path, make_record: Callable[..., ExtractionRecord], some_states: Callable[..., np.ndarray]) -> Path:
+    corpus = corpus_of(10)
+    fill(tmp_path / "s.zarr", make_record(corpus), corpus, some_states(10), failed={3})
+    return tmp_path / "s.zarr"
+
+
+def test_plain_zarr_opens_it(store: Path, some_states: Callable[..., np.ndarray]) -> None:
+    group = zarr.open(store, mode="r")
+    array = group["states"]
+    assert array.shape == (10, 50, 8)
+    assert array.dtype == np.float16
+    assert array.chunks == (1, 50, 8)
+    assert array.shards == (4, 50, 8)
+    assert group.attrs["record"]["format_version"] == 1
+    states = some_states(10)
+    np.testing.assert_array_equal(array[4:8], states[4:8])
+    assert np.isnan(array[3]).all()
+
+
+def test_only_codecs_of_the_core_specification(store: Path) -> None:
+    metadata = (store / "states" / "zarr.json").read_text()
+    names = {part.split('"')[1] for part in metadata.split('"name":')[1:]}
+    assert names == {"regular", "default", "sharding_indexed", "bytes", "blosc", "crc32c"}
+
+
+def test_the_table_and_what_the_store_says_of_itself(store: Path) -> None:
+    opened = FeatureStore.open(store)
+    assert list(opened.clips.columns[:7]) == [
+        "id", "split", "speaker", "language", "seconds", "speech_frames", "failed",
+    ]  # fmt: skip
+    assert tuple(opened.clips.columns[7:]) == EMOTIONS.ids
+    assert opened.clips["failed"].tolist() == [None, None, None, "0 bytes", *[None] * 6]
+    assert np.isnan(opened.clips["seconds"][3])
+    assert opened.clips["speech_frames"][3] == 0
+    assert (opened.targets, opened.note, len(opened)) == (EMOTIONS, "a note", 10)
+    assert len(opened.fingerprint) == 64
+    assert not list(store.rglob("*.partial"))
+
+
+def test_the_fingerprint_follows_the_content(
+    tmp_path: Path, make_record: Callable[..., ExtractionRecord], some_states: Callable[..., np.ndarray]
+) -> None:
+    corpus, states = corpus_of(5), some_states(5)
+    record = make_record(corpus)
+    first = fill(tmp_path / "a.zarr", record, corpus, states)
+    assert fill(tmp_path / "b.zarr", record, corpus, states) == first
+    assert fill(tmp_path / "c.zarr", record, corpus, states, failed={2}) != first
+    states[4, 0, 0] += 1
+    assert fill(tmp_path / "d.zarr", record, corpus, states) != first
+
+
+def test_another_record_is_refused_field_by_field(store: Path) -> None:
+    record = FeatureStore.open(store).record
+    assert FeatureStore.open(store, expect=record.model_copy(update={"encoder": "elsewhere"})).record == record
+    other = record.model_copy(update={"encoder_digest": "0" * 64, "precision": "bf16"})
+    with pytest.raises(RequestError) as caught:
+        FeatureStore.open(store, expect=other)
+    message = str(caught.value)
+    assert f"encoder_digest: the store has {'d' * 64}, wanted {'0' * 64}" in message
+    assert "precision: the store has float32, wanted bf16" in message
+    assert "width" not in message
+    assert "--force" in message
+
+
+def test_a_missing_shard_is_an_error_and_not_zeros(store: Path) -> None:
+    shard_file(store, 1).unlink()
+    opened = FeatureStore.open(store)
+    assert opened.read([0, 9]).shape == (2, 50, 8)
+    with pytest.raises(EmonetError, match=r"(?s)clip 'm/5'.*its chunk is missing.*shard 1.*emonet verify .* --deep"):
+        opened.read([0, 5])
+
+
+def test_a_damaged_shard_is_an_error(store: Path) -> None:
+    file = shard_file(store, 0)
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(EmonetError, match=r"(?s)cannot be read: .*checksum.*shard 0"):
+        FeatureStore.open(store).read([0, 1, 2])
+
+
+@pytest.mark.parametrize("row", [-1, 10])
+def test_a_row_out_of_range_is_refused(store: Path, row: int) -> None:
+    with pytest.raises(RequestError, match=rf"(?s)no such row.*0 to 9.*{row}"):
+        FeatureStore.open(store).read([row])
+
+
+def test_reading_nothing(store: Path) -> None:
+    assert FeatureStore.open(store).read([]).shape == (0, 50, 8)
+
+
+def test_what_is_no_store_is_named(tmp_path: Path, store: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)no feature store.*no such folder.*emonet extract"):
+        FeatureStore.open(tmp_path / "none.zarr")
+    zarr.create_group(tmp_path / "other.zarr")
+    with pytest.raises(RequestError, match="not a feature store of emonet"):
+        FeatureStore.open(tmp_path / "other.zarr")
+    metadata = store / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"format_version": 1', '"format_version": 9'))
+    with pytest.raises(RequestError, match=r"(?s)another format version.*expected: 1.*found: +9"):
+        FeatureStore.open(store)
+
+
+def test_an_unfinished_store_says_to_extract_again(store: Path) -> None:
+    (store / "clips.parquet").unlink()
+    with pytest.raises(RequestError, match=r"(?s)did not finish.*emonet extract"):
+        FeatureStore.open(store)
+
+
+def test_a_damaged_table_is_named(store: Path) -> None:
+    (store / "clips.parquet").write_bytes(b"PAR1 nothing")
+    with pytest.raises(EmonetError, match=r"(?s)table of clips is damaged.*clips\.parquet"):
+        FeatureStore.open(store)
+
+
+def _read_in_child(store: FeatureStore, answers: multiprocessing.SimpleQueue[np.ndarray]) -> None:
+    answers.put(store.read([1, 8]))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_another_process_opens_its_own_handle(store: Path, method: str) -> None:
+    opened = FeatureStore.open(store)
+    expected = opened.read([1, 8])  # the parent holds a handle from here on
+    context = multiprocessing.get_context(method)
+    answers = context.SimpleQueue()
+    child = context.Process(target=_read_in_child, args=(opened, answers))
+    child.start()
+    np.testing.assert_array_equal(answers.get(), expected)
+    child.join()
+    assert pickle.loads(pickle.dumps(opened))._handle is None

@@ -1,0 +1,56 @@
+"""Whisper small's true size, end to end, with random weights: 30 s -> 1500 states of width 768."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from cache.extraction import extract
+from cache.store import FeatureStore
+from cache.verify import verify
+from emonet.clips import SPLITS, Clip, Corpus
+from emonet.configs import ExtractionConfig
+from emonet.encoder import FrozenEncoder
+from emonet.windows import Window
+
+CLIPS = 3
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Three clips of 1, 4 and 31 s through an encoder of Whisper small's dimensions (88 M parameters)."""
+    folder = tmp_path_factory.mktemp("true-size")
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=768, encoder_layers=12, encoder_attention_heads=12, encoder_ffn_dim=3072, num_mel_bins=80
+    )
+    encoder = FrozenEncoder(WhisperEncoder(config))
+    clips = []
+    for row, seconds in enumerate((1.0, 4.0, 31.0)):
+        path = folder / f"{row}.flac"
+        noise = np.random.default_rng(row).normal(0, 0.05, round(seconds * 16_000))
+        sf.write(path, np.sin(np.cumsum(noise)) * 0.1, 16_000)
+        split = SPLITS[row]
+        clips.append(Clip(f"c/{row}", path, f"c/{split}", split, scores={"anger": 4.0 - row, "fear": float(row)}))
+    path = folder / "store.zarr"
+    report = extract(
+        Corpus("true-size", tuple(clips)), encoder, path, ExtractionConfig(batch_size=3, shard_clips=2), source="random"
+    )
+    assert report.shape == (CLIPS, 1500, 768)
+    return FeatureStore.open(path)
+
+
+@pytest.mark.slow
+def test_the_store_holds_the_true_shape(store: FeatureStore) -> None:
+    assert store.record.window_seconds == Window().seconds == 30.0
+    states = store.read(store.rows())
+    assert states.shape == (CLIPS, 1500, 768)
+    assert states.dtype == np.float16
+    assert states[0].nbytes == 2_304_000
+    assert np.isfinite(states).all()
+    assert store.speech_frames(store.rows()).tolist() == [50, 200, 1500]
+    assert verify(store.path, deep=True).problems == ()
