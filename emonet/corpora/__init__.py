@@ -1,0 +1,97 @@
+"""Corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `manifest:FILE`, joined with `+`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from emonet.clips import Corpus, join
+from emonet.corpora.emodb import open_emodb
+from emonet.corpora.manifest import open_manifest
+from emonet.corpora.ravdess import open_ravdess
+from emonet.corpora.report import CorpusReport, describe
+from emonet.corpora.sandbox import open_sandbox
+from emonet.errors import RequestError
+from emonet.progress import Progress, silent
+
+__all__ = [
+    "CorpusReport",
+    "describe",
+    "open_corpus",
+    "open_emodb",
+    "open_manifest",
+    "open_ravdess",
+    "open_sandbox",
+]
+
+_OPENERS: Mapping[str, Callable[[Path, Progress], Corpus]] = MappingProxyType(
+    {
+        "ravdess": lambda path, progress: open_ravdess(path, progress=progress),
+        "emodb": lambda path, progress: open_emodb(path, progress=progress),
+        "manifest": lambda path, progress: open_manifest(path, progress=progress),
+    }
+)
+_FORMS = "sandbox, ravdess:PATH, emodb:PATH, manifest:FILE, or several joined with +"
+
+
+def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Progress = silent) -> Corpus:
+    """Open the corpora that `spec` names, as one.
+
+    Args:
+        spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`.
+        folder: where the audio of `sandbox` is synthesised once and found again.
+        progress: told about each corpus in turn, in clips.
+
+    Raises:
+        RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, or
+            joined corpora share an id or split a speaker.
+        EmonetError: if the sandbox cannot be synthesised.
+    """
+    parts = _parts(spec)
+    for part in parts:
+        _check(part)
+    # The sandbox comes last: a wrong path elsewhere is found before the synthesis, which takes longest.
+    opened = {part: _open(part, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")}
+    return join([opened[part] for part in parts])
+
+
+def _parts(spec: str) -> list[str]:
+    """Split at `+`, but not inside a path that contains one."""
+    parts: list[str] = []
+    for piece in spec.split("+"):
+        if parts and ":" in parts[-1] and ":" not in piece and piece.strip() != "sandbox":
+            parts[-1] += "+" + piece
+        else:
+            parts.append(piece)
+    return [part.strip() for part in parts]
+
+
+def _open(part: str, folder: Path, progress: Progress) -> Corpus:
+    if part == "sandbox":
+        return open_sandbox(folder, progress=progress)
+    kind, _, path = part.partition(":")
+    return _OPENERS[kind](Path(path.strip()).expanduser(), progress)
+
+
+def _check(part: str) -> None:
+    """Refuse what names no corpus, before any work is done."""
+    if part == "sandbox":
+        return
+    kind, _, path = part.partition(":")
+    if kind not in _OPENERS:
+        near = difflib.get_close_matches(kind, ["sandbox", *_OPENERS], n=1, cutoff=0.5)
+        raise RequestError(
+            f"there is no corpus of the kind {kind!r}" if part else "a corpus has no name",
+            expected=_FORMS,
+            found=repr(part),
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
+    if not path.strip():
+        raise RequestError(
+            f"the corpus {kind!r} needs a path",
+            expected=f"{kind}:PATH",
+            found=repr(part),
+            hint=f"emonet corpus {kind}:data/{kind}",
+        )

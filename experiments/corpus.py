@@ -1,0 +1,50 @@
+"""The verb `corpus`: what a corpus holds, and what was left out of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+from emonet.corpora import CorpusReport, describe, open_corpus
+from experiments import console
+
+if TYPE_CHECKING:
+    from experiments.cli import CorpusArguments
+
+_SHOWN = 20  # rejected clips that people see; --json carries all
+
+
+def run(arguments: CorpusArguments) -> CorpusReport:
+    """Open a corpus and count.
+
+    Raises:
+        RequestError: if the corpus cannot be opened.
+    """
+    with console.progress("corpus") as progress:
+        return describe(open_corpus(arguments.spec, folder=arguments.runs / "corpora", progress=progress))
+
+
+def show(report: CorpusReport) -> None:
+    """Two tables on stderr: the splits and the emotions; then what was left out."""
+    lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
+    languages = ", ".join(f"{code} {clips}" for code, clips in report.languages.items())
+    console.say(
+        f"[bold]{escape(report.name)}[/]: {report.clips} clips, {report.hours:.2f} h, {report.speakers} speakers"
+    )
+    console.say(f"languages: {languages or 'none'}; lengths: {lengths or 'unknown'}")
+    if report.note:
+        console.say(escape(report.note))
+    splits = Table("split", "clips", "speakers", "hours")
+    for name, counts in report.splits.items():
+        splits.add_row(name, f"{counts.clips}", f"{counts.speakers}", f"{counts.hours:.2f}")
+    console.console.print(splits)
+    emotions = Table("rated emotion", "rated clips", "above 0", "mean")
+    for name, ratings in report.emotions.items():
+        emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
+    console.console.print(emotions)
+    for rejected in report.rejected[:_SHOWN]:
+        console.say(f"[yellow]left out[/] {escape(rejected.id)}: {escape(rejected.reason)}")
+    if len(report.rejected) > _SHOWN:
+        console.say(f"... and {len(report.rejected) - _SHOWN} more; --json lists all")

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from emonet.corpora import open_corpus, open_manifest
+from emonet.corpora.manifest import ANONYMOUS
+from emonet.corpora.splits import split_speakers
+from emonet.errors import RequestError
+
+MakeWav = Callable[..., Path]
+Rows = Sequence[Mapping[str, Any]]
+
+
+@pytest.fixture
+def folder(make_wav: MakeWav, tmp_path: Path) -> Path:
+    for name in "abcd":
+        make_wav(f"audio/{name}.wav", seconds=2)
+    return tmp_path
+
+
+def write(path: Path, rows: Rows) -> Path:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if path.suffix == ".csv":
+        lines = [",".join(columns), *(",".join(str(row.get(c, "")) for c in columns) for row in rows)]
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+    elif path.suffix == ".parquet":
+        parquet.write_table(pa.table({c: [row.get(c) for row in rows] for c in columns}), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def rows(**changes: Any) -> list[dict[str, Any]]:
+    """Three clips of three speakers; `changes` go into the second."""
+    table = [{"audio": f"audio/{n}.wav", "speaker": n, "split": split, "anger": 1.5} for n, split in
+             zip("abc", ("train", "validation", "test"), strict=True)]  # fmt: skip
+    table[1] |= changes
+    return table
+
+
+def problem(folder: Path, table: Rows, suffix: str = ".jsonl") -> str:
+    with pytest.raises(RequestError) as caught:
+        open_manifest(write(folder / f"m{suffix}", table))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".CSV"])
+def test_three_formats_give_the_same_clips(suffix: str, folder: Path) -> None:
+    table = [
+        {"audio": "audio/a.wav", "id": "one", "speaker": "eve", "split": "train", "language": "en",
+         "caption": "She sounds calm.", "start": 0.5, "end": 1.25, "anger": 0, "Jealousy_&_Envy": 3.5},
+        {"audio": "audio/b.wav", "id": "two", "speaker": "bob", "split": "test", "language": None,
+         "caption": None, "start": None, "end": None, "anger": None, "Jealousy_&_Envy": None},
+    ]  # fmt: skip
+    path = folder / f"m{suffix}"
+    if suffix == ".CSV":
+        write(folder / "m.csv", [{k: "" if v is None else v for k, v in row.items()} for row in table]).rename(path)
+    elif suffix == ".csv":
+        write(path, [{k: "NaN" if v is None else v for k, v in row.items()} for row in table])
+    else:
+        write(path, table)
+    corpus = open_corpus(f"manifest:{path}")
+    one, two = corpus.clips
+    assert (one.id, one.speaker, one.split, one.language) == ("one", "eve", "train", "en")
+    assert one.audio == folder / "audio/a.wav"
+    assert one.caption == "She sounds calm."
+    assert (one.start, one.end, one.seconds) == (0.5, 1.25, 0.75)
+    assert one.scores == {"anger": 0, "jealousy": 3.5}
+    assert (two.language, two.caption, two.start, two.end, two.scores) == ("und", None, None, None, {})
+    assert two.seconds == 2
+    assert corpus.name == f"manifest:{path}"
+    assert corpus.note == ""
+
+
+def test_ids_are_the_path_and_the_part_where_none_are_given(folder: Path) -> None:
+    table = [*rows(), {"audio": "audio/a.wav", "speaker": "a", "split": "train", "start": 0.5, "end": 1}]
+    table.append({"audio": "audio/a.wav", "speaker": "a", "split": "train", "start": 1})
+    ids = [clip.id for clip in open_manifest(write(folder / "m.jsonl", table)).clips]
+    assert ids == ["audio/a.wav", "audio/b.wav", "audio/c.wav", "audio/a.wav#0.5-1", "audio/a.wav#1-"]
+
+
+def test_numbers_serve_as_ids_and_speakers(folder: Path) -> None:
+    table = [{**row, "id": n, "speaker": n} for n, row in enumerate(rows())]
+    clips = open_manifest(write(folder / "m.parquet", table)).clips
+    assert [(clip.id, clip.speaker) for clip in clips] == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
+def test_a_spreadsheets_byte_order_mark_and_quotes_are_read(folder: Path) -> None:
+    text = '\ufeffaudio,speaker,split,caption\r\naudio/a.wav,a,train,"Calm, ""soft""\r\nand slow"\r\n\r\naudio/x.wav,b,test,\r\n'
+    path = folder / "m.csv"
+    path.write_bytes(text.encode())
+    with pytest.raises(RequestError, match=r"line 5: audio 'audio/x.wav' does not exist"):
+        open_manifest(path)
+    path.write_bytes(text.replace("x.wav", "b.wav").encode())
+    assert open_manifest(path).clips[0].caption == 'Calm, "soft"\r\nand slow'
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"angr": 1}, "line 2: the column 'angr' is neither a field nor a target; did you mean anger"),
+        ({"spaeker": "x"}, "line 2: the column 'spaeker' is neither a field nor a target; did you mean speaker"),
+        ({"Anger": 1}, "line 2: 'Anger' is a second column for anger"),
+        ({"anger": 5}, "line 2: anger is 5; expected 0 to 4"),
+        ({"anger": -0.5}, "line 2: anger is -0.5; expected 0 to 4"),
+        ({"anger": "high"}, "line 2: anger is 'high', which is not a finite number"),
+        ({"anger": True}, "line 2: anger is True, which is not a finite number"),
+        ({"anger": math.inf}, "line 2: anger is inf, which is not a finite number"),
+        ({"audio": "audio/x.wav"}, "line 2: audio 'audio/x.wav' does not exist"),
+        ({"audio": "audio"}, "line 2: audio 'audio' is not a file"),
+        ({"audio": math.nan}, "line 2: audio is empty (nan)"),
+        ({"audio": ""}, "line 2: audio is empty ('')"),
+        ({"audio": ["a"]}, "line 2: audio is ['a'], which is not text"),
+        ({"speaker": "nan"}, "line 2: speaker is empty ('nan')"),
+        ({"speaker": None}, "line 2: speaker is empty (None)"),
+        ({"split": "dev"}, "line 2: split 'dev' is none of train, validation, test; did you mean validation?"),
+        ({"split": "Test"}, "line 2: split 'Test' is none of train, validation, test; did you mean test?"),
+        ({"split": "fold1"}, "line 2: split 'fold1' is none of train, validation, test"),
+        ({"split": ""}, "line 2: split is empty ('')"),
+        ({"start": 1, "end": 1}, "line 2: start 1 s is not before end 1 s"),
+        ({"start": -1}, "line 2: start is -1 s, before the audio begins"),
+        ({"end": "soon"}, "line 2: end is 'soon', which is not a finite number"),
+        ({"audio": "audio/a.wav"}, "line 2: the id 'audio/a.wav' is already that of line 1; ids are unique"),
+    ],
+)
+def test_each_problem_names_its_line(changes: dict[str, Any], message: str, folder: Path) -> None:
+    text = problem(folder, rows(**changes))
+    assert message in text
+    assert "the manifest has 1 problem\n" in text
+    assert str(folder / "m.jsonl") in text
+
+
+def test_nan_and_empty_ids_are_problems(folder: Path) -> None:
+    table = [{**row, "id": value} for row, value in zip(rows(), ["nan", "", "c"], strict=True)]
+    text = problem(folder, table, ".csv")
+    assert "line 2: id is empty ('nan')" in text
+    assert "line 3: id is empty ('')" in text
+
+
+def test_rows_of_parquet_are_counted_from_one(folder: Path) -> None:
+    assert "row 2: anger is 9; expected 0 to 4" in problem(folder, rows(anger=9.0), ".parquet")
+
+
+def test_a_field_that_some_rows_lack_is_a_problem(folder: Path) -> None:
+    table = rows()
+    del table[2]["split"]
+    del table[1]["speaker"]
+    text = problem(folder, table)
+    assert "line 3: split is missing, other rows have it" in text
+    assert "line 2: speaker is missing, other rows have it" in text
+
+
+def test_all_problems_come_in_one_message(folder: Path) -> None:
+    table = rows(anger=7, audio="audio/x.wav", split="dev")
+    table[2] |= {"audio": "audio/a.wav", "start": 2, "end": 1, "id": "audio/a.wav"}
+    table[0]["id"] = table[1]["id"] = "audio/a.wav"
+    text = problem(folder, table)
+    assert "the manifest has 6 problems" in text
+    assert text.count("\n    - ") == 6
+    many = problem(folder, rows() * 20)
+    assert "the manifest has 57 problems" in many
+    assert "... and 47 more" in many
+
+
+def test_two_splits_sharing_a_speaker_raise(folder: Path) -> None:
+    assert "speaker 'a' is in train and validation; a speaker belongs to one split" in problem(
+        folder, rows(speaker="a")
+    )
+
+
+def test_neither_speakers_nor_splits_is_refused_and_splits_alone_are_marked(folder: Path) -> None:
+    table = [{"audio": row["audio"], "anger": 1} for row in rows()]
+    assert "neither a column `speaker` nor a column `split`" in problem(folder, table)
+    table = [{k: v for k, v in row.items() if k != "speaker"} for row in rows()]
+    corpus = open_manifest(write(folder / "m.csv", table))
+    assert corpus.note == ANONYMOUS
+    assert [clip.speaker for clip in corpus.clips] == [clip.id for clip in corpus.clips]
+
+
+def test_without_splits_the_speakers_are_dealt_out(folder: Path) -> None:
+    table = [{"audio": f"audio/{n}.wav", "speaker": n} for n in "abcd"]
+    splits = {clip.speaker: clip.split for clip in open_manifest(write(folder / "m.csv", table)).clips}
+    assert splits == split_speakers("dcba")
+    text = problem(folder, table[:2], ".csv")
+    assert "too few speakers for a speaker-disjoint split" in text
+    assert "found:    2 (" in text
+    assert "a column `split`" in text
+
+
+@given(st.sets(st.text(), min_size=3, max_size=60))
+def test_dealing_out_depends_on_the_speakers_alone(speakers: set[str]) -> None:
+    splits = split_speakers([*speakers, *speakers])
+    assert splits == split_speakers(sorted(speakers, reverse=True))
+    assert set(splits) == speakers
+    counts = {split: list(splits.values()).count(split) for split in ("train", "validation", "test")}
+    assert counts["test"] == counts["validation"] == max(1, round(0.15 * len(speakers)))
+    assert counts["train"] >= 1
+
+
+def test_audio_that_cannot_be_used_is_rejected_not_lost(folder: Path) -> None:
+    (folder / "audio/a.wav").write_bytes(b"")
+    table = [*rows(start=1.5, end=1.55), {**rows()[2], "id": "late", "start": 9, "anger": 1}]
+    table += [{**rows()[2], "id": "over", "end": 2.5}, {**rows()[2], "id": "rounded", "end": 2.05}]
+    for n, row in enumerate(table):
+        row.setdefault("id", str(n))
+    corpus = open_manifest(write(folder / "m.jsonl", table))
+    assert {clip.id: clip.seconds for clip in corpus.clips} == {"2": 2.0, "rounded": 2.0}
+    assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
+        ("0", "0 bytes"),
+        ("1", "only 0.0500 s of audio"),
+        ("late", "starts at 9 s, but the audio has 2.00 s"),
+        ("over", "ends at 2.5 s, but the audio has 2.00 s"),
+    ]
+
+
+def test_files_that_are_no_manifest_say_so(folder: Path) -> None:
+    def refused(name: str, content: bytes | None, message: str) -> None:
+        if content is not None:
+            (folder / name).write_bytes(content)
+        with pytest.raises(RequestError, match=message):
+            open_corpus(f"manifest:{folder / name}")
+
+    refused("none.csv", None, r"(?s)manifest does not exist.*none\.csv.*no such path")
+    refused("audio", None, r"(?s)manifest does not exist.*found: +a folder")
+    refused("m.xlsx", b"", r"(?s)unknown kind.*\.csv, \.jsonl, \.ndjson, \.parquet.*\.xlsx")
+    refused("m.parquet", b"PAR1 but no more", r"not a readable Parquet file")
+    refused("latin.csv", "audio,speaker\nä.wav,x\n".encode("latin-1"), r"(?s)not UTF-8 text.*byte 0xe4.*encoding UTF-8")
+    refused("twice.csv", b"audio,anger,anger\n", r"names a column twice")
+    refused("empty.csv", b"", r"(?s)no usable clip.*found: +none")
+    refused("header.csv", b"audio,speaker\n", r"no usable clip")
+    refused("ragged.csv", b"audio,speaker\naudio/a.wav\n", r"line 2: 1 cells where the header has 2")
+    refused("m.jsonl", b'{"audio": \n[1]\n', r"(?s)line 1: not JSON: .*line 2: a JSON object is expected, not list")
+    refused("huge.csv", b'audio,speaker\n"' + b"x" * 200_000 + b'",a\n', r"not a readable CSV file")

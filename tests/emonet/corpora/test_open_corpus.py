@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from emonet.corpora import describe, open_corpus
+from emonet.errors import RequestError
+
+MakeWav = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("sanbox", r"(?s)no corpus of the kind 'sanbox'.*ravdess:PATH.*did you mean sandbox\?"),
+        ("sandbox+foo:x", r"no corpus of the kind 'foo'"),
+        ("sandbox+", r"a corpus has no name"),
+        ("", r"a corpus has no name"),
+        ("ravdess", r"(?s)'ravdess' needs a path.*expected: +ravdess:PATH"),
+        ("emodb: ", r"(?s)'emodb' needs a path"),
+    ],
+)
+def test_a_wrong_spec_says_what_is_right(spec: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=message):
+        open_corpus(spec, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"), [("ravdess", r"Audio_Speech_Actors_01-24\.zip.*1188976.*CC BY-NC-SA"), ("emodb", "bilderbar")]
+)
+def test_a_missing_folder_says_where_the_corpus_comes_from(kind: str, source: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=rf"(?s)does not exist.*{tmp_path}.*no such path.*try:.*{source}"):
+        open_corpus(f"{kind}:{tmp_path}/none")
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=r"(?s)does not exist.*found: +a file"):
+        open_corpus(f"{kind}:{tmp_path}/file")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=r"(?s)holds no audio.*\*\.wav or \*\.flac.*an empty folder"):
+        open_corpus(f"{kind}:{tmp_path}/empty")
+    with pytest.raises(RequestError, match=r"(?s)holds no audio.*1 other files, such as file"):
+        open_corpus(f"{kind}:{tmp_path}")
+
+
+def test_a_wrong_path_is_found_before_anything_is_synthesised(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="does not exist"):
+        open_corpus(f"sandbox+ravdess:{tmp_path}/none", folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_corpora_are_joined_also_where_a_path_has_a_plus(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("a+b/03-01-05-02-01-01-01.wav")
+    make_wav("a+b+c/03a01Wa.wav")
+    corpus = open_corpus(f"ravdess:{tmp_path}/a+b+emodb:{tmp_path}/a+b+c")
+    assert [clip.id for clip in corpus.clips] == ["ravdess/03-01-05-02-01-01-01", "emodb/03a01Wa"]
+    assert corpus.name == f"ravdess:{tmp_path}/a+b+emodb:{tmp_path}/a+b+c"
+    assert "RAVDESS" in corpus.note
+    assert "EmoDB" in corpus.note
+
+
+def test_the_report_counts_what_is_there(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("03-01-05-02-01-01-01.wav", seconds=1)
+    make_wav("03-01-03-01-01-01-24.wav", seconds=3)
+    (tmp_path / "03-01-03-01-01-01-02.wav").touch()
+    calls: list[tuple[int, int]] = []
+    report = describe(open_corpus(f"ravdess:{tmp_path}", progress=lambda *call: calls.append(call)))
+    assert report.clips == 2
+    assert report.speakers == 2
+    assert report.languages == {"en": 2}
+    assert report.hours == pytest.approx(4 / 3600, abs=1e-4)
+    assert report.seconds == {"min": 1, "5%": 1.1, "50%": 2, "95%": 2.9, "max": 3}
+    assert report.splits["test"].model_dump() == {"clips": 1, "speakers": 1, "hours": pytest.approx(3 / 3600, abs=1e-4)}
+    assert report.splits["validation"].clips == 0
+    assert report.emotions["anger"].model_dump() == {"rated": 2, "nonzero": 1, "mean": 2}
+    assert set(report.emotions) == {"elation", "contentment", "astonishment", "fear", "sadness", "disgust", "anger"}
+    assert [(clip.id, clip.reason) for clip in report.rejected] == [("ravdess/03-01-03-01-01-01-02", "0 bytes")]
+    assert calls == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_opening_a_corpus_loads_no_heavy_library(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("03-01-05-02-01-01-01.wav")
+    code = (
+        "import sys; from emonet.corpora import *; describe(open_corpus(sys.argv[1]));"
+        "heavy = {'torch', 'lightning', 'transformers', 'mlflow', 'zarr', 'sklearn', 'matplotlib', 'pandas',"
+        " 'espeakng_loader', 'pyarrow'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code, f"ravdess:{tmp_path}"], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_corpus_of_unknown_lengths_is_described(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("03-01-05-02-01-01-01.wav")
+    corpus = open_corpus(f"ravdess:{tmp_path}")
+    report = describe(replace(corpus, clips=(replace(corpus.clips[0], seconds=float("nan")),)))
+    assert report.seconds == {}
+    assert report.hours == 0

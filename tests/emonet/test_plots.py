@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from emonet import plots
+from emonet.configs import EvaluationConfig
+from emonet.evaluation import Scores, evaluate
+
+TARGETS = ("anger", "fear", "sadness")
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    scores = np.random.default_rng(0).integers(0, 5, (30, 3)).astype(np.float32)
+    scores[0] = np.nan  # a clip that nobody rated
+    return scores
+
+
+@pytest.fixture
+def predictions() -> np.ndarray:
+    return np.random.default_rng(1).uniform(0, 4, (30, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def rows(truth: np.ndarray, predictions: np.ndarray) -> dict[str, Scores]:
+    config = EvaluationConfig(resamples=20)
+    speakers = [f"s{row % 6}" for row in range(30)]
+    constant = np.ones_like(predictions)
+    return {
+        "experts": evaluate(truth, predictions, targets=TARGETS, speakers=speakers, config=config),
+        "median": evaluate(truth, constant, targets=TARGETS, speakers=speakers, config=config),
+    }
+
+
+def drawn(path: Path) -> np.ndarray:
+    """The picture's pixels; a blank one has a single colour."""
+    pixels = imread(path)
+    assert len(np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0)) > 10
+    return pixels
+
+
+def test_scores(tmp_path: Path) -> None:
+    scores = {"anger": 3.2, "fear": 1.0, "sadness": -0.1}
+    plots.scores_figure({"a.wav": scores}, tmp_path / "one.png")
+    plots.scores_figure({"a.wav": scores, "b.wav": scores}, tmp_path / "two.png", top=2)
+    assert drawn(tmp_path / "two.png").shape[0] > drawn(tmp_path / "one.png").shape[0] * 0.9
+
+
+@pytest.mark.parametrize("metric", ["pearson", "mae"])
+def test_metric(tmp_path: Path, rows: dict[str, Scores], metric: plots.MetricName) -> None:
+    plots.metric_figure(rows, metric, tmp_path / "a.png")
+    drawn(tmp_path / "a.png")
+
+
+def test_scatter_and_confusion_bear_missing_scores(tmp_path: Path, truth: np.ndarray, predictions: np.ndarray) -> None:
+    plots.scatter_figure(truth, predictions, TARGETS, tmp_path / "a.png")
+    plots.confusion_figure(truth, predictions, TARGETS, tmp_path / "b.png")
+    drawn(tmp_path / "a.png")
+    drawn(tmp_path / "b.png")
+
+
+def test_curves(tmp_path: Path) -> None:
+    plots.curves_figure({"training": [3.0, 2.0, 1.0], "validation": [3.1, 2.4, 2.2]}, tmp_path / "a.png")
+    drawn(tmp_path / "a.png")
