@@ -1,0 +1,168 @@
+"""The verb `pretrain`: a Whisper learns to write how the speaker feels; what is kept is its ear."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from rich.markup import escape
+
+from emonet.clips import Split
+from emonet.schema import Registered, Schema
+from experiments import console
+from experiments.config import Experiment
+from experiments.stage import StageResult, Work, run_stage
+
+if TYPE_CHECKING:
+    from emonet.clips import Corpus
+    from lightningmodules.captioning import FittedCaptioner
+
+CAPTIONER = "captioner"
+TRAINING = "captioner.training"
+
+
+class LeftOutClip(Schema):
+    """A training or validation clip that was not used."""
+
+    id: str
+    """The clip."""
+    reason: str
+    """Why not."""
+
+
+class SampleCaption(Schema):
+    """A validation clip and what the captioner writes about it."""
+
+    id: str
+    """The clip."""
+    strongest: tuple[str, ...]
+    """Its strongest rated emotion and those tied with it; none for a neutral clip."""
+    caption: str
+    """What the captioner writes."""
+
+
+class PretrainResult(StageResult):
+    """What `emonet pretrain` trained, and how good it is."""
+
+    captioner: Path
+    """An ordinary Hugging Face folder: `from_pretrained` opens it."""
+    val_loss: float
+    """Cross entropy on the validation clips at the best epoch (nats per token)."""
+    token_accuracy: float = Field(ge=0, le=1)
+    """Share of the validation captions' tokens that are predicted (0 to 1)."""
+    emotion_hit_rate: float = Field(ge=0, le=1)
+    """Share of validation clips whose caption names the strongest rated emotion first (0 to 1)."""
+    samples: tuple[SampleCaption, ...]
+    """Some validation clips with their generated captions."""
+    epochs: int
+    """Passes over the training clips (count)."""
+    best_epoch: int
+    """The epoch whose weights are kept, counted from 1."""
+    parameters: int
+    """Of the captioner (count)."""
+    window_seconds: float
+    """Audio that it hears (seconds)."""
+    clips: dict[Split, int]
+    """Clips used in each split (count)."""
+    unreadable: tuple[LeftOutClip, ...]
+    """Training and validation clips that were left out."""
+    registered: Registered
+    """The version of `emonet-captioner`."""
+
+
+def run(experiment: Experiment) -> PretrainResult:
+    """Train, save and register the experiment's captioner.
+
+    Raises:
+        RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
+        EmonetError: if the hub cannot be reached or a GPU's memory does not suffice.
+    """
+    from emonet.corpora import open_corpus
+    from emonet.hub import weights_identity
+
+    with console.progress("corpus") as progress:
+        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    source = _resolved(experiment)
+    folder = experiment.folder / CAPTIONER
+    inputs = {
+        "corpus": corpus.fingerprint,
+        "captioner": experiment.captioner.model_dump(mode="json"),
+        "weights": weights_identity(source),
+        "seed": experiment.seed,
+    }
+
+    def work(job: Work) -> Mapping[str, Any]:
+        return _work(job, corpus, source, folder)
+
+    return run_stage(experiment, "pretrain", PretrainResult, inputs, [folder / "model.safetensors"], work)
+
+
+def show(result: PretrainResult) -> None:
+    """A summary on stderr."""
+    console.say(
+        f"{result.captioner}: {result.parameters / 1e6:.1f} M parameters, {result.epochs} epochs "
+        f"(best {result.best_epoch}), "
+        f"validation loss {result.val_loss:.3f}, token accuracy {result.token_accuracy:.3f}, "
+        f"emotion hit rate {result.emotion_hit_rate:.3f}"
+    )
+    for sample in result.samples:
+        strongest = " or ".join(sample.strongest) or "none"
+        console.say(f"  {escape(sample.id)} (strongest: {strongest}): {escape(sample.caption)}")
+    if result.unreadable:
+        console.say(f"  [yellow]{len(result.unreadable)} clips were left out[/]; they are listed in pretrain.json")
+
+
+def _resolved(experiment: Experiment) -> str:
+    """The folder of a registry URI; anything else as it is, without waiting for mlflow to be imported."""
+    source = experiment.captioner.model
+    if ":/" not in source:
+        return source
+    from emonet.tracking import default_uri, resolve
+
+    return resolve(source, default_uri(experiment.runs))
+
+
+def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
+    from emonet.captioner import save_captioner
+    from lightningmodules.captioning import fit_captioner
+    from lightningmodules.reporting import Watch
+
+    experiment = job.experiment
+    training = experiment.folder / TRAINING
+    if experiment.force:
+        shutil.rmtree(training, ignore_errors=True)  # --force means from the start
+    watch = Watch(job.progress, lambda text: job.say(escape(text)), job.run.text, job.run.lightning_logger())
+    fitted = fit_captioner(
+        corpus, experiment.captioner, seed=experiment.seed, folder=training, watch=watch, source=source
+    )
+    save_captioner(fitted.model, fitted.processor, folder)
+    job.run.metrics({f"best_{name}": value for name, value in fitted.metrics.items()}, fitted.best_epoch)
+    registered = job.run.register_captioner(folder, fitted.metrics)
+    result = _fields(fitted, corpus) | {"captioner": folder, "registered": registered}
+    shutil.rmtree(training)
+    return result
+
+
+def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:
+    from emonet.captioner import window_of
+    from emonet.captions import strongest
+
+    samples = [
+        SampleCaption(
+            id=one.clip.id, strongest=tuple(sorted(strongest(one.clip.scores, corpus.targets))), caption=one.caption
+        )
+        for one in fitted.samples
+    ]
+    return {
+        **fitted.metrics,
+        "samples": samples,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "parameters": sum(parameter.numel() for parameter in fitted.model.parameters()),
+        "window_seconds": window_of(fitted.model).seconds,
+        "clips": dict(fitted.clips),
+        "unreadable": [LeftOutClip(id=one.id, reason=one.reason) for one in fitted.rejected],
+    }

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from emonet import captioner
+from emonet.captioner import Size
+from emonet.configs import CaptionerConfig
+from emonet.errors import RequestError
+from experiments import pretrain
+from experiments.config import Experiment
+
+
+@pytest.fixture
+def experiment(
+    tmp_path: Path, runs: Path, make_wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> Experiment:
+    """Six recordings in a manifest, and a captioner of 1 s."""
+    monkeypatch.setitem(captioner.SIZES, "nano", Size(32, 1, 1, 2, None))
+    rows = []
+    for row, split in enumerate(("train", "train", "train", "validation", "validation", "test")):
+        path = make_wav(f"{row}.wav", seconds=0.5, hertz=150 + 40 * row)
+        rows.append({"audio": str(path), "speaker": split, "split": split, "anger": row % 5, "fear": 1})
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = CaptionerConfig(window_seconds=1.0, epochs=2, batch_size=2, sample_captions=1)
+    return Experiment(name="mini", corpus=f"manifest:{manifest}", runs=runs, captioner=config)
+
+
+def test_pretrain_then_again(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    result = pretrain.run(experiment)
+    assert (result.stage, result.clips, result.unreadable) == ("pretrain", {"train": 3, "validation": 2}, ())
+    assert (result.registered.name, result.registered.version) == ("emonet-captioner", 1)
+    assert (result.epochs, result.window_seconds, len(result.samples)) == (2, 1.0, 1)
+    assert json.loads((experiment.folder / "pretrain.json").read_text())["val_loss"] == result.val_loss
+    assert not (experiment.folder / "captioner.training").exists()
+
+    folder = experiment.folder / "captioner"
+    model = WhisperForConditionalGeneration.from_pretrained(folder)
+    processor = WhisperProcessor.from_pretrained(folder)
+    features = processor(np.zeros(8000, np.float32), sampling_rate=16_000, return_tensors="pt").input_features
+    assert isinstance(processor.decode(model.generate(features, max_new_tokens=4)[0], skip_special_tokens=True), str)
+    assert sum(parameter.numel() for parameter in model.parameters()) == result.parameters
+
+    pretrain.show(result)
+    shown = capsys.readouterr().err
+    assert "epoch 2 of 2" in shown
+    assert "emotion hit rate" in shown
+    assert pretrain.run(experiment) == result
+    assert "up to date" in capsys.readouterr().err
+
+
+def test_registered_captioner_goes_on_as_a_start(experiment: Experiment) -> None:
+    first = pretrain.run(experiment)
+    uri = f"models:/{first.registered.name}/{first.registered.version}"
+    config = {**experiment.captioner.model_dump(), "model": uri, "epochs": 1}
+    second = pretrain.run(Experiment.model_validate({**experiment.model_dump(), "name": "more", "captioner": config}))
+    assert second.registered.version == 2
+    assert second.parameters == first.parameters
+
+
+def test_another_seed_or_window_trains_again(experiment: Experiment) -> None:
+    first = pretrain.run(experiment)
+    other = pretrain.run(Experiment.model_validate({**experiment.model_dump(), "seed": 1}))
+    assert other.inputs != first.inputs
+    assert other.val_loss != first.val_loss
+
+
+def test_a_pretrained_model_takes_no_other_window(experiment: Experiment) -> None:
+    config = {**experiment.captioner.model_dump(), "model": "openai/whisper-small", "window_seconds": 8}
+    with pytest.raises(RequestError, match="the window is not"):
+        pretrain.run(Experiment.model_validate({**experiment.model_dump(), "captioner": config}))
+
+
+def test_the_module_is_light() -> None:
+    heavy = "{'torch', 'lightning', 'transformers', 'mlflow', 'zarr', 'sklearn', 'pandas'}"
+    code = f"import sys, experiments.pretrain; found = {heavy} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", code], check=True)
