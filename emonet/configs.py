@@ -106,7 +106,7 @@ class HeadsConfig(Schema):
     """Epochs without a better validation MAE after which an expert stops (count)."""
     batch_size: PositiveInt = 64
     """Clips per step (count)."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 3e-4
     """Learning rate of AdamW (per step)."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -12,10 +15,16 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from cache.extraction import extract
 from cache.store import FeatureStore
 from cache.verify import verify
+from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
 from emonet.clips import SPLITS, Clip, Corpus
-from emonet.configs import ExtractionConfig
+from emonet.configs import ExtractionConfig, HeadsConfig
 from emonet.encoder import FrozenEncoder
+from emonet.experts import HeadBank
+from emonet.inputs import InputSpec
+from emonet.progress import silent
+from emonet.targets import EMOTIONS
 from emonet.windows import Window
+from lightningmodules.fitting import fit_bank
 
 CLIPS = 3
 
@@ -54,3 +63,46 @@ def test_the_store_holds_the_true_shape(store: FeatureStore) -> None:
     assert np.isfinite(states).all()
     assert store.speech_frames(store.rows()).tolist() == [50, 200, 1500]
     assert verify(store.path, deep=True).problems == ()
+
+
+@pytest.mark.slow
+def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_path: Path) -> None:
+    record = store.record
+    spec = InputSpec("flatten", "all", record.frames, record.width)
+    assert spec.features == 1_152_000
+    fitted = fit_bank(
+        store,
+        spec,
+        EMOTIONS.subset(["anger", "fear"]).ids,
+        HeadsConfig(epochs=1),
+        seed=0,
+        report=lambda metrics, epoch: None,
+        show=lambda label, unit: nullcontext(silent),
+    )
+    info = ExpertsInfo(
+        targets=store.targets.subset(fitted.bank.targets).to_json(),
+        form="flatten",
+        pool_over="all",
+        queries=spec.queries,
+        window_seconds=record.window_seconds,
+        frames=record.frames,
+        width=record.width,
+        preset="small",
+        encoder_digest=record.encoder_digest,
+        store_fingerprint=store.fingerprint,
+    )
+    save_bank(fitted.bank, info, tmp_path / "heads")
+    assert (tmp_path / "heads" / "anger.safetensors").stat().st_size > 294_900_000
+    loaded, read = load_bank(tmp_path / "heads")
+    assert read == info
+    before = HeadBank(spec, fitted.bank.targets, "small", seed=0)
+    for position in range(2):
+        trained = dict(fitted.bank.tensors(position))
+        assert trained["proj.weight"].shape == (64, 1_152_000)
+        assert not torch.equal(trained["proj.weight"], dict(before.tensors(position))["proj.weight"])
+        for key, tensor in loaded.tensors(position):
+            assert torch.equal(tensor, trained[key])
+    states, heard = (torch.from_numpy(array) for array in (store.read([2]), store.speech_frames([2])))
+    with torch.inference_mode():
+        scores = loaded(read.spec.prepare(states, heard)).numpy()
+    np.testing.assert_array_equal(scores, fitted.predict("test"))

@@ -1,0 +1,161 @@
+"""From the feature store to batches for the experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from cache.store import FeatureStore
+from emonet.clips import Split
+from emonet.inputs import Features, InputSpec
+from emonet.progress import Progress, silent
+from emonet.randomness import seed_of
+from emonet.scaling import Scaling, ScalingMeter
+
+READ_CLIPS = 16  # clips read at once: 37 MB of Whisper small's states
+GIB = 1 << 30
+
+
+class Batch(NamedTuple):
+    """Clips for the experts.
+
+    Args:
+        features: what `HeadBank` takes.
+        scores: `batch experts`, NaN where nobody rated.
+    """
+
+    features: Features
+    scores: Tensor
+
+
+class StateDataset(Dataset[Batch]):
+    """The clips of one split, prepared for the experts; indexed by lists of positions.
+
+    Args:
+        store: where the states are.
+        rows: of the store.
+        spec: the form of the input.
+        targets: ids of the experts, in order.
+        in_memory: prepare all clips at once and keep them; else read the store for every batch.
+        progress: called with the number of clips read.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        rows: Int[np.ndarray, " clips"],
+        spec: InputSpec,
+        targets: Sequence[str],
+        *,
+        in_memory: bool,
+        progress: Progress = silent,
+    ) -> None:
+        self._store, self._rows, self._spec = store, rows, spec
+        columns = [store.targets.index(target) for target in targets]
+        self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(rows)[:, columns])
+        self._features = self._load(progress) if in_memory and len(rows) else None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        index = torch.as_tensor(positions)
+        features = self._read(index.numpy()) if self._features is None else self._features.rows(index)
+        return Batch(features, self.scores[index])
+
+    def in_order(self) -> Iterator[Features]:
+        """All clips in order, a few at a time."""
+        for start in range(0, len(self), READ_CLIPS):
+            yield self[range(start, min(start + READ_CLIPS, len(self)))].features
+
+    def _read(self, positions: Int[np.ndarray, " batch"]) -> Features:
+        rows = self._rows[positions]
+        states = torch.from_numpy(self._store.read(rows))
+        return self._spec.prepare(states, torch.from_numpy(self._store.speech_frames(rows)))
+
+    def _load(self, progress: Progress) -> Features:
+        """Fill one array clip by clip, so that memory never holds the states twice."""
+        total = len(self)
+        filled: Features | None = None
+        progress(0, total)
+        for start in range(0, total, READ_CLIPS):
+            stop = min(start + READ_CLIPS, total)
+            part = self._read(np.arange(start, stop))
+            if filled is None:
+                filled = Features(*(tensor.new_empty(total, *tensor.shape[1:]) for tensor in part))
+            for whole, tensor in zip(filled, part, strict=True):
+                whole[start:stop] = tensor
+            progress(stop, total)
+        assert filled is not None
+        return filled
+
+
+class StateDataModule(LightningDataModule):  # type: ignore[misc]
+    """Training and validation batches for a `HeadBank`.
+
+    Batches are read in this process: in memory they are a slice, and a worker would have to send 2.3 MB per clip.
+
+    Args:
+        store: where the states are.
+        spec: the form of the input.
+        targets: ids of the experts, in order.
+        batch_size: clips per step.
+        seed: of the order of training clips, a new one each epoch.
+        memory_gib: up to this size prepared clips are kept in memory, beyond it each epoch reads the store (GiB).
+        progress: called with the number of training clips read into memory.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        spec: InputSpec,
+        targets: Sequence[str],
+        *,
+        batch_size: int,
+        seed: int,
+        memory_gib: float,
+        progress: Progress = silent,
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self._store, self._targets, self._batch_size = store, tuple(targets), batch_size
+        train, validation = store.rows("train"), store.rows("validation")
+        self.in_memory = (len(train) + len(validation)) * spec.bytes_per_clip <= memory_gib * GIB
+        self.train = self._dataset(train, progress)
+        self.validation = self._dataset(validation)
+        self._order = torch.Generator().manual_seed(seed_of(seed, "order of training clips"))
+
+    def dataset(self, split: Split) -> StateDataset:
+        """The clips of a split, read as they are asked for."""
+        return StateDataset(self._store, self._store.rows(split), self.spec, self._targets, in_memory=False)
+
+    def scaling(self) -> Scaling:
+        """Mean and deviation of the inputs over the training clips, in one pass."""
+        meter = ScalingMeter(self.spec)
+        for features in self.train.in_order():
+            meter.update(features)
+        return meter.scaling()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training clips in a new order each epoch."""
+        return _loader(self.train, RandomSampler(self.train, generator=self._order), self._batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation clips in order."""
+        return _loader(self.validation, SequentialSampler(self.validation), self._batch_size)
+
+    def _dataset(self, rows: Int[np.ndarray, " clips"], progress: Progress = silent) -> StateDataset:
+        return StateDataset(self._store, rows, self.spec, self._targets, in_memory=self.in_memory, progress=progress)
+
+
+def _loader(dataset: StateDataset, sampler: RandomSampler | SequentialSampler, batch_size: int) -> DataLoader[Batch]:
+    # The sampler hands whole lists of positions to the dataset: one slice per batch, no collating clip by clip.
+    batches = BatchSampler(sampler, batch_size, drop_last=False)
+    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=0)

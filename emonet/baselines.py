@@ -1,0 +1,146 @@
+"""What the experts are compared with: the training median, and ridge regression on simple acoustics."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64
+
+from emonet.audio import decode
+from emonet.clips import Clip
+from emonet.logmel import LogMel, pad
+from emonet.progress import Progress, silent
+from emonet.windows import CONV_STRIDE, SAMPLE_RATE, Window
+
+ALPHAS = np.logspace(-1, 5, 13)  # penalties tried; inputs are standardised
+DECODERS = 2  # threads; libsndfile and soxr release the interpreter
+BATCH = 32  # clips per pass through the filter bank
+
+Acoustics = Callable[[Sequence[Clip], Window, Progress], Float32[np.ndarray, "clips features"]]
+
+
+def median_scores(train: Float[np.ndarray, "clips targets"], clips: int) -> Float32[np.ndarray, "clips targets"]:
+    """The training median of each target as the prediction for each of `clips`; the best constant under MAE.
+
+    Args:
+        train: scores of the training clips, NaN where nobody rated; each target has at least one.
+        clips: how many to predict.
+    """
+    return np.tile(np.nanmedian(train, axis=0).astype(np.float32), (clips, 1))
+
+
+def ridge_scores(
+    train: tuple[Float[np.ndarray, "clips features"], Float[np.ndarray, "clips targets"]],
+    validation: tuple[Float[np.ndarray, "clips features"], Float[np.ndarray, "clips targets"]],
+    inputs: Float[np.ndarray, "test features"],
+) -> Float64[np.ndarray, "test targets"]:
+    """Ridge regression of each target; its penalty is the one with the least squared error on validation clips.
+
+    Args:
+        train: features and scores of the training clips, NaN where nobody rated.
+        validation: of the validation clips.
+        inputs: features of the clips to predict.
+
+    Returns:
+        Unclamped scores.
+    """
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(train[0])
+    fit_x, tune_x, test_x = (scaler.transform(x) for x in (train[0], validation[0], inputs))
+    predictions = np.empty((len(inputs), train[1].shape[1]))
+    for columns, known in _same_clips(train[1]):
+        models = [Ridge(alpha=alpha).fit(fit_x[known], train[1][np.ix_(known, columns)]) for alpha in ALPHAS]
+        errors = np.stack([_squared_error(m.predict(tune_x), validation[1][:, columns]) for m in models])
+        best = errors.argmin(0)
+        outputs = np.stack([m.predict(test_x).reshape(len(inputs), -1) for m in models])
+        predictions[:, columns] = outputs[best, :, np.arange(len(columns))].T
+    return predictions
+
+
+def mel_statistics(
+    clips: Sequence[Clip], window: Window, progress: Progress = silent
+) -> Float32[np.ndarray, "clips features"]:
+    """Mean and deviation of each log-mel band over the frames that hear the clip, `2 * 80` features.
+
+    Args:
+        clips: to decode.
+        window: as much audio as the experts hear.
+        progress: called with the number of finished clips.
+
+    Raises:
+        AudioError: if a clip cannot be used.
+    """
+    logmel = LogMel()
+    rows: list[np.ndarray] = []
+    progress(0, len(clips))
+    for waves in _decoded(clips, window):
+        mels = logmel(pad(waves, window))
+        for wave, mel in zip(waves, mels, strict=True):
+            heard = mel[:, : CONV_STRIDE * window.speech_frames(len(wave) / SAMPLE_RATE)]
+            rows.append(torch.cat((heard.mean(1), heard.std(1, correction=0))).numpy())
+        progress(len(rows), len(clips))
+    return np.stack(rows)
+
+
+def opensmile_functionals(
+    clips: Sequence[Clip], window: Window, progress: Progress = silent
+) -> Float32[np.ndarray, "clips features"]:
+    """The 88 functionals of eGeMAPSv02 by openSMILE, whose licence is for research only.
+
+    Args:
+        clips: to decode.
+        window: as much audio as the experts hear.
+        progress: called with the number of finished clips.
+
+    Raises:
+        AudioError: if a clip cannot be used.
+    """
+    import opensmile
+
+    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
+    rows: list[np.ndarray] = []
+    progress(0, len(clips))
+    for waves in _decoded(clips, window):
+        rows.extend(smile.process_signal(wave, SAMPLE_RATE).to_numpy(np.float32)[0] for wave in waves)
+        progress(len(rows), len(clips))
+    features: np.ndarray = np.nan_to_num(np.stack(rows))  # openSMILE leaves some functionals of unvoiced clips open
+    return features
+
+
+def acoustic_baselines() -> dict[str, Acoustics]:
+    """Name of each ridge baseline -> what measures its features; openSMILE only where the user has installed it."""
+    found: dict[str, Acoustics] = {"mel_ridge": mel_statistics}
+    if importlib.util.find_spec("opensmile") is not None:
+        found["opensmile_ridge"] = opensmile_functionals
+    return found
+
+
+def _decoded(clips: Sequence[Clip], window: Window) -> Iterator[list[Any]]:
+    def read(clip: Clip) -> np.ndarray:
+        return decode(clip.audio, start=clip.start, end=clip.end, seconds=window.seconds)
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+        for start in range(0, len(clips), BATCH):
+            yield list(pool.map(read, clips[start : start + BATCH]))
+
+
+def _same_clips(scores: Float[np.ndarray, "clips targets"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Targets that the same clips are rated for, and those clips: one regression serves them all."""
+    known = ~np.isnan(scores)
+    patterns, which = np.unique(known, axis=1, return_inverse=True)
+    for pattern in range(patterns.shape[1]):
+        yield np.flatnonzero(which.ravel() == pattern), np.flatnonzero(patterns[:, pattern])
+
+
+def _squared_error(
+    predictions: Float[np.ndarray, "clips targets"], scores: Float[np.ndarray, "clips targets"]
+) -> Float64[np.ndarray, " targets"]:
+    errors: np.ndarray = np.nanmean(np.square(predictions.reshape(scores.shape) - scores), axis=0)
+    return errors

@@ -1,0 +1,252 @@
+"""Test figures with bootstrap intervals: MAE, RMSE, Pearson and Spearman, per target and in the mean.
+
+Conventions: a missing score is left out. Predictions that are all the same order nothing: their correlation is 0.
+Where the true scores are all the same there is nothing to order: the correlation is undefined (None) and left out of
+means. Intervals are percentiles over resamples of speakers, since clips of one speaker are not independent; with
+fewer than 5 speakers, of clips.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+from pydantic import Field
+
+from emonet.configs import EvaluationConfig
+from emonet.schema import Schema
+
+MetricName = Literal["mae", "rmse", "pearson", "spearman"]
+METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
+FEWEST_SPEAKERS = 5  # below, resampling speakers would draw nearly the same few sets again and again
+_BLOCK = 1 << 21  # weights (clips x resamples) worked on at once: 16 MiB of float64
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric and its direction, so that selection, tables and sweeps cannot disagree.
+
+    Args:
+        name: its key.
+        label: what tables call it.
+        better: which direction is better.
+    """
+
+    name: MetricName
+    label: str
+    better: Literal["lower", "higher"]
+
+    def beats(self, value: float | None, other: float | None) -> bool:
+        """Whether `value` is better than `other`; anything beats None, None beats nothing."""
+        if value is None or other is None:
+            return value is not None
+        return value < other if self.better == "lower" else value > other
+
+
+METRICS: dict[MetricName, Metric] = {
+    "mae": Metric("mae", "MAE", "lower"),
+    "rmse": Metric("rmse", "RMSE", "lower"),
+    "pearson": Metric("pearson", "Pearson", "higher"),
+    "spearman": Metric("spearman", "Spearman", "higher"),
+}
+
+
+class Estimate(Schema):
+    """A figure and its interval; None where it is undefined."""
+
+    value: float | None
+    """The figure on all clips."""
+    low: float | None
+    """Lower end of its bootstrap interval."""
+    high: float | None
+    """Upper end of its bootstrap interval."""
+
+
+class MetricScores(Schema):
+    """One metric over the targets."""
+
+    mean: Estimate
+    """Unweighted mean over the targets for which it is defined."""
+    per_target: dict[str, Estimate]
+    """By target id."""
+
+
+class Scores(Schema):
+    """All metrics of one set of predictions, on the scale of the scores."""
+
+    mae: MetricScores
+    """Mean absolute error (in units of the score); lower is better."""
+    rmse: MetricScores
+    """Root mean squared error (in units of the score); lower is better."""
+    pearson: MetricScores
+    """Pearson correlation (-1 to 1); higher is better."""
+    spearman: MetricScores
+    """Spearman rank correlation (-1 to 1); higher is better."""
+    resampled: Literal["speakers", "clips"]
+    """What the bootstrap drew."""
+    clips: int = Field(ge=0)
+    """Clips evaluated (count)."""
+
+    def of(self, metric: MetricName) -> MetricScores:
+        """One metric by name."""
+        scores: MetricScores = getattr(self, metric)
+        return scores
+
+
+def evaluate(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    *,
+    targets: Sequence[str],
+    speakers: Sequence[str],
+    config: EvaluationConfig,
+    seed: int = 0,
+) -> Scores:
+    """Compare predictions with scores.
+
+    Args:
+        truth: scores, NaN where nobody rated.
+        predictions: of the same clips and targets.
+        targets: ids, one per column.
+        speakers: who speaks, one per clip.
+        config: resamples and coverage.
+        seed: of the resamples; predictions of the same clips are compared on the same ones.
+
+    Raises:
+        ValueError: if there are no clips, or a prediction is not a finite number.
+    """
+    if len(truth) == 0:
+        raise ValueError("there are no clips to evaluate")
+    if not np.isfinite(predictions).all():
+        raise ValueError("a prediction is not a finite number")
+    weights, resampled = resample(speakers, config.resamples, seed)
+    point = metrics(truth, predictions, np.ones((1, len(truth))))
+    spread = metrics(truth, predictions, weights)
+    share = 100 * (1 - config.confidence) / 2
+    fields = {}
+    for name in METRIC_NAMES:
+        values = np.concatenate([_mean(point[name]), point[name]], 1)[0]
+        draws = np.concatenate([_mean(spread[name]), spread[name]], 1)
+        low, high = _quiet(np.nanpercentile, draws, [share, 100 - share])
+        estimates = [
+            Estimate(value=_number(v), low=_number(a), high=_number(b)) if np.isfinite(v) else _UNDEFINED
+            for v, a, b in zip(values, low, high, strict=True)
+        ]
+        fields[name] = MetricScores(mean=estimates[0], per_target=dict(zip(targets, estimates[1:], strict=True)))
+    return Scores(**fields, resampled=resampled, clips=len(truth))
+
+
+def resample(
+    speakers: Sequence[str], resamples: int, seed: int
+) -> tuple[Float64[np.ndarray, "resamples clips"], Literal["speakers", "clips"]]:
+    """How often each clip is drawn in each resample, and what was drawn."""
+    rng = np.random.default_rng(seed)
+    names, owner = np.unique(np.asarray(speakers), return_inverse=True)
+    clustered = len(names) >= FEWEST_SPEAKERS
+    units = len(names) if clustered else len(owner)
+    counts = rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
+    return (counts[:, owner], "speakers") if clustered else (counts, "clips")
+
+
+def metrics(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    weights: Float64[np.ndarray, "resamples clips"],
+) -> dict[MetricName, Float64[np.ndarray, "resamples targets"]]:
+    """All metrics under every row of clip weights (how often each clip counts); NaN where undefined."""
+    results = {name: np.full((len(weights), truth.shape[1]), np.nan) for name in METRIC_NAMES}
+    step = max(1, _BLOCK // max(1, len(truth)))
+    for column in range(truth.shape[1]):
+        rows = np.flatnonzero(~np.isnan(truth[:, column]))
+        if len(rows) == 0:
+            continue
+        x, y = predictions[rows, column].astype(np.float64), truth[rows, column].astype(np.float64)
+        for start in range(0, len(weights), step):
+            block = slice(start, start + step)
+            for name, values in _column(x, y, weights[block][:, rows]).items():
+                results[name][block, column] = values
+    return results
+
+
+def _column(
+    x: Float64[np.ndarray, " clips"], y: Float64[np.ndarray, " clips"], weights: Float64[np.ndarray, "resamples clips"]
+) -> dict[MetricName, Float64[np.ndarray, " resamples"]]:
+    total = weights.sum(1)
+    ranks_x, ranks_y = _ranks(x, weights), _ranks(y, weights)
+    spearman, flat_x, flat_y = _rank_correlation(ranks_x, ranks_y, weights, total)
+    pearson = _correlation(x - x.mean(), y - y.mean(), weights, total)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mae = weights @ np.abs(x - y) / total
+        rmse = np.sqrt(weights @ np.square(x - y) / total)
+    for correlation in (pearson, spearman):
+        correlation[flat_x | np.isnan(correlation)] = 0.0  # NaN: they differ by less than arithmetic resolves
+        correlation[flat_y | (total == 0)] = np.nan
+    return {"mae": mae, "rmse": rmse, "pearson": pearson, "spearman": spearman}
+
+
+def _ranks(
+    values: Float64[np.ndarray, " clips"], weights: Float64[np.ndarray, "resamples clips"]
+) -> Float64[np.ndarray, "resamples clips"]:
+    """Mid-ranks in each resample (less one half): the weight below a value plus half the weight at it."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    group: Int[np.ndarray, " clips"] = np.empty(len(values), np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(values))))
+    at = np.add.reduceat(weights[:, order], starts, axis=1)
+    middle = np.cumsum(at, 1) - at / 2
+    return middle[:, group]
+
+
+def _rank_correlation(
+    x: Float64[np.ndarray, "resamples clips"],
+    y: Float64[np.ndarray, "resamples clips"],
+    weights: Float64[np.ndarray, "resamples clips"],
+    total: Float64[np.ndarray, " resamples"],
+) -> tuple[Float64[np.ndarray, " resamples"], np.ndarray, np.ndarray]:
+    """Correlation of ranks, and whether each side has one rank only (exact: ranks are multiples of a half)."""
+    middle = total[:, None] / 2  # the mean of mid-ranks, whatever the ties
+    x, y = x - middle, y - middle
+    xx, yy, xy = (np.einsum("rc,rc,rc->r", weights, a, b) for a, b in ((x, x), (y, y), (x, y)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.clip(xy / np.sqrt(xx * yy), -1, 1), xx == 0, yy == 0
+
+
+def _correlation(
+    x: Float64[np.ndarray, " clips"],
+    y: Float64[np.ndarray, " clips"],
+    weights: Float64[np.ndarray, "resamples clips"],
+    total: Float64[np.ndarray, " resamples"],
+) -> Float64[np.ndarray, " resamples"]:
+    """Weighted Pearson correlation of centred values in each resample."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mx, my = weights @ x / total, weights @ y / total
+        xx = weights @ np.square(x) / total - mx * mx
+        yy = weights @ np.square(y) / total - my * my
+        correlation: np.ndarray = np.clip((weights @ (x * y) / total - mx * my) / np.sqrt(xx * yy), -1, 1)
+    return correlation
+
+
+def _mean(values: Float64[np.ndarray, "resamples targets"]) -> Float64[np.ndarray, "resamples 1"]:
+    mean: Float64[np.ndarray, "resamples 1"] = _quiet(np.nanmean, values)[:, None]
+    return mean
+
+
+def _quiet(function: object, values: np.ndarray, *arguments: object) -> np.ndarray:
+    """NumPy's nan-functions; rows or columns of NaN only give NaN, which is what is meant, without a warning."""
+    axis = 1 if function is np.nanmean else 0
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(Mean of empty slice|All-NaN slice encountered)", RuntimeWarning)
+        result: np.ndarray = function(values, *arguments, axis=axis)  # type: ignore[operator]
+    return result
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+_UNDEFINED = Estimate(value=None, low=None, high=None)

@@ -1,0 +1,163 @@
+"""What an expert sees of a clip's encoder states: one object says it for training, export and prediction alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
+
+from emonet.configs import InputForm
+
+QUERIES = 4  # attention: pooled views per expert, each a mean and a deviation
+_VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all states agree
+
+
+class Features(NamedTuple):
+    """What a `HeadBank` takes: prepared once by `InputSpec.prepare`, without any trained parameter.
+
+    Args:
+        values: `batch features` for flatten and statistics; `batch frames width` states for attention.
+        lengths: `batch`, how many leading frames of each clip count.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device | str) -> Features:
+        """The same on another device."""
+        return Features(self.values.to(device), self.lengths.to(device))
+
+    def rows(self, index: Tensor) -> Features:
+        """The clips at positions `index`."""
+        return Features(self.values[index], self.lengths[index])
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The form of an expert's input, and its size.
+
+    * `flatten`: all states one after the other, `frames * width` values (EmoNet-Voice).
+    * `statistics`: mean, minimum, maximum and unbiased deviation over time, `4 * width` values, in float32
+      (EmoNet-Voice "Plus").
+    * `attention`: each expert weights the states by its own `queries` learned queries (softmax over time) and sees each
+      view's weighted mean and deviation, `queries * 2 * width` values (attentive statistics pooling, Okabe et al.
+      2018, arXiv:1803.10963).
+
+    Args:
+        form: which of them.
+        pool_over: `all` frames, or only those that hear the clip (`speech`); flatten always takes all.
+        frames: states per clip (1500 for 30 s).
+        width: values per state (768 for Whisper small).
+        queries: views per expert of the attention form.
+    """
+
+    form: InputForm
+    pool_over: Literal["all", "speech"]
+    frames: int
+    width: int
+    queries: int = QUERIES
+
+    @property
+    def features(self) -> int:
+        """Values that enter an expert's first layer."""
+        return {
+            "flatten": self.frames * self.width,
+            "statistics": 4 * self.width,
+            "attention": self.queries * 2 * self.width,
+        }[self.form]
+
+    @property
+    def bytes_per_clip(self) -> int:
+        """Size of one prepared clip in bytes."""
+        return 4 * self.features if self.form == "statistics" else 2 * self.frames * self.width
+
+    def prepare(self, states: Float[Tensor, "batch frames width"], speech_frames: Int[Tensor, " batch"]) -> Features:
+        """Turn encoder states into what the experts take.
+
+        Args:
+            states: encoder states, float16 or float32.
+            speech_frames: how many leading states of each clip hear it, 1 to `frames`.
+
+        Raises:
+            ValueError: if the states are not `frames` by `width`.
+        """
+        if tuple(states.shape[1:]) != (self.frames, self.width):
+            raise ValueError(f"states of {tuple(states.shape[1:])}, expected {(self.frames, self.width)}")
+        everything = self.form == "flatten" or self.pool_over == "all"
+        lengths = torch.full_like(speech_frames, self.frames) if everything else speech_frames
+        if self.form == "flatten":
+            return Features(states.flatten(1), lengths)
+        if self.form == "statistics":
+            return Features(statistics(states, lengths), lengths)
+        return Features(states, lengths)
+
+    def summary(self, features: Features) -> Float32[Tensor, "batch features"]:
+        """The first layer's input before anything is learned; standardisation is measured on it.
+
+        That is the features themselves, and for attention every query's view under uniform weights.
+        """
+        if self.form != "attention":
+            return features.values.float()
+        pooled = uniform_views(features.values, features.lengths)
+        return pooled.repeat(1, self.queries)
+
+
+def heard(lengths: Int[Tensor, " batch"], frames: int) -> Tensor:
+    """Which frames count, `batch frames` of bool."""
+    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def statistics(
+    states: Float[Tensor, "batch frames width"], lengths: Int[Tensor, " batch"]
+) -> Float32[Tensor, "batch features"]:
+    """Mean, minimum, maximum and unbiased deviation over the first `lengths` frames, one after the other.
+
+    The deviation of a single frame is 0.
+    """
+    mask = heard(lengths, states.shape[1]).unsqueeze(2)
+    states = states.float()
+    count = lengths.unsqueeze(1).float()
+    mean = states.masked_fill(~mask, 0).sum(1) / count
+    squares = (states - mean.unsqueeze(1)).masked_fill_(~mask, 0).square_().sum(1)
+    low = states.masked_fill(~mask, torch.inf).amin(1)
+    high = states.masked_fill(~mask, -torch.inf).amax(1)
+    return torch.cat((mean, low, high, (squares / (count - 1).clamp(min=1)).sqrt()), 1)
+
+
+def uniform_views(
+    states: Float[Tensor, "batch frames width"], lengths: Int[Tensor, " batch"]
+) -> Float32[Tensor, "batch views"]:
+    """Mean and deviation under uniform weights: what one query sees before it has learned anything."""
+    mask = heard(lengths, states.shape[1]).unsqueeze(2)
+    count = lengths.unsqueeze(1).float()
+    states = states.float()
+    mean = states.masked_fill(~mask, 0).sum(1) / count
+    variance = (states - mean.unsqueeze(1)).masked_fill_(~mask, 0).square_().sum(1) / count
+    return torch.cat((mean, (variance + _VARIANCE_FLOOR).sqrt()), 1)
+
+
+def attentive_views(
+    states: Float[Tensor, "batch frames width"],
+    lengths: Int[Tensor, " batch"],
+    query: Float[Tensor, "experts queries width"],
+) -> Float32[Tensor, "experts batch features"]:
+    """Each query's weighted mean and deviation over the frames that count, by expert.
+
+    States are centred on each clip's own mean first: the deviation is then free of cancellation, and a softmax does
+    not change with a constant.
+    """
+    experts, queries, width = query.shape
+    longest = int(lengths.max())
+    states = states[:, :longest].float()
+    mask = heard(lengths, longest).unsqueeze(2)
+    centre = states.masked_fill(~mask, 0).sum(1, keepdim=True) / lengths.view(-1, 1, 1)
+    states = (states - centre).masked_fill(~mask, 0)
+    logits = states @ query.reshape(experts * queries, width).T  # batch, frames, views
+    weights = logits.masked_fill(~mask, -torch.inf).softmax(1).transpose(1, 2)
+    mean = weights @ states
+    variance = (weights @ states.square() - mean.square()).clamp(min=0)
+    views = torch.cat((mean + centre, (variance + _VARIANCE_FLOOR).sqrt()), 2)
+    return views.view(len(states), experts, queries * 2 * width).transpose(0, 1)

@@ -1,0 +1,52 @@
+"""The table of test figures that `emonet heads` ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from emonet.configs import InputForm
+from emonet.evaluation import METRICS, Estimate, Scores
+
+if TYPE_CHECKING:
+    from experiments.heads import HeadsResult
+    from experiments.heads_training import FormScores
+
+
+def rows(
+    chosen: InputForm, forms: Mapping[InputForm, FormScores], baselines: Mapping[str, Scores]
+) -> dict[str, Scores]:
+    """Label -> test figures: the chosen experts, other forms, baselines."""
+    others = {f"experts, {form}": tried.test for form, tried in forms.items() if form != chosen}
+    return {f"experts, {chosen}": forms[chosen].test, **others, **baselines}
+
+
+def figures(result: HeadsResult) -> Table:
+    """One row per baseline and form, the chosen one last and bold; means over targets with their intervals."""
+    test = result.test
+    table = Table(
+        title=f"{result.experiment}: {test.clips} test clips, mean over {len(result.rated)} rated targets",
+        caption=f"below each figure its bootstrap interval ({test.resampled} resampled); "
+        f"{result.input} chosen on validation clips",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for metric in METRICS.values():
+        table.add_column(f"{metric.label} {'↓' if metric.better == 'lower' else '↑'}")
+    chosen, *others = rows(result.input, result.forms, result.baselines).items()
+    for label, scores in [*others[len(result.forms) - 1 :], *others[: len(result.forms) - 1], chosen]:
+        cells = [shown(scores.of(name).mean) for name in METRICS]
+        table.add_row(label, *cells, style="bold" if label == chosen[0] else None)
+    return table
+
+
+def shown(estimate: Estimate) -> str:
+    """The figure, and its interval below it; a dash where it is undefined."""
+    if estimate.value is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f}\n{estimate.low:.3f}–{estimate.high:.3f}"

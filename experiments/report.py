@@ -1,0 +1,117 @@
+"""The report page of an experiment: test figures, plots, and how they were made, in `runs/EXPERIMENT/report/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from emonet.targets import TargetSpec
+from experiments.config import Experiment
+from experiments.stage import write_text
+
+if TYPE_CHECKING:
+    from emonet.evaluation import Estimate, Scores
+
+PAGE = "index.html"
+
+
+class Picture(NamedTuple):
+    """A plot on the page.
+
+    Args:
+        title: its heading.
+        file: PNG beside the page.
+        text: what to see in it.
+    """
+
+    title: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report is made of.
+
+    Args:
+        rows: label -> test figures; the first is the chosen experts', the rest other forms and baselines.
+        spec: the rated targets, in the order of the columns.
+        truth: test scores, NaN where nobody rated.
+        predictions: of the chosen experts.
+        note: what the corpus says of itself.
+        facts: label -> text, how it was made.
+    """
+
+    rows: Mapping[str, Scores]
+    spec: TargetSpec
+    truth: Float[np.ndarray, "clips targets"]
+    predictions: Float[np.ndarray, "clips targets"]
+    note: str
+    facts: Mapping[str, str]
+
+
+def write_report(experiment: Experiment, findings: Findings) -> Path:
+    """Draw the plots and write the page.
+
+    Returns:
+        The folder of the report; its `index.html` opens in a browser, without a server or a network.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from emonet.evaluation import METRICS
+
+    folder = experiment.folder / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = _pictures(folder, findings)
+    environment = Environment(loader=PackageLoader("experiments", "."), autoescape=True, undefined=StrictUndefined)
+    html = environment.get_template("report.html").render(
+        name=experiment.name,
+        description=experiment.description,
+        note=findings.note,
+        metrics=list(METRICS.values()),
+        rows=findings.rows,
+        first=next(iter(findings.rows.values())),
+        targets=findings.spec.ids,
+        spec=findings.spec,
+        confidence=f"{100 * experiment.evaluation.confidence:g}",
+        resamples=experiment.evaluation.resamples,
+        pictures=pictures,
+        facts=findings.facts,
+        estimate=shown,
+    )
+    write_text(folder / PAGE, html)
+    return folder
+
+
+def shown(estimate: Estimate) -> str:
+    """`0.412 [0.380, 0.447]`, or a dash where it is undefined."""
+    if estimate.value is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
+    from emonet.plots import confusion_figure, metric_figure, scatter_figure
+
+    spec, rows = findings.spec, findings.rows
+    first, baseline = next(iter(rows)), "mel_ridge"
+    compared = {first: rows[first]} | ({baseline: rows[baseline]} if baseline in rows else {})
+    metric_figure(compared, "pearson", folder / "pearson.png", spec=spec)
+    metric_figure(
+        {label: rows[label] for label in [*compared, "median"] if label in rows}, "mae", folder / "mae.png", spec=spec
+    )
+    scatter_figure(findings.truth, findings.predictions, spec.ids, folder / "scatter.png", spec=spec)
+    confusion_figure(findings.truth, findings.predictions, spec.ids, folder / "confusion.png", spec=spec)
+    return (
+        Picture("Correlation", "pearson.png", "Pearson correlation of predicted and given scores, with intervals."),
+        Picture("Error", "mae.png", "Mean absolute error on the scale from 0 to 4, with intervals."),
+        Picture("Predicted against given", "scatter.png", "One point per test clip; the line is a perfect prediction."),
+        Picture("Strongest emotion", "confusion.png", "Which emotion comes out strongest, for clips that have one."),
+    )

@@ -1,0 +1,98 @@
+"""Training of the experts: the bank, its loss, its optimiser and its stopping, wired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from datamodules.states import Batch
+from emonet.configs import HeadsConfig
+from emonet.experts import HeadBank
+from emonet.losses import absolute_errors, masked_mae
+from emonet.progress import Progress, silent
+from emonet.stopping import ExpertStopping
+
+Report = Callable[[Mapping[str, float], int], None]
+"""Called with metrics and the epoch (counted from 0)."""
+
+
+def unreported(_metrics: Mapping[str, float], _epoch: int) -> None:
+    """Report to nobody."""
+
+
+class HeadsModule(LightningModule):  # type: ignore[misc]
+    """Trains a `HeadBank` by masked MAE; afterwards `stopping.restore()` gives every expert its best epoch.
+
+    Args:
+        bank: the experts, one per score of a batch.
+        config: epochs, patience, optimiser.
+        report: gets each epoch's training loss and validation MAE, in the mean and by target.
+        progress: called with the number of finished epochs.
+    """
+
+    def __init__(
+        self,
+        bank: HeadBank,
+        config: HeadsConfig,
+        *,
+        report: Report = unreported,
+        progress: Progress = silent,
+    ) -> None:
+        super().__init__()
+        self.bank = bank
+        self.stopping = ExpertStopping(bank, config.patience)
+        self._config = config
+        self._report = report
+        self._progress = progress
+        self._losses: list[Tensor] = []
+        self._errors: list[tuple[Tensor, Tensor]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over all experts, element by element, so that no expert's step depends on another."""
+        return torch.optim.AdamW(
+            self.bank.parameters(),
+            lr=self._config.learning_rate,
+            weight_decay=self._config.weight_decay,
+            fused=True,
+        )
+
+    def on_fit_start(self) -> None:
+        """Show that nothing is done yet."""
+        self._progress(0, self._config.epochs)
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Sum over experts of each expert's own mean absolute error."""
+        loss = masked_mae(self.bank(batch.features), batch.scores)
+        self._losses.append(loss.detach().mean())
+        return loss.sum()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last epoch's errors."""
+        self._errors = []
+
+    def validation_step(self, batch: Batch) -> None:
+        """Add up each expert's absolute errors."""
+        self._errors.append(absolute_errors(self.bank(batch.features), batch.scores))
+
+    def on_validation_epoch_end(self) -> None:
+        """Hand each expert's own error to its early stopping, and end when all have stopped."""
+        totals, counts = (torch.stack(parts).sum(0) for parts in zip(*self._errors, strict=True))
+        errors = (totals / counts).tolist()
+        self.stopping.update(self.current_epoch, errors)
+        self._report(self._metrics(errors), self.current_epoch)
+        self._losses = []
+        self._progress(self.current_epoch + 1, self._config.epochs)
+        if self.stopping.all_stopped:
+            self.trainer.should_stop = True
+            self._progress(self._config.epochs, self._config.epochs)
+
+    def _metrics(self, errors: list[float]) -> dict[str, float]:
+        known = dict(zip(self.bank.targets, errors, strict=True))
+        return {
+            "train_loss": float(torch.stack(self._losses).mean()),
+            "val_mae": sum(errors) / len(errors),
+            **{f"val_mae/{target}": error for target, error in known.items()},
+        }

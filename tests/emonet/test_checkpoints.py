@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
+from emonet.configs import InputForm
+from emonet.errors import RequestError
+from emonet.experts import HeadBank
+from emonet.inputs import InputSpec
+from emonet.scaling import Scaling
+from emonet.targets import EMOTIONS
+
+FRAMES, WIDTH = 10, 4
+TARGETS = ("fear", "anger")
+PUBLISHED = {
+    f"{layer}.{kind}" for layer in ("proj", "mlp.2", "mlp.5", "mlp.8", "mlp.11") for kind in ("weight", "bias")
+}
+
+
+def a_bank(form: InputForm = "flatten") -> tuple[HeadBank, ExpertsInfo]:
+    spec = InputSpec(form, "speech", FRAMES, WIDTH)
+    ids = EMOTIONS.subset(TARGETS).ids
+    info = ExpertsInfo(
+        targets=EMOTIONS.subset(TARGETS).to_json(),
+        form=form,
+        pool_over="speech",
+        queries=spec.queries,
+        window_seconds=0.2,
+        frames=FRAMES,
+        width=WIDTH,
+        preset="small",
+        encoder_digest="e" * 64,
+        store_fingerprint="s" * 64,
+        validation_mae={"anger": 0.5},
+        best_epoch={"anger": 3},
+    )
+    return HeadBank(spec, ids, "small", seed=1).eval(), info
+
+
+@pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
+def test_what_is_saved_is_loaded(tmp_path: Path, form: InputForm) -> None:
+    bank, info = a_bank(form)
+    save_bank(bank, info, tmp_path / "heads")
+    loaded, read = load_bank(tmp_path / "heads")
+    assert read == info
+    assert loaded.targets == bank.targets
+    assert not loaded.training
+    features = info.spec.prepare(torch.randn(3, FRAMES, WIDTH), torch.tensor([1, 5, 10]))
+    assert torch.equal(loaded(features), bank(features))
+
+
+def test_files_have_the_published_keys(tmp_path: Path) -> None:
+    save_bank(*a_bank("flatten"), tmp_path / "heads")
+    assert {path.name for path in (tmp_path / "heads").iterdir()} == {
+        "anger.safetensors",
+        "fear.safetensors",
+        "experts.json",
+    }
+    tensors = load_file(tmp_path / "heads" / "anger.safetensors")
+    assert set(tensors) == PUBLISHED
+    assert tensors["proj.weight"].shape == (64, FRAMES * WIDTH)
+    assert tensors["mlp.11.weight"].shape == (1, 16)
+    save_bank(*a_bank("attention"), tmp_path / "heads")
+    assert set(load_file(tmp_path / "heads" / "anger.safetensors")) == PUBLISHED | {"pool.query"}
+
+
+def test_saving_replaces_what_was_there(tmp_path: Path) -> None:
+    folder = tmp_path / "heads"
+    folder.mkdir()
+    (folder / "joy.safetensors").touch()
+    save_bank(*a_bank(), folder)
+    assert not (folder / "joy.safetensors").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["heads"]
+
+
+def test_a_failed_save_leaves_the_old_experts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_bank(*a_bank(), tmp_path / "heads")
+
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("emonet.checkpoints.save_file", full)
+    with pytest.raises(OSError, match="disk full"):
+        save_bank(*a_bank(), tmp_path / "heads")
+    load_bank(tmp_path / "heads")
+
+
+def test_scaled_or_other_experts_are_not_saved(tmp_path: Path) -> None:
+    bank, info = a_bank()
+    with pytest.raises(ValueError, match="does not fit"):
+        save_bank(bank, ExpertsInfo.model_validate({**info.model_dump(), "width": 5}), tmp_path / "heads")
+    ones = torch.ones(FRAMES * WIDTH)
+    bank.standardise(Scaling(ones, ones, torch.ones(WIDTH)))
+    with pytest.raises(ValueError, match="fold"):
+        save_bank(bank, info, tmp_path / "heads")
+
+
+def test_a_wrong_shape_names_the_file_and_both_shapes(tmp_path: Path) -> None:
+    folder = tmp_path / "heads"
+    save_bank(*a_bank(), folder)
+    path = folder / "anger.safetensors"
+    tensors = load_file(path)
+    save_file({**tensors, "proj.weight": torch.zeros(64, 99)}, path)
+    with pytest.raises(RequestError, match=r"proj\.weight(.|\n)*anger\.safetensors(.|\n)*\[64, 40\](.|\n)*\[64, 99\]"):
+        load_bank(folder)
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "heads"
+    with pytest.raises(RequestError, match="no experts here"):
+        load_bank(folder)
+    save_bank(*a_bank(), folder)
+    path = folder / "fear.safetensors"
+    save_file({"proj.weight": torch.zeros(64, 40)}, path)
+    with pytest.raises(RequestError, match=r"other tensors(.|\n)*fear\.safetensors(.|\n)*mlp\.11\.bias"):
+        load_bank(folder)
+    path.write_bytes(b"no safetensors")
+    with pytest.raises(RequestError, match=r"cannot be read(.|\n)*fear\.safetensors"):
+        load_bank(folder)
+    path.unlink()
+    with pytest.raises(RequestError, match=r"cannot be read(.|\n)*fear\.safetensors"):
+        load_bank(folder)
+    info = folder / "experts.json"
+    info.write_text(json.dumps({**json.loads(info.read_text()), "preset": "huge"}))
+    with pytest.raises(RequestError, match=r"description cannot be read(.|\n)*experts\.json"):
+        load_bank(folder)

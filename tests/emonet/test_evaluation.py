@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from emonet.configs import EvaluationConfig
+from emonet.evaluation import METRIC_NAMES, METRICS, evaluate, metrics, resample
+
+TARGETS = ("anger", "fear", "awe")
+
+
+def some_scores(clips: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Tied truth with gaps, and predictions that go with it."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 5, (clips, 3)).astype(np.float32)
+    predictions = (truth + rng.normal(0, 1, truth.shape)).round(1).astype(np.float32)
+    truth[rng.random(truth.shape) < 0.2] = np.nan
+    return truth, predictions
+
+
+def speakers(clips: int, different: int) -> list[str]:
+    return [f"s{row % different}" for row in range(clips)]
+
+
+def test_figures_are_scipys() -> None:
+    truth, predictions = some_scores()
+    scores = evaluate(
+        truth, predictions, targets=TARGETS, speakers=speakers(60, 6), config=EvaluationConfig(resamples=5)
+    )
+    for column, target in enumerate(TARGETS):
+        known = ~np.isnan(truth[:, column])
+        y, x = truth[known, column].astype(float), predictions[known, column].astype(float)
+        expected = {
+            "mae": np.abs(x - y).mean(),
+            "rmse": np.sqrt(np.square(x - y).mean()),
+            "pearson": stats.pearsonr(x, y).statistic,
+            "spearman": stats.spearmanr(x, y).statistic,
+        }
+        for name in METRIC_NAMES:
+            assert scores.of(name).per_target[target].value == pytest.approx(expected[name], abs=1e-9)
+    for name in METRIC_NAMES:
+        each = [estimate.value for estimate in scores.of(name).per_target.values()]
+        assert scores.of(name).mean.value == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize(("different", "unit"), [(6, "speakers"), (4, "clips")])
+def test_the_bootstrap_is_explicit_resampling(different: int, unit: str) -> None:
+    truth, predictions = some_scores(24)
+    names = speakers(24, different)
+    weights, resampled = resample(names, 50, seed=1)
+    assert resampled == unit
+    fast = metrics(truth, predictions, weights)
+    for draw in range(50):
+        rows = np.repeat(np.arange(24), weights[draw].astype(int))
+        for column in range(3):
+            known = rows[~np.isnan(truth[rows, column])]
+            y, x = truth[known, column].astype(float), predictions[known, column].astype(float)
+            expected = (
+                np.abs(x - y).mean(),
+                np.sqrt(np.square(x - y).mean()),
+                stats.pearsonr(x, y).statistic,
+                stats.spearmanr(x, y).statistic,
+            )
+            found = [fast[name][draw, column] for name in METRIC_NAMES]
+            np.testing.assert_allclose(found, expected, atol=1e-9)
+    config = EvaluationConfig(resamples=50, confidence=0.9)
+    scores = evaluate(truth, predictions, targets=TARGETS, speakers=names, config=config, seed=1)
+    assert scores.resampled == unit
+    low, high = np.percentile(fast["pearson"].mean(1), [5, 95])
+    assert (scores.pearson.mean.low, scores.pearson.mean.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_speakers_are_drawn_whole() -> None:
+    weights, _ = resample(speakers(20, 5), 30, seed=0)
+    for speaker in range(5):
+        of_speaker = weights[:, speaker::5]
+        assert (of_speaker == of_speaker[:, :1]).all()
+    assert (weights[:, :5].sum(1) == 5).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=3, max_size=12),
+)
+def test_ranks_survive_any_ties_and_weights(rows: list[tuple[int, int, int]]) -> None:
+    x, y, weight = (np.array(column, float) for column in zip(*rows, strict=True))
+    fast = metrics(y[:, None], x[:, None], weight[None])["spearman"][0, 0]
+    repeated_x, repeated_y = np.repeat(x, weight.astype(int)), np.repeat(y, weight.astype(int))
+    if len(set(repeated_y)) < 2:
+        assert np.isnan(fast)
+    elif len(set(repeated_x)) < 2:
+        assert fast == 0
+    else:
+        assert fast == pytest.approx(stats.spearmanr(repeated_x, repeated_y).statistic, abs=1e-9)
+
+
+def test_constants() -> None:
+    truth = np.array([[0, 1, np.nan], [0, 2, np.nan], [0, 3, np.nan]], np.float32)
+    predictions = np.array([[1, 0.1, 1], [2, 0.1, 1], [3, 0.1, 1]], np.float32)
+    scores = evaluate(
+        truth, predictions, targets=TARGETS, speakers=speakers(3, 3), config=EvaluationConfig(resamples=20)
+    )
+    for name in ("pearson", "spearman"):
+        each = scores.of(name).per_target
+        assert each["anger"].value is None, "nothing to order"
+        assert each["fear"].value == 0, "constant predictions order nothing"
+        assert each["awe"].value is None, "nobody rated it"
+        assert scores.of(name).mean.value == 0
+    assert scores.mae.per_target["anger"].value == 2
+    assert scores.mae.per_target["awe"] == scores.pearson.per_target["anger"]
+    assert scores.mae.mean.value == pytest.approx((2 + 1.9) / 2, abs=1e-6)
+
+
+def test_a_metric_knows_its_direction() -> None:
+    assert METRICS["mae"].beats(0.1, 0.2)
+    assert not METRICS["pearson"].beats(0.1, 0.2)
+    assert METRICS["pearson"].beats(0.1, None)
+    assert not METRICS["mae"].beats(None, 0.2)
+    assert not METRICS["mae"].beats(None, None)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    truth, predictions = some_scores(6)
+    predictions[3, 1] = np.nan
+    config = EvaluationConfig(resamples=5)
+    with pytest.raises(ValueError, match="not a finite number"):
+        evaluate(truth, predictions, targets=TARGETS, speakers=speakers(6, 2), config=config)
+    with pytest.raises(ValueError, match="no clips"):
+        evaluate(truth[:0], predictions[:0], targets=TARGETS, speakers=[], config=config)
+
+
+def test_a_thousand_resamples_of_40_targets_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    truth, predictions = rng.random((2, 300, 40))
+    names = [str(column) for column in range(40)]
+    started = time.process_time()
+    evaluate(truth, predictions, targets=names, speakers=speakers(300, 8), config=EvaluationConfig())
+    assert time.process_time() - started < 10

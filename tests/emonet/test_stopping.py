@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from emonet.experts import HeadBank
+from emonet.inputs import InputSpec
+from emonet.stopping import ExpertStopping
+
+
+@pytest.fixture
+def bank() -> HeadBank:
+    return HeadBank(InputSpec("attention", "all", 3, 2), ("anger", "fear"), "small")
+
+
+def mark(bank: HeadBank, value: float) -> None:
+    """Set every weight to one value, as if an optimiser had moved them there."""
+    with torch.no_grad():
+        for parameter in bank.parameters():
+            parameter.fill_(value)
+
+
+def test_each_expert_goes_back_to_its_own_best_epoch(bank: HeadBank) -> None:
+    stopping = ExpertStopping(bank, patience=2)
+    errors = [(3.0, 1.0), (2.0, 2.0), (2.5, 3.0), (1.0, 0.5)]  # fear stops after epoch 2: 0.5 comes too late
+    for epoch, each in enumerate(errors):
+        mark(bank, float(epoch))
+        stopping.update(epoch, each)
+    assert stopping.best_epochs == [3, 0]
+    assert stopping.best_errors == [1.0, 1.0]
+    assert not stopping.all_stopped
+    mark(bank, 99.0)
+    stopping.restore()
+    for expert, value in ((0, 3.0), (1, 0.0)):
+        assert all((tensor == value).all() for _, tensor in bank.tensors(expert))
+
+
+def test_training_ends_when_all_have_stopped(bank: HeadBank) -> None:
+    stopping = ExpertStopping(bank, patience=1)
+    stopping.update(0, [1.0, 1.0])
+    assert not stopping.all_stopped
+    stopping.update(1, [1.0, 2.0])  # equal is not better
+    assert stopping.all_stopped
+
+
+def test_nan_is_never_better(bank: HeadBank) -> None:
+    stopping = ExpertStopping(bank, patience=5)
+    stopping.update(0, [1.0, math.nan])
+    stopping.update(1, [math.nan, 2.0])
+    assert stopping.best_epochs == [0, 1]

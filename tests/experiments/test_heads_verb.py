@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from emonet.checkpoints import load_bank
+from emonet.errors import RequestError
+from emonet.tracking import default_uri
+from experiments import extract, heads
+from experiments.config import Experiment
+
+SPLITS = {"a": "train", "b": "train", "c": "train", "d": "validation", **dict.fromkeys("efghi", "test")}
+CONFIG = {
+    "heads": {"inputs": ["flatten", "statistics", "attention"], "epochs": 4, "batch_size": 8},
+    "evaluation": {"resamples": 50},
+}
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, runs: Path, make_wav: Callable[..., Path]) -> Experiment:
+    """Nine speakers with four tones each, one of them broken; anger rises with the pitch, fear lacks scores."""
+    rows = []
+    for number, (speaker, split) in enumerate(SPLITS.items()):
+        for take in range(4):
+            path = make_wav(f"{speaker}{take}.wav", seconds=0.3 + 0.1 * take, hertz=150 + 60 * take + number)
+            fear = float(number % 5) if take % 2 else None
+            awe = 1.0 if split == "test" else None  # rated where no expert can learn it
+            row = {"audio": str(path), "speaker": speaker, "split": split, "anger": take, "fear": fear, "awe": awe}
+            rows.append({key: value for key, value in row.items() if value is not None})
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
+    )
+    WhisperEncoder(config).save_pretrained(tmp_path / "encoder")
+    extraction = {"captioner": str(tmp_path / "encoder"), "batch_size": 8, "shard_clips": 16}
+    return Experiment.model_validate(
+        {"name": "mini", "corpus": f"manifest:{manifest}", "runs": runs, "extraction": extraction, **CONFIG}
+    )
+
+
+def changed(experiment: Experiment, **changes: object) -> Experiment:
+    return Experiment.model_validate({**experiment.model_dump(), **changes})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*MLflow doesn't validate:UserWarning")  # when mlflow.pyfunc is imported
+def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    (experiment.runs.parent / "e1.wav").write_bytes(b"")  # left out everywhere
+    extract.run(experiment)
+    result = heads.run(experiment)
+
+    assert set(result.rated) == {"anger", "fear"}
+    assert len(result.targets) == 40
+    assert result.clips == {"train": 12, "validation": 4, "test": 19}
+    assert set(result.forms) == {"flatten", "statistics", "attention"}
+    chosen = max(result.forms, key=lambda form: result.forms[form].validation.pearson.mean.value or -1)
+    assert result.input == chosen
+    assert result.test == result.forms[chosen].test
+    assert set(result.baselines) >= {"median", "mel_ridge"}
+    assert result.test.resampled == "speakers"
+    assert result.forms[chosen].validation.resampled == "clips"
+    written = json.loads((experiment.folder / "heads.json").read_text())
+    assert set(written["test"]["pearson"]) == {"mean", "per_target"}
+    assert set(written["test"]["mae"]["per_target"]["anger"]) == {"value", "low", "high"}
+    assert written["registered"] == {"name": "emonet-voice", "version": 1}
+
+    bank, info = load_bank(experiment.folder / "heads")
+    assert (bank.targets, info.form) == (result.rated, chosen)
+    frame = pd.read_parquet(experiment.folder / "heads" / "predictions.parquet")
+    assert len(frame) == 19
+    error = np.abs(frame["prediction.anger"] - frame["truth.anger"]).mean()
+    assert error == pytest.approx(result.test.mae.per_target["anger"].value, abs=1e-6)
+    assert (experiment.folder / "voice" / "experts" / "experts.json").is_file()
+    assert (experiment.folder / "report" / "index.html").is_file()
+
+    metrics = MlflowClient(default_uri(experiment.runs)).get_run(result.run_id).data.metrics
+    assert metrics["test/mae/anger"] == result.test.mae.per_target["anger"].value
+    assert {"statistics/val_mae/anger", "attention/train_loss", "baseline/mel_ridge/pearson/mean"} <= set(metrics)
+
+    assert heads.run(experiment) == result
+    err = capsys.readouterr().err
+    assert "up to date" in err
+    heads.show(result)
+    table = capsys.readouterr().err
+    for label in ("median", "mel_ridge", "flatten", "statistics", "attention", "Spearman"):
+        assert label in table
+
+    again = heads.run(changed(experiment, force=True))
+    assert (again.test, again.forms, again.baselines) == (result.test, result.forms, result.baselines)
+    assert again.registered.version == 2
+
+
+def test_without_a_store_it_says_to_extract(experiment: Experiment) -> None:
+    with pytest.raises(RequestError, match=r"(?s)'extract' of experiment 'mini' has not finished.*emonet extract"):
+        heads.run(experiment)
+
+
+@pytest.mark.parametrize("what", ["corpus", "captioner"])
+def test_a_store_of_something_else_is_refused_before_any_work(experiment: Experiment, what: str) -> None:
+    extract.run(experiment)
+    if what == "corpus":
+        manifest = Path(experiment.corpus.removeprefix("manifest:"))
+        manifest.write_text(manifest.read_text().replace('"anger": 3', '"anger": 2'))
+    else:
+        folder = Path(str(experiment.extraction.captioner))
+        encoder = WhisperEncoder.from_pretrained(folder)
+        with torch.no_grad():
+            encoder.layer_norm.bias.add_(0.5)
+        encoder.save_pretrained(folder)
+    with pytest.raises(RequestError, match=rf"(?s)extracted from another {what}.*expected.*found.*emonet extract"):
+        heads.run(experiment)
+    assert not (experiment.folder / "heads").exists()
+
+
+@pytest.mark.parametrize(("without", "message"), [("test", "no test clips"), ("validation", "no target is rated")])
+def test_a_corpus_that_nothing_can_be_learned_from(experiment: Experiment, without: str, message: str) -> None:
+    manifest = Path(experiment.corpus.removeprefix("manifest:"))
+    lines = [line for line in manifest.read_text().splitlines() if f'"split": "{without}"' not in line]
+    manifest.write_text("\n".join(lines) + "\n")
+    extract.run(experiment)
+    with pytest.raises(RequestError, match=message):
+        heads.run(experiment)

@@ -1,0 +1,53 @@
+"""A feature store on disk whose states say what the scores are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.record import ExtractionRecord
+from cache.store import FeatureStore
+from cache.writer import StoreWriter
+from emonet.clips import Clip, Corpus, Split
+
+FRAMES, WIDTH = 25, 6
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> Callable[..., FeatureStore]:
+    """A store of random states; anger is 0 to 4 with the first value's mean, fear with the second's deviation.
+
+    With `missing`, every second training clip has no score for fear.
+    """
+
+    def make(*, missing: bool = False, clips: tuple[int, int, int] = (160, 40, 40)) -> FeatureStore:
+        rng = np.random.default_rng(0)
+        splits: list[Split] = ["train"] * clips[0] + ["validation"] * clips[1] + ["test"] * clips[2]
+        truth = rng.integers(0, 5, (len(splits), 2)).astype(float)
+        states = rng.normal(0, 1, (len(splits), FRAMES, WIDTH))
+        states[:, :, 0] = 0.3 * states[:, :, 0] + truth[:, :1]
+        states[:, :, 1] *= 0.2 + truth[:, 1:]
+        rows = []
+        for row, split in enumerate(splits):
+            scores = {"anger": truth[row, 0], "fear": truth[row, 1]}
+            if missing and split == "train" and row % 2:
+                del scores["fear"]
+            rows.append(Clip(f"c/{row}", b"x", f"{split}/{row % 6}", split, scores=scores))
+        corpus = Corpus("made", tuple(rows))
+        record = ExtractionRecord(
+            corpus="made", corpus_fingerprint="f", clips=len(rows), encoder="none", encoder_digest="d",
+            window_seconds=FRAMES / 50, frames=FRAMES, width=WIDTH, mels=80, precision="float32", batch_size=1,
+            shard_clips=64,
+        )  # fmt: skip
+        path = tmp_path / f"{missing}.zarr"
+        with StoreWriter(path, record, corpus) as writer:
+            for shard in writer.pending():
+                part = record.rows(shard)
+                writer.write(shard, states[part.start : part.stop].astype(np.float16), [FRAMES / 50] * len(part), {})
+            writer.finish()
+        return FeatureStore.open(path)
+
+    return make

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from cache.store import FeatureStore
+from emonet.configs import HeadsConfig, InputForm
+from emonet.inputs import InputSpec
+from emonet.progress import Progress
+from emonet.targets import EMOTIONS
+from lightningmodules.fitting import FittedBank, fit_bank
+
+CONFIG = {"epochs": 30, "learning_rate": 3e-3, "batch_size": 32, "dropout": (0.0, 0.0, 0.0, 0.0)}
+TARGETS = EMOTIONS.subset(["anger", "fear"]).ids
+
+Seen = list[tuple[str, int, int]]
+
+
+def fit(
+    store: FeatureStore,
+    form: InputForm = "statistics",
+    *,
+    targets: tuple[str, ...] = TARGETS,
+    seed: int = 0,
+    reports: list[Mapping[str, float]] | None = None,
+    seen: Seen | None = None,
+    **changes: object,
+) -> FittedBank:
+    @contextmanager
+    def show(label: str, unit: str) -> Iterator[Progress]:
+        yield lambda done, total: seen.append((unit, done, total)) if seen is not None else None
+
+    def report(metrics: Mapping[str, float], epoch: int) -> None:
+        if reports is not None:
+            assert epoch == len(reports)
+            reports.append(metrics)
+
+    config = HeadsConfig.model_validate({**CONFIG, **changes})
+    spec = InputSpec(form, "all", store.record.frames, store.record.width)
+    return fit_bank(store, spec, targets, config, seed=seed, report=report, show=show)
+
+
+def error_of(fitted: FittedBank, store: FeatureStore, split: str) -> np.ndarray:
+    columns = [EMOTIONS.index(target) for target in fitted.bank.targets]
+    return np.abs(fitted.predict(split) - store.scores(store.rows(split))[:, columns]).mean(0)
+
+
+@pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
+def test_experts_learn_and_are_restored_to_their_best(make_store: Callable[..., FeatureStore], form: InputForm) -> None:
+    store = make_store()
+    reports: list[Mapping[str, float]] = []
+    fitted = fit(store, form, reports=reports, patience=30)
+    assert fitted.bank.shift is None, "folded"
+    assert not fitted.bank.training
+    validation = dict(zip(fitted.bank.targets, error_of(fitted, store, "validation"), strict=True))
+    for target in TARGETS:
+        by_epoch = [metrics[f"val_mae/{target}"] for metrics in reports]
+        assert fitted.validation_mae[target] == min(by_epoch)
+        assert fitted.best_epoch[target] == int(np.argmin(by_epoch))
+        assert validation[target] == pytest.approx(min(by_epoch), abs=1e-3), "restored, folded and still the same"
+    limit = 1.15 if form == "flatten" else 0.8  # 1.2 for the median; flatten hears a deviation only after many clips
+    assert error_of(fitted, store, "test")[list(fitted.bank.targets).index("anger")] < 0.6
+    assert error_of(fitted, store, "test").mean() < limit
+
+
+def test_the_same_seed_gives_the_same_experts(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store(missing=True)
+    changes = {"epochs": 3, "dropout": (0.0, 0.1, 0.1, 0.1)}
+    first, second, other = (fit(store, seed=seed, **changes).predict("test") for seed in (5, 5, 6))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_an_expert_does_not_depend_on_its_company(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store(missing=True)
+    both = fit(store, epochs=8)
+    position = both.bank.targets.index("anger")
+    alone = fit(store, targets=("anger",), epochs=8)
+    np.testing.assert_allclose(alone.predict("test")[:, 0], both.predict("test")[:, position], atol=1e-3)
+    assert alone.best_epoch["anger"] == both.best_epoch["anger"]
+
+
+def test_training_stops_when_all_have_lost_patience(make_store: Callable[..., FeatureStore]) -> None:
+    reports: list[Mapping[str, float]] = []
+    seen: Seen = []
+    fit(make_store(), learning_rate=1.0, patience=2, epochs=50, reports=reports, seen=seen)
+    assert len(reports) < 50
+    epochs = [(done, total) for unit, done, total in seen if unit == "epochs"]
+    assert epochs[0] == (0, 50)
+    assert epochs[-1] == (50, 50)
+    assert ("clips", 160, 160) in seen
+
+
+def test_the_global_random_state_is_left_alone(make_store: Callable[..., FeatureStore]) -> None:
+    torch.manual_seed(7)
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    fit(make_store(), epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_without_standardisation_nothing_is_folded(make_store: Callable[..., FeatureStore]) -> None:
+    fitted = fit(make_store(), epochs=2, standardise=False)
+    assert fitted.bank.shift is None
