@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import durable
 from cache.record import Failure, ShardMarker, fingerprint
 from cache.store import FeatureStore, open_array, shard_file
 from cache.writer import read_marker, states_digest
+from emonet import durable
 from emonet.errors import EmonetError
 from emonet.progress import Progress, silent
 from emonet.schema import Schema

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float16
 from pydantic import ValidationError
 
-from cache import durable
 from cache.record import ExtractionRecord, Failure, ShardMarker, fingerprint
 from cache.store import (
     MARKERS,
@@ -27,6 +26,7 @@ from cache.store import (
     shard_file,
     table_bytes,
 )
+from emonet import durable
 from emonet.clips import Corpus
 from emonet.errors import EmonetError
 from emonet.windows import Window

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperProcessor,
 )
-from transformers.utils.logging import disable_progress_bar
 
 from emonet.configs import CaptionerConfig
+from emonet.durable import replacing
 from emonet.errors import RequestError
 from emonet.hub import locate
 from emonet.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, train_tokenizer
@@ -29,8 +28,6 @@ MELS = 80  # mel bands of every published size below large-v3
 LONGEST = 448  # decoder positions of the published sizes (tokens)
 SHORTEST = 64  # decoder positions that nano has at least (tokens)
 Pair = tuple[WhisperForConditionalGeneration, WhisperProcessor]
-
-disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class Size:
 
 # Nano is ours; the others have the published dimensions (arXiv 2212.04356, table 1).
 SIZES = {
-    "nano": Size(width=128, encoder_layers=4, decoder_layers=2, heads=4, target_positions=None),
+    "nano": Size(width=128, encoder_layers=4, decoder_layers=2, heads=2, target_positions=None),
     "tiny": Size(width=384, encoder_layers=4, decoder_layers=4, heads=6),
     "base": Size(width=512, encoder_layers=6, decoder_layers=6, heads=8),
     "small": Size(width=768, encoder_layers=12, decoder_layers=12, heads=12),
@@ -238,18 +235,9 @@ def save_captioner(model: WhisperForConditionalGeneration, processor: WhisperPro
     Raises:
         RequestError: if `folder` cannot be written.
     """
-    partial, older = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "older"))
     try:
-        for leftover in (partial, older):
-            shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir(parents=True)
-        model.save_pretrained(partial)
-        processor.save_pretrained(partial)
-        if folder.exists():
-            folder.rename(older)
-        partial.rename(folder)
+        with replacing(folder) as partial:
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
     except OSError as error:
         raise RequestError("the captioner cannot be written", where=folder, found=error.strerror or error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(older, ignore_errors=True)

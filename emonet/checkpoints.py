@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from emonet.configs import InputForm
+from emonet.durable import replacing
 from emonet.errors import RequestError
 from emonet.experts import HeadBank, Preset
 from emonet.inputs import InputSpec
@@ -77,14 +77,11 @@ def save_bank(bank: HeadBank, info: ExpertsInfo, folder: Path) -> None:
         raise ValueError("fold the scaling of inputs into the experts before saving them")
     if (info.spec, info.preset, info.target_spec.ids) != (bank.spec, bank.preset, bank.targets):
         raise ValueError(f"the description does not fit the experts: {info.spec}, {bank.spec}")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for position, target in enumerate(bank.targets):
-        tensors = {key: tensor.cpu().contiguous() for key, tensor in bank.tensors(position)}
-        save_file(tensors, partial / f"{target}.safetensors", {"target": target, "form": bank.spec.form})
-    (partial / INFO).write_text(info.model_dump_json(indent=2) + "\n", "utf-8")
-    _replace(folder, partial)
+    with replacing(folder) as partial:
+        for position, target in enumerate(bank.targets):
+            tensors = {key: tensor.cpu().contiguous() for key, tensor in bank.tensors(position)}
+            save_file(tensors, partial / f"{target}.safetensors", {"target": target, "form": bank.spec.form})
+        (partial / INFO).write_text(info.model_dump_json(indent=2) + "\n", "utf-8")
 
 
 def load_bank(folder: Path) -> tuple[HeadBank, ExpertsInfo]:
@@ -138,13 +135,3 @@ def _read_info(path: Path) -> ExpertsInfo:
         ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ValidationError) as error:
         raise RequestError("the experts' description cannot be read", where=path, found=error) from error
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Put `partial` in the place of `folder`; a rename each, so that a kill leaves one of them whole."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

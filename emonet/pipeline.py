@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import torch
 from emonet.audio import decode
 from emonet.checkpoints import ExpertsInfo, load_bank
 from emonet.configs import Precision
+from emonet.durable import replacing
 from emonet.encoder import FrozenEncoder
 from emonet.errors import AudioError, RequestError
 from emonet.experts import HeadBank
@@ -202,17 +202,11 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
     Raises:
         RequestError: if the experts were trained on another encoder's states.
     """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        encoder = FrozenEncoder.load(str(captioner), precision="float32")
+    encoder = FrozenEncoder.load(str(captioner), precision="float32")
+    with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
         shutil.copytree(experts, partial / EXPERTS)
         EmotionPipeline.from_folder(partial)  # refuses what does not fit, before anything is replaced
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

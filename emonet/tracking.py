@@ -205,10 +205,10 @@ def default_uri(runs: Path) -> str:
 
 def find(name: str, alias: str, uri: str) -> Version | None:
     """The version of a registered model that bears an alias, or None."""
-    client = MlflowClient(tracking_uri=uri)
+    client = _client(uri)
     try:
         found = client.get_model_version_by_alias(name, alias)
-        run = client.get_run(found.run_id)
+        run = client.get_run(str(found.run_id))
         experiment = client.get_experiment(run.info.experiment_id).name
     except MlflowException:
         return None
@@ -216,20 +216,32 @@ def find(name: str, alias: str, uri: str) -> Version | None:
 
 
 def _versions(uri: str) -> str:
-    client = MlflowClient(tracking_uri=uri)
+    client = _client(uri)
     rows = [f"{v.name} version {v.version}" for v in client.search_model_versions("")]
     return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
+def _client(uri: str) -> MlflowClient:
+    """A client whose registry is the tracking server's own, whatever else this process has used."""
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
 @contextmanager
 def _pointed_at(uri: str) -> Iterator[None]:
-    """Make `uri` mlflow's current server, and leave no trace: `set_tracking_uri` writes the environment, too."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
+    """Make `uri` mlflow's current server and registry, and leave no trace: its setters write the environment, too."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ.get(name) for name in names}
     mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(before[names[0]])  # type: ignore[arg-type]  # None unsets it
+        mlflow.set_registry_uri(before[names[1]])  # type: ignore[arg-type]
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _connect(uri: str, artifacts: Path) -> MlflowClient:
@@ -237,7 +249,7 @@ def _connect(uri: str, artifacts: Path) -> MlflowClient:
     try:
         artifacts.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(artifacts.parent / ".mlflow.lock"):
-            client = MlflowClient(tracking_uri=uri)
+            client = _client(uri)
             client.search_experiments(max_results=1)
     except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
         raise EmonetError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from pydantic import Field
 from rich.markup import escape
 
 from emonet.errors import EmonetError, RequestError
+from emonet.hub import weights_identity
 from emonet.schema import Schema
 from experiments import console
 from experiments.config import Experiment
-from experiments.stage import StageResult, Work, run_stage
+from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 STORE = "store.zarr"
 
@@ -92,14 +92,7 @@ def show(result: ExtractResult) -> None:
 def _captioner(experiment: Experiment) -> tuple[str, str]:
     """Where the captioner is, and what tells it from another one without loading it."""
     source = experiment.extraction.captioner or _own(experiment)
-    folder = Path(_resolved(source, experiment)).expanduser()
-    if not folder.is_dir():
-        return source, source  # a hub id
-    weights = hashlib.sha256()  # about a second per GB, far less than loading the model
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            weights.update(hashlib.file_digest(file, "sha256").digest())
-    return source, weights.hexdigest()
+    return source, weights_identity(resolve_source(source, experiment))
 
 
 def _own(experiment: Experiment) -> str:
@@ -113,22 +106,13 @@ def _own(experiment: Experiment) -> str:
     return str(folder)
 
 
-def _resolved(source: str, experiment: Experiment) -> str:
-    """The folder of a registry URI; anything else as it is, without waiting for mlflow to be imported."""
-    if ":/" not in source:
-        return source
-    from emonet.tracking import default_uri, resolve
-
-    return resolve(source, default_uri(experiment.runs))
-
-
 def _extract(job: Work, corpus: Any, source: str, path: Path) -> Mapping[str, Any]:
     from cache.extraction import extract
     from cache.verify import verify
     from emonet.encoder import FrozenEncoder
 
     experiment, config = job.experiment, job.experiment.extraction
-    encoder = FrozenEncoder.load(_resolved(source, experiment), precision=config.precision)
+    encoder = FrozenEncoder.load(resolve_source(source, experiment), precision=config.precision)
     job.say(
         f"encoder of {escape(source)}: {encoder.window.seconds:g} s -> {encoder.window.frames} states x "
         f"{encoder.width}, {encoder.precision} on {encoder.device.type}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
+from emonet import durable
 from emonet.clips import SPLITS, Split
 from emonet.configs import InputForm
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores
@@ -152,9 +153,7 @@ def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips ex
     for column, target in enumerate(data.rated):
         table[f"truth.{target}"] = truth[:, column]
         table[f"prediction.{target}"] = predictions[:, column]
-    partial = path.with_name(f".{path.name}.partial")
-    table.to_parquet(partial)
-    partial.replace(path)
+    durable.write(path, table.to_parquet())
 
 
 def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Mapping[str, Any]) -> None:

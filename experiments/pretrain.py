@@ -14,7 +14,7 @@ from emonet.clips import Split
 from emonet.schema import Registered, Schema
 from experiments import console
 from experiments.config import Experiment
-from experiments.stage import StageResult, Work, run_stage
+from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 if TYPE_CHECKING:
     from emonet.clips import Corpus
@@ -85,7 +85,7 @@ def run(experiment: Experiment) -> PretrainResult:
 
     with console.progress("corpus") as progress:
         corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
-    source = _resolved(experiment)
+    source = resolve_source(experiment.captioner.model, experiment)
     folder = experiment.folder / CAPTIONER
     inputs = {
         "corpus": corpus.fingerprint,
@@ -113,16 +113,6 @@ def show(result: PretrainResult) -> None:
         console.say(f"  {escape(sample.id)} (strongest: {strongest}): {escape(sample.caption)}")
     if result.unreadable:
         console.say(f"  [yellow]{len(result.unreadable)} clips were left out[/]; they are listed in pretrain.json")
-
-
-def _resolved(experiment: Experiment) -> str:
-    """The folder of a registry URI; anything else as it is, without waiting for mlflow to be imported."""
-    source = experiment.captioner.model
-    if ":/" not in source:
-        return source
-    from emonet.tracking import default_uri, resolve
-
-    return resolve(source, default_uri(experiment.runs))
 
 
 def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:

@@ -82,13 +82,13 @@ def write_report(experiment: Experiment, findings: Findings) -> Path:
         resamples=experiment.evaluation.resamples,
         pictures=pictures,
         facts=findings.facts,
-        estimate=shown,
+        estimate=bracketed,
     )
     write_text(folder / PAGE, html)
     return folder
 
 
-def shown(estimate: Estimate) -> str:
+def bracketed(estimate: Estimate) -> str:
     """`0.412 [0.380, 0.447]`, or a dash where it is undefined."""
     if estimate.value is None:
         return "–"

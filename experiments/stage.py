@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from emonet import durable
 from emonet.errors import EmonetError, RequestError
 from emonet.progress import Progress
 from emonet.schema import Schema, digest
@@ -129,18 +129,23 @@ def require_result(experiment: Experiment, stage: str, result_type: type[R]) -> 
     return result
 
 
+def resolve_source(source: str, experiment: Experiment) -> str:
+    """The folder of a registry URI; anything else as it is, without waiting for mlflow to be imported.
+
+    Raises:
+        RequestError: if the registry has no such model.
+    """
+    if ":/" not in source:
+        return source
+    from emonet.tracking import default_uri, resolve
+
+    return resolve(source, default_uri(experiment.runs))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    durable.write(path, text.encode())
 
 
 def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Path]) -> R | None:

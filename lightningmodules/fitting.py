@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
 from emonet.progress import Progress
 from emonet.randomness import seed_of
+from lightningmodules.guards import quiet
 from lightningmodules.heads import HeadsModule, Report
 
 ShowProgress = Callable[[str, str], AbstractContextManager[Progress]]
@@ -85,7 +84,7 @@ def fit_bank(
         bank.standardise(data.scaling())
     with show(f"training {len(bank.targets)} experts ({spec.form})", "epochs") as progress:
         module = HeadsModule(bank, config, report=report, progress=progress)
-        with _seeded(seed_of(seed, "dropout")), _quiet(), _threads(spec):
+        with _seeded(seed_of(seed, "dropout")), quiet(), _threads(spec):
             _trainer(config.epochs).fit(module, data)
     bank.to("cpu")
     module.stopping.restore()
@@ -139,20 +138,3 @@ def _threads(spec: InputSpec) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning from listing devices, and from asking for workers, which could only slow slices down."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r".*does not have many workers.*")
-        warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)  # Lightning's own tree code
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

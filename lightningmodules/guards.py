@@ -54,6 +54,8 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)  # Lightning's own tree code
         warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")  # our digest is in it
+        # Slices of arrays in memory: workers could only slow them down.
+        warnings.filterwarnings("ignore", r".*does not have many workers.*")
         warnings.filterwarnings("ignore", r"The number of training batches .* smaller than the logging interval")
         for logger in loggers:
             logger.setLevel(logging.WARNING)

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from emonet.targets import EMOTIONS
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
 ROOT = Path(__file__).parent.parent
+VOICE_TARGETS = ("anger", "fear", "sadness")
 CORPORA = ROOT.parent / "shared" / "corpora"
 
 
@@ -58,3 +61,49 @@ def runs(tmp_path: Path, empty_tracking: Path) -> Path:
     folder.mkdir()
     shutil.copy(empty_tracking, folder / "mlflow.db")
     return folder
+
+
+@pytest.fixture(scope="session")
+def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a random encoder with a window of 1 s, and of three experts on its states."""
+    import torch
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    from emonet.checkpoints import ExpertsInfo, save_bank
+    from emonet.encoder import FrozenEncoder
+    from emonet.experts import HeadBank
+    from emonet.inputs import InputSpec
+
+    folder = tmp_path_factory.mktemp("parts")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = WhisperConfig(
+            d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
+        )
+        WhisperEncoder(config).save_pretrained(folder / "encoder")
+    encoder = FrozenEncoder.load(str(folder / "encoder"))
+    spec = InputSpec("statistics", "speech", encoder.window.frames, encoder.width)
+    bank = HeadBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, "small", seed=0)
+    info = ExpertsInfo(
+        targets=EMOTIONS.subset(VOICE_TARGETS).to_json(),
+        form="statistics",
+        pool_over="speech",
+        queries=spec.queries,
+        window_seconds=encoder.window.seconds,
+        frames=spec.frames,
+        width=spec.width,
+        preset="small",
+        encoder_digest=encoder.digest,
+        store_fingerprint="0" * 64,
+    )
+    save_bank(bank, info, folder / "experts")
+    return folder / "encoder", folder / "experts"
+
+
+@pytest.fixture(scope="session")
+def voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole voice model."""
+    from emonet.pipeline import assemble
+
+    return assemble(*voice_parts, tmp_path_factory.mktemp("model") / "voice")

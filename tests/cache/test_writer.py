@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache import durable, writer
+from cache import writer
 from cache.record import ExtractionRecord
 from cache.store import FeatureStore, shard_file
 from cache.writer import StoreWriter
+from emonet import durable
 from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
 

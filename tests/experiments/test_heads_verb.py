@@ -54,7 +54,6 @@ def changed(experiment: Experiment, **changes: object) -> Experiment:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*MLflow doesn't validate:UserWarning")  # when mlflow.pyfunc is imported
 def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     (experiment.runs.parent / "e1.wav").write_bytes(b"")  # left out everywhere
     extract.run(experiment)

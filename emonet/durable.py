@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,28 @@ def write(path: Path, content: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync(path.parent)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `folder` if the block ends well and vanishes if it does not.
+
+    A rename each way: a kill leaves the older folder or the newer one, whole.
+    """
+    partial, older = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "older"))
+    if older.exists() and not folder.exists():  # killed between the two renames
+        older.rename(folder)
+    for leftover in (partial, older):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rename(older)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from emonet import EmotionPipeline, open_corpus
+from emonet.errors import AudioError, RequestError
+from emonet.pipeline import assemble
+from emonet.serving import _load_pyfunc
+from emonet.tracking import default_uri, start_run
+
+
+@pytest.fixture(scope="module")
+def pipeline(voice: Path) -> EmotionPipeline:
+    return EmotionPipeline.from_folder(voice)
+
+
+def test_one_recording_gives_scores_strongest_first(pipeline: EmotionPipeline, make_wav: Callable[..., Path]) -> None:
+    scores = pipeline(make_wav())
+    assert set(scores) == {"anger", "fear", "sadness"} == set(pipeline.targets)
+    assert list(scores.values()) == sorted(scores.values(), reverse=True)
+    assert np.isfinite(list(scores.values())).all()
+
+
+def test_path_text_and_bytes_are_the_same_recording(pipeline: EmotionPipeline, make_wav: Callable[..., Path]) -> None:
+    path = make_wav()
+    assert pipeline(path) == pipeline(str(path)) == pipeline(path.read_bytes())
+
+
+def test_scores_do_not_depend_on_the_batch(pipeline: EmotionPipeline, make_wav: Callable[..., Path]) -> None:
+    paths = [make_wav(f"{n}.wav", seconds=0.2 + 0.1 * n, hertz=100 + 40 * n) for n in range(7)]
+    together = [p.scores for p in pipeline.predict(paths, batch_size=3)]
+    for path, scores in zip(paths, together, strict=True):
+        alone = pipeline(path)
+        assert all(scores[name] == pytest.approx(alone[name], abs=2e-2) for name in alone)  # bf16 rounds differently
+    assert pipeline.frame(paths).shape == (7, 3)
+
+
+def test_what_cannot_be_used_is_reported_and_the_rest_is_done(
+    pipeline: EmotionPipeline, make_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    empty, text = tmp_path / "empty.wav", tmp_path / "text.wav"
+    empty.write_bytes(b"")
+    text.write_text("not audio")
+    calls: list[tuple[int, int]] = []
+    files = [empty, make_wav(), text, tmp_path / "missing.wav"]
+    found = list(pipeline.predict(files, batch_size=2, progress=lambda done, total: calls.append((done, total))))
+    assert [p.error is None for p in found] == [False, True, False, False]
+    assert all(p.error and not p.scores for p in (found[0], found[2], found[3]))
+    assert found[1].seconds == 1.0
+    assert calls == [(0, 4), (2, 4), (4, 4)]
+    with pytest.raises(AudioError, match=r"empty\.wav"):
+        pipeline(empty)
+    with pytest.raises(AudioError, match=r"text\.wav"):
+        pipeline.frame([text])
+
+
+def test_nothing_asked_nothing_given(pipeline: EmotionPipeline) -> None:
+    assert list(pipeline.predict([])) == []
+    assert pipeline.frame([]).shape == (0, 3)
+
+
+def test_experts_of_another_encoder_are_refused(voice_parts: tuple[Path, Path], tmp_path: Path) -> None:
+    encoder, experts = voice_parts
+    changed = tmp_path / "experts"
+    shutil.copytree(experts, changed)
+    info = json.loads((changed / "experts.json").read_text())
+    (changed / "experts.json").write_text(json.dumps(info | {"encoder_digest": "f" * 64}))
+    with pytest.raises(RequestError, match=r"(?s)states of another encoder.*expected: encoder weights ffff"):
+        assemble(encoder, changed, tmp_path / "voice")
+    assert not (tmp_path / "voice").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["experts"]
+
+
+@pytest.mark.parametrize("content", [None, "captioner"])
+def test_a_folder_without_a_model(tmp_path: Path, content: str | None) -> None:
+    folder = tmp_path / "folder"
+    if content:
+        (folder / content).mkdir(parents=True)
+    with pytest.raises(RequestError, match=r"(?s)holds no voice model.*emonet heads trains one"):
+        EmotionPipeline.from_folder(folder)
+
+
+def test_registered_it_scores_as_a_pyfunc_and_by_the_registry(
+    voice: Path,
+    runs: Path,
+    make_wav: Callable[..., Path],
+    pipeline: EmotionPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import mlflow
+
+    uri = default_uri(runs)
+    with start_run(uri, experiment="toy", name="heads", artifacts=runs / "mlartifacts", config={}, tags={}) as run:
+        registered = run.register_voice(voice, pipeline.targets, {"test_mae": 0.5})
+    assert (registered.name, registered.version) == ("emonet-voice", 1)
+    path = make_wav()
+    loaded = EmotionPipeline.from_registry("models:/emonet-voice@champion", tracking_uri=uri)
+    assert loaded(path) == pipeline(path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a program that serves the model has it
+    frame = mlflow.pyfunc.load_model("models:/emonet-voice/1").predict(pd.DataFrame({"audio": [str(path)]}))
+    assert frame.iloc[0].to_dict() == pytest.approx(pipeline(path))
+    assert _load_pyfunc(str(voice)).predict(pd.DataFrame({"audio": [str(path)]})).equals(frame)
+
+
+def test_the_public_names_are_there() -> None:
+    import emonet
+
+    assert callable(open_corpus)
+    assert all(getattr(emonet, name) is not None for name in emonet.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        emonet.nonsense  # noqa: B018

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from emonet.configs import EvaluationConfig
+from emonet.evaluation import Estimate, evaluate
+from emonet.targets import EMOTIONS
+from experiments.config import Experiment
+from experiments.report import Findings, bracketed, write_report
+
+TARGETS = ("fear", "sadness", "anger")
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to and says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.links: list[str] = []
+        self.words = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "img":
+            self.images.append(found["src"] or "")
+        self.links += [value for key, value in attrs if key in {"href", "src"} and value and "://" in value]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, (40, 3)).astype(np.float32)
+    config = EvaluationConfig(resamples=20)
+    speakers = [f"s{row % 6}" for row in range(40)]
+
+    def scores(predictions: np.ndarray):
+        return evaluate(truth, predictions, targets=TARGETS, speakers=speakers, config=config)
+
+    predictions = (truth + rng.normal(0, 1, truth.shape)).astype(np.float32)
+    rows = {"experts, flatten": scores(predictions), "median": scores(np.ones_like(truth)), "mel_ridge": scores(truth)}
+    experiment = Experiment(name="toy", description="for <tests>", runs=tmp_path, evaluation=config)
+    findings = Findings(
+        rows, EMOTIONS.subset(TARGETS), truth, predictions, note="a stand-in", facts={"Corpus": "a & b"}
+    )
+    folder = write_report(experiment, findings)
+    page = Page()
+    page.feed((folder / "index.html").read_text("utf-8"))
+    assert page.links == []
+    assert sorted(page.images) == ["confusion.png", "mae.png", "pearson.png", "scatter.png"]
+    assert all(imread(folder / image).ndim == 3 for image in page.images)
+    for text in ("for <tests>", "a stand-in", "a & b", "mel_ridge", "Sadness", bracketed(rows["median"].mae.mean)):
+        assert text in page.words
+    assert write_report(experiment, findings) == folder  # again, over the old one
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text"),
+    [((0.5, 0.25, 0.75), "0.500 [0.250, 0.750]"), ((0.5, None, None), "0.500"), ((None, None, None), "–")],
+)
+def test_how_an_estimate_is_shown(estimate: tuple[float | None, ...], text: str) -> None:
+    value, low, high = estimate
+    assert bracketed(Estimate(value=value, low=low, high=high)) == text

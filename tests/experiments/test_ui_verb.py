@@ -1,0 +1,45 @@
+"""MLflow's pages come up on this machine only, and Ctrl-C stops them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_pages_answer_until_interrupted(runs: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "experiments.cli", "ui", "--port", str(port), "--runs", str(runs)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert answer(port, server, seconds=120) == 200
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, err = server.communicate(timeout=60)
+    assert server.returncode == 0, err
+    assert f"http://127.0.0.1:{port}" in err
+
+
+def answer(port: int, server: subprocess.Popen[str], *, seconds: float) -> int:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+                return int(response.status)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    return 0
