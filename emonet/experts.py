@@ -147,13 +147,6 @@ class HeadBank(nn.Module):
         if self.query is not None:
             yield QUERY_KEY, self.query.detach()[expert]
 
-    @torch.no_grad()
-    def set_output_biases(self, values: Float[Tensor, " experts"]) -> None:
-        """Start each expert at a score of its own, such as the training median."""
-        last = self.layers[-1]
-        assert isinstance(last, StackedLinear)
-        last.bias.copy_(values.unsqueeze(1))
-
     def _initialise(self, seed: int) -> None:
         for expert, target in enumerate(self.targets):
             generator = torch.Generator().manual_seed(seed_of(seed, "expert", target))

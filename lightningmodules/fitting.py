@@ -79,7 +79,6 @@ def fit_bank(
             progress=progress,
         )
     bank = HeadBank(spec, targets, config.preset, seed=seed, dropout=config.dropout)
-    bank.set_output_biases(data.train.scores.nanmedian(0).values)
     if config.standardise:
         bank.standardise(data.scaling())
     with show(f"training {len(bank.targets)} experts ({spec.form})", "epochs") as progress:
