@@ -15,6 +15,7 @@ from transformers import (
     WhisperForConditionalGeneration,
     WhisperProcessor,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from emonet.configs import CaptionerConfig
 from emonet.durable import replacing
@@ -22,6 +23,8 @@ from emonet.errors import RequestError
 from emonet.hub import locate
 from emonet.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, train_tokenizer
 from emonet.windows import PRETRAINED_SECONDS, Window
+
+disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
 
 SCRATCH = "scratch:"
 MELS = 80  # mel bands of every published size below large-v3

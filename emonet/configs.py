@@ -52,6 +52,8 @@ class CaptionerConfig(Schema):
     """Batches whose gradients are added up before a step; their loss is averaged over tokens (count)."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of AdamW (per step)."""
+    encoder_rate: float = Field(1.0, gt=0, le=1)
+    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""
     warmup: float = Field(0.1, ge=0, le=1)

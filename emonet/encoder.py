@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import WhisperConfig, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.utils.logging import disable_progress_bar
 
 from emonet.configs import Precision
 from emonet.errors import EmonetError, RequestError
@@ -19,6 +20,8 @@ from emonet.hardware import Arithmetic, resolve_device, resolve_precision
 from emonet.hub import locate
 from emonet.logmel import LogMel
 from emonet.windows import Window
+
+disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
 
 
 class FrozenEncoder:

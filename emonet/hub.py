@@ -22,9 +22,6 @@ def locate(source: str) -> str:
         RequestError: if there is no such folder or hub model, or the folder holds no Whisper.
         EmonetError: if the hub cannot be reached and the model was not downloaded before.
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
     path = Path(source).expanduser()
     if path.is_dir():
         _check_folder(path)

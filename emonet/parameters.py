@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,15 +37,23 @@ def freeze(model: WhisperForConditionalGeneration, parts: Iterable[str]) -> None
         raise RequestError("every part of the captioner is frozen", found=", ".join(parts), hint="freeze fewer parts")
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters for AdamW: matrices decay; norms, biases and embeddings do not."""
+def parameter_groups(
+    model: WhisperForConditionalGeneration, *, learning_rate: float, encoder_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Trainable parameters for AdamW; matrices decay, norms, biases and embeddings do not; the encoder has its rate.
+
+    Args:
+        model: the captioner.
+        learning_rate: of all but the encoder.
+        encoder_rate: the encoder's, as a share of `learning_rate` (discriminative fine-tuning, arXiv 1801.06146).
+        weight_decay: of the matrices.
+    """
     embeddings = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    decaying = [p for p in trainable if p.ndim >= 2 and id(p) not in embeddings]
-    chosen = {id(p) for p in decaying}
-    steady = [p for p in trainable if id(p) not in chosen]
-    return [
-        {"params": params, "weight_decay": decay}
-        for params, decay in ((decaying, weight_decay), (steady, 0.0))
-        if params
-    ]
+    encoder = {id(p) for p in model.model.encoder.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            rate = learning_rate * (encoder_rate if id(parameter) in encoder else 1.0)
+            decays = parameter.ndim >= 2 and id(parameter) not in embeddings
+            groups[rate, weight_decay if decays else 0.0].append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]

@@ -79,6 +79,7 @@ def metric_figure(rows: Mapping[str, Scores], metric: MetricName, path: Path, *,
             label=label,
         )
     axis.set_yticks(range(len(order) + 1), [*(spec[target].name for target in order), "MEAN"])
+    axis.set_ylim(-0.8, len(order) + 0.6)
     axis.axhline(len(order) - 0.5, color=FAINT, linewidth=0.8)
     axis.set_xlabel(f"{METRICS[metric].label} on unseen speakers ({METRICS[metric].better} is better)")
     axis.legend(loc="lower right", fontsize=8, frameon=False)

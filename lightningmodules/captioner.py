@@ -101,8 +101,13 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and the chosen schedule, step by step."""
-        groups = parameter_groups(self.model, self.config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=True)
+        groups = parameter_groups(
+            self.model,
+            learning_rate=self.config.learning_rate,
+            encoder_rate=self.config.encoder_rate,
+            weight_decay=self.config.weight_decay,
+        )
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
         # A lambda stays out of checkpoints; of a bound method they would hold the attributes.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))  # noqa: PLW0108
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

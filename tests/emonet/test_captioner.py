@@ -159,12 +159,19 @@ def test_frozen_parts(pair: Pair) -> None:
 
 def test_only_matrices_decay(pair: Pair) -> None:
     model = pair[0]
-    decaying, steady = parameter_groups(model, 0.1)
-    assert (decaying["weight_decay"], steady["weight_decay"]) == (0.1, 0.0)
+    groups = parameter_groups(model, learning_rate=1e-3, encoder_rate=0.1, weight_decay=0.1)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    for parameter in decaying["params"]:
-        assert "embed" not in names[id(parameter)]
-        assert "norm" not in names[id(parameter)]
-        assert names[id(parameter)].endswith("weight")
+    assert sorted((group["lr"], group["weight_decay"]) for group in groups) == [
+        (1e-4, 0.0),
+        (1e-4, 0.1),
+        (1e-3, 0.0),
+        (1e-3, 0.1),
+    ]
+    for group in groups:
+        for name in (names[id(parameter)] for parameter in group["params"]):
+            assert name.startswith("model.encoder.") == (group["lr"] == 1e-4)
+            assert group["weight_decay"] == 0 or (
+                name.endswith("weight") and "embed" not in name and "norm" not in name
+            )
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    assert len(decaying["params"]) + len(steady["params"]) == len(trainable)
+    assert sum(len(group["params"]) for group in groups) == len(trainable)

@@ -128,7 +128,7 @@ def test_attention_learns_where_to_listen() -> None:
     states[torch.arange(256), marked, 0] = 1
     scores = states[torch.arange(256), marked, 1:2]
     spec = InputSpec("attention", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, ["fear"], "small", dropout=(0, 0, 0, 0))
+    bank = HeadBank(spec, ["fear"], "small", dropout=(0.0, 0.0, 0.0, 0.0))
     features = spec.prepare(states, torch.full((256,), FRAMES))
     optimiser = torch.optim.AdamW(bank.parameters(), lr=1e-2)
     for _ in range(200):
