@@ -36,7 +36,7 @@ corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, 
 	$(RUN) corpus $(or $(CORPUS),sandbox)
 
 verify: $(STAMP) ## check the feature store of EXPERIMENT, every chunk of it
-	$(RUN) verify runs/$(EXPERIMENT)/store.zarr --deep
+	$(RUN) verify runs/$(basename $(notdir $(EXPERIMENT)))/store.zarr --deep
 
 ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 	$(RUN) ui

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from emonet.schema import Schema, digest
 
 FORMAT = "emonet-feature-store"
 FORMAT_VERSION = 1
+MARKERS = "shards"
 CODEC = "blosc(zstd,5,shuffle)+crc32c"
 """Inner codecs, in short; docs/store.md has the measurement behind the choice."""
 
@@ -113,3 +115,8 @@ def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:
     """SHA-256 over what a store was made from and holds, the same however often it was interrupted."""
     content = [[marker.digest, sorted(marker.failures.items())] for marker in markers]
     return digest([record.identity(), content])
+
+
+def marker_file(path: Path, shard: int) -> Path:
+    """Where the marker of a shard lies."""
+    return path / MARKERS / f"{shard:05d}.json"

@@ -28,7 +28,6 @@ from emonet.targets import TargetSpec
 
 ARRAY = "states"
 TABLE = "clips.parquet"
-MARKERS = "shards"
 _FINGERPRINT = b"emonet.fingerprint"  # key in the table's metadata
 _AGAIN = "emonet extract with the same experiment: it goes on where it stopped"
 

@@ -107,7 +107,7 @@ _ANEW = "emonet extract --force, which makes the store anew"
 
 
 def _repair(store: FeatureStore, shard: int) -> str:
-    return f"try: rm {store.path}/shards/{shard:05d}.json, and emonet extract again: it makes this shard anew"
+    return f"try: rm -f {store.path}/shards/{shard:05d}.json, and emonet extract again: it makes this shard anew"
 
 
 def _wrong_array(store: FeatureStore, array: object) -> Iterator[str]:

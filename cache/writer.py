@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float16
 from pydantic import ValidationError
 
-from cache.record import ExtractionRecord, Failure, ShardMarker, fingerprint
+from cache.record import MARKERS, ExtractionRecord, Failure, ShardMarker, fingerprint, marker_file
 from cache.store import (
-    MARKERS,
     TABLE,
     create,
     open_array,
@@ -208,11 +207,6 @@ class StoreWriter:
             raise EmonetError("the states do not fit the shard", expected=f"float16 {expected}", found=found)
         if not np.isfinite(states[usable]).all():
             raise EmonetError("states that are to be stored are not finite", where=f"{self.path}, rows {rows}")
-
-
-def marker_file(path: Path, shard: int) -> Path:
-    """Where the marker of a shard lies."""
-    return path / MARKERS / f"{shard:05d}.json"
 
 
 def read_marker(path: Path, shard: int) -> ShardMarker:

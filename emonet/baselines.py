@@ -24,7 +24,7 @@ BATCH = 32  # clips per pass through the filter bank
 Acoustics = Callable[[Sequence[Clip], Window, Progress], Float32[np.ndarray, "clips features"]]
 
 
-def median_scores(train: Float[np.ndarray, "clips targets"], clips: int) -> Float32[np.ndarray, "clips targets"]:
+def median_scores(train: Float[np.ndarray, "train targets"], clips: int) -> Float32[np.ndarray, "clips targets"]:
     """The training median of each target as the prediction for each of `clips`; the best constant under MAE.
 
     Args:
@@ -36,7 +36,7 @@ def median_scores(train: Float[np.ndarray, "clips targets"], clips: int) -> Floa
 
 def ridge_scores(
     train: tuple[Float[np.ndarray, "clips features"], Float[np.ndarray, "clips targets"]],
-    validation: tuple[Float[np.ndarray, "clips features"], Float[np.ndarray, "clips targets"]],
+    validation: tuple[Float[np.ndarray, "held features"], Float[np.ndarray, "held targets"]],
     inputs: Float[np.ndarray, "test features"],
 ) -> Float64[np.ndarray, "test targets"]:
     """Ridge regression of each target; its penalty is the one with the least squared error on validation clips.
@@ -57,9 +57,10 @@ def ridge_scores(
     predictions = np.empty((len(inputs), train[1].shape[1]))
     for columns, known in _same_clips(train[1]):
         models = [Ridge(alpha=alpha).fit(fit_x[known], train[1][np.ix_(known, columns)]) for alpha in ALPHAS]
-        errors = np.stack([_squared_error(m.predict(tune_x), validation[1][:, columns]) for m in models])
+        # Reshaped, since a ridge of a single target predicts one axis less.
+        tuned, outputs = (np.stack([m.predict(x).reshape(len(x), -1) for m in models]) for x in (tune_x, test_x))
+        errors = np.stack([_squared_error(predicted, validation[1][:, columns]) for predicted in tuned])
         best = errors.argmin(0)
-        outputs = np.stack([m.predict(test_x).reshape(len(inputs), -1) for m in models])
         predictions[:, columns] = outputs[best, :, np.arange(len(columns))].T
     return predictions
 

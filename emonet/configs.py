@@ -96,7 +96,7 @@ class ExtractionConfig(Schema):
 class HeadsConfig(Schema):
     """Stage 2: the experts, one per rated target."""
 
-    inputs: tuple[InputForm, ...] = ("flatten",)
+    inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
     """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
     preset: Literal["small", "large"] = "small"
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""

@@ -49,7 +49,11 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int = VOCABULARY) -> Wh
         RequestError: if there is no caption, or `vocabulary` is below 256.
     """
     if not any(caption.strip() for caption in captions):
-        raise RequestError("a tokenizer cannot be trained without captions", expected="at least one sentence")
+        raise RequestError(
+            "no training clip has a caption or a score to write one from",
+            expected="at least one",
+            hint="emonet corpus SPEC shows what is rated",
+        )
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     if vocabulary < len(bytes_):
         raise RequestError("the vocabulary is too small", expected=f"at least {len(bytes_)}", found=vocabulary)

@@ -169,6 +169,13 @@ def resolve(source: str, uri: str) -> str:
     """
     if not source.startswith(("models:/", "runs:/")):
         return source
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():  # mlflow would make an empty one
+        raise RequestError(
+            f"there is no registry here to look for {source!r} in",
+            where=database,
+            hint="run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads",
+        )
     try:
         with _pointed_at(uri):
             return str(Path(mlflow.artifacts.download_artifacts(artifact_uri=source)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -182,12 +183,12 @@ def _value_of(flag: str, rest: Sequence[str]) -> str | None:
 
 
 def _guarded(call: Callable[[], int], *, debug: bool) -> int:
-    """Turn every failure into one clear message and an exit code; `debug` lets the traceback through."""
+    """Turn every failure into one clear message and an exit code; `debug` shows the traceback, too."""
     try:
         return call()
     except EmonetError as error:
         if debug:
-            raise
+            traceback.print_exc()
         console.say(f"[bold red]error:[/] {escape(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
@@ -198,9 +199,9 @@ def _guarded(call: Callable[[], int], *, debug: bool) -> int:
     except BrokenPipeError:  # the reader of stdout went away, as in `emonet ... | head`
         sys.stderr.close()
         return 1
-    except Exception as error:  # the last resort of a command line
+    except Exception as error:  # noqa: BLE001  # the last resort of a command line
         if debug:
-            raise
+            traceback.print_exc()
         console.say(
             f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}\n"
             "  try:      the same command with --debug shows where"

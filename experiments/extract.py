@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import Field
 from rich.markup import escape
 
+from cache.record import marker_file
+from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
 from emonet.hub import weights_identity
 from emonet.schema import Schema
@@ -49,6 +51,10 @@ class ExtractResult(StageResult):
     """Clips that this run extracted, per second; 0 if they were all there."""
     fingerprint: str
     """SHA-256 over what the store was made from and what it holds."""
+    corpus: str
+    """Fingerprint of the corpus."""
+    captioner: str
+    """SHA-256 over the captioner's weights, or its hub id."""
 
 
 def run(experiment: Experiment) -> ExtractResult:
@@ -60,20 +66,23 @@ def run(experiment: Experiment) -> ExtractResult:
     """
     from emonet.corpora import open_corpus
 
-    source, identity = _captioner(experiment)
+    source = experiment.extraction.captioner or _own(experiment)
+    place = resolve_source(source, experiment)
     with console.progress("corpus") as progress:
         corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
     path = experiment.folder / STORE
 
     def work(job: Work) -> Mapping[str, Any]:
-        return _extract(job, corpus, source, path)
+        return _extract(job, corpus, source, place, path)
 
     inputs = {
         "corpus": corpus.fingerprint,
-        "captioner": identity,
+        "captioner": weights_identity(place),
         "extraction": experiment.extraction.model_dump(mode="json", exclude={"captioner"}),
     }
-    return run_stage(experiment, "extract", ExtractResult, inputs, [path / "clips.parquet"], work)
+    shards = -(-len(corpus) // experiment.extraction.shard_clips)
+    outputs = [path / "clips.parquet", *(marker_file(path, shard) for shard in range(shards))]
+    return run_stage(experiment, "extract", ExtractResult, inputs, outputs, work)
 
 
 def show(result: ExtractResult) -> None:
@@ -89,34 +98,30 @@ def show(result: ExtractResult) -> None:
         console.say(f"  ... and {result.failed - 10} more; all are in extract.json")
 
 
-def _captioner(experiment: Experiment) -> tuple[str, str]:
-    """Where the captioner is, and what tells it from another one without loading it."""
-    source = experiment.extraction.captioner or _own(experiment)
-    return source, weights_identity(resolve_source(source, experiment))
-
-
 def _own(experiment: Experiment) -> str:
     folder = experiment.folder / "captioner"
     if not (folder / "config.json").is_file() or not (experiment.folder / "pretrain.json").is_file():
         raise RequestError(
             f"the experiment {experiment.name!r} has no trained captioner yet",
             where=folder,
-            hint=f"emonet pretrain --experiment {experiment.name}, or --extraction.captioner ID_OR_FOLDER",
+            hint="emonet pretrain, with the same --experiment and flags; or --extraction.captioner ID_OR_FOLDER",
         )
     return str(folder)
 
 
-def _extract(job: Work, corpus: Any, source: str, path: Path) -> Mapping[str, Any]:
+def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Mapping[str, Any]:
     from cache.extraction import extract
     from cache.verify import verify
     from emonet.encoder import FrozenEncoder
 
     experiment, config = job.experiment, job.experiment.extraction
-    encoder = FrozenEncoder.load(resolve_source(source, experiment), precision=config.precision)
+    encoder = FrozenEncoder.load(place, precision=config.precision)
     job.say(
         f"encoder of {escape(source)}: {encoder.window.seconds:g} s -> {encoder.window.frames} states x "
         f"{encoder.width}, {encoder.precision} on {encoder.device.type}"
     )
+    if experiment.force or not path.exists():
+        job.commit()  # else the store is finished as it was begun, or refused
     with job.progress("encoding") as progress:
         report = extract(corpus, encoder, path, config, source=source, force=experiment.force, progress=progress)
     checked = verify(path)
@@ -134,4 +139,10 @@ def _extract(job: Work, corpus: Any, source: str, path: Path) -> Mapping[str, An
         }
     )
     job.run.text(report.model_dump_json(indent=2), "extraction.json")
-    return {"store": path, **report.model_dump(mode="json", exclude={"seconds"})}
+    job.run.tags({"store": report.fingerprint})
+    return {
+        "store": path,
+        "corpus": corpus.fingerprint,
+        "captioner": weights_identity(place),
+        **report.model_dump(mode="json", exclude={"seconds"}),
+    }

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emonet import durable
-from emonet.clips import SPLITS, Split
+from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores
 from emonet.schema import Registered
@@ -22,6 +22,7 @@ from experiments.heads_training import (
     HeadsData,
     TriedForm,
     captioner_of,
+    open_corpus_of,
     open_data,
     run_baselines,
     train_forms,
@@ -69,15 +70,17 @@ def run(experiment: Experiment) -> HeadsResult:
             in both the training and the validation split.
     """
     extracted = require_result(experiment, "extract", ExtractResult)
+    corpus = open_corpus_of(experiment, extracted)
     folder = experiment.folder / EXPERTS
     inputs = {
+        "corpus": extracted.corpus,
         "store": extracted.fingerprint,
         "heads": experiment.heads.model_dump(mode="json", exclude={"memory_gib"}),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
     }
     outputs = [folder / PREDICTIONS, experiment.folder / VOICE]
-    return run_stage(experiment, "heads", HeadsResult, inputs, outputs, lambda job: _work(job, folder))
+    return run_stage(experiment, "heads", HeadsResult, inputs, outputs, lambda job: _work(job, corpus, folder))
 
 
 def show(result: HeadsResult) -> None:
@@ -87,9 +90,9 @@ def show(result: HeadsResult) -> None:
     console.console.print(figures(result))
 
 
-def _work(job: Work, folder: Path) -> Mapping[str, Any]:
+def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     experiment = job.experiment
-    data = open_data(job)
+    data = open_data(experiment, corpus)
     best, forms = train_forms(job, data)
     baselines = run_baselines(job, data)
     chosen = forms[best.fitted.bank.spec.form]
@@ -118,8 +121,9 @@ def _save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Register
     from emonet.pipeline import assemble
 
     experiment = job.experiment
+    job.commit()
     save_bank(best.fitted.bank, _info(data.store, best.fitted), folder)
-    voice = assemble(captioner_of(experiment, data.store), folder, experiment.folder / VOICE)
+    voice = assemble(captioner_of(experiment), folder, experiment.folder / VOICE)
     _write_predictions(data, best.predictions, folder / PREDICTIONS)
     job.run.artifact(folder / PREDICTIONS)
     test = best.scores.test

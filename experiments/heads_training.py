@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from emonet.clips import SPLITS, Clip, Split
+from emonet.clips import SPLITS, Clip, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.evaluation import METRICS, Scores, evaluate
+from emonet.hub import weights_identity
 from emonet.schema import Schema
+from experiments import console
 from experiments.config import Experiment
-from experiments.extract import STORE
-from experiments.stage import Work
+from experiments.extract import STORE, ExtractResult
+from experiments.stage import Work, resolve_source
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
@@ -72,33 +74,40 @@ class TriedForm:
     predictions: Float[np.ndarray, "clips experts"]
 
 
-def open_data(job: Work) -> HeadsData:
-    """The store, checked against the corpus and the captioner before any work is done.
+def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
+    """The experiment's corpus, checked like its captioner against what the store was extracted from.
 
     Raises:
-        RequestError: if they do not belong together, or there is nothing to train or test on.
+        RequestError: if they are others.
     """
-    from cache.store import FeatureStore
     from emonet.corpora import open_corpus
-    from emonet.encoder import FrozenEncoder
 
-    experiment = job.experiment
-    store = FeatureStore.open(experiment.folder / STORE)
-    with job.progress("corpus") as progress:
+    with console.progress("corpus") as progress:
         corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
-    encoder = FrozenEncoder.load(captioner_of(experiment, store), precision="float32")
     for what, expected, found in (
-        ("corpus", store.record.corpus_fingerprint, corpus.fingerprint),
-        ("captioner", store.record.encoder_digest, encoder.digest),
+        ("corpus", extracted.corpus, corpus.fingerprint),
+        ("captioner", extracted.captioner, weights_identity(captioner_of(experiment))),
     ):
         if expected != found:
             raise RequestError(
                 f"the feature store was extracted from another {what}",
-                where=store.path,
+                where=extracted.store,
                 expected=f"fingerprint {expected[:16]}",
                 found=f"fingerprint {found[:16]}",
-                hint=f"emonet extract --experiment {experiment.name} --force",
+                hint="emonet extract, with the same --experiment and flags; and --force if the store is to be replaced",
             )
+    return corpus
+
+
+def open_data(experiment: Experiment, corpus: Corpus) -> HeadsData:
+    """The store with its corpus.
+
+    Raises:
+        RequestError: if there is nothing to train or test on.
+    """
+    from cache.store import FeatureStore
+
+    store = FeatureStore.open(experiment.folder / STORE)
     return HeadsData(store, corpus.clips, _rated(store))
 
 
@@ -146,8 +155,7 @@ def train_forms(job: Work, data: HeadsData) -> tuple[TriedForm, dict[InputForm, 
         value = forms[form].validation.of(metric.name).mean.value
         if best is None or metric.beats(value, best.scores.validation.of(metric.name).mean.value):
             best = TriedForm(fitted, forms[form], predictions)
-    if best is None:
-        raise RequestError("there is no form of input to train", where="heads.inputs", expected="at least one")
+    assert best is not None  # the schema asks for one form at least
     return best, forms
 
 
@@ -170,11 +178,6 @@ def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
     return {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
 
 
-def captioner_of(experiment: Experiment, store: FeatureStore) -> str:
+def captioner_of(experiment: Experiment) -> str:
     """Folder or hub id of the captioner whose encoder made the states."""
-    source = store.record.encoder
-    if ":/" not in source:
-        return source
-    from emonet.tracking import default_uri, resolve
-
-    return resolve(source, default_uri(experiment.runs))
+    return resolve_source(experiment.extraction.captioner or str(experiment.folder / "captioner"), experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,8 @@ def run(arguments: PredictArguments) -> PredictResult:
     for output in (arguments.csv, arguments.plot):
         if output is not None and not output.parent.is_dir():
             raise RequestError("the output's folder does not exist", where=output, hint=f"mkdir -p {output.parent}")
+        if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+            raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
     model = _model(arguments)
     from emonet.pipeline import EmotionPipeline
 

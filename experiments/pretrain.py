@@ -128,6 +128,7 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
     fitted = fit_captioner(
         corpus, experiment.captioner, seed=experiment.seed, folder=training, watch=watch, source=source
     )
+    job.commit()
     save_captioner(fitted.model, fitted.processor, folder)
     job.run.metrics({f"best_{name}": value for name, value in fitted.metrics.items()}, fitted.best_epoch)
     registered = job.run.register_captioner(folder, fitted.metrics)

@@ -49,10 +49,16 @@ class Work:
     Args:
         experiment: the resolved configuration.
         run: the MLflow run that it logs to.
+        result: where the stage's result stands, the former one's until `commit`.
     """
 
     experiment: Experiment
     run: Run
+    result: Path
+
+    def commit(self) -> None:
+        """Say that outputs are about to be replaced: from here on the former result does not describe them."""
+        self.result.unlink(missing_ok=True)
 
     def progress(self, label: str, unit: str = "clips") -> AbstractContextManager[Progress]:
         """A progress callback, shown as a bar at a terminal."""
@@ -79,7 +85,7 @@ def run_stage(
         result_type: the model of the result.
         inputs: everything that fixes the outcome, JSON-able.
         outputs: files and folders that a complete stage has left.
-        work: does it; returns the result's own fields.
+        work: does it; calls `Work.commit` before it replaces an output, and returns the result's own fields.
 
     Raises:
         EmonetError: if another process runs this stage, or the folder cannot be written.
@@ -90,9 +96,8 @@ def run_stage(
         console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
         return done
     with _alone(experiment.folder, stage):
-        path.unlink(missing_ok=True)  # from here on the outputs are in flux
         started = time.monotonic()
-        fields = _tracked(experiment, stage, fixed, inputs, work)
+        fields = _tracked(experiment, stage, fixed, inputs, path, work)
         result = result_type.model_validate(
             {"stage": stage, "experiment": experiment.name, "inputs": fixed, "seconds": 0.0, **fields}
             | {"seconds": round(time.monotonic() - started, 2)}
@@ -124,7 +129,7 @@ def require_result(experiment: Experiment, stage: str, result_type: type[R]) -> 
             where=experiment.folder,
             expected=f"{stage}.json",
             found="no such file",
-            hint=f"emonet {stage} --experiment {experiment.name}",
+            hint=f"emonet {stage}, with the same --experiment and flags",
         )
     return result
 
@@ -181,6 +186,7 @@ def _tracked(
     stage: str,
     fixed: str,
     inputs: Mapping[str, Any],
+    result: Path,
     work: Callable[[Work], Mapping[str, Any]],
 ) -> dict[str, Any]:
     from emonet.tracking import default_uri, start_run
@@ -198,7 +204,7 @@ def _tracked(
             **{key: str(value) for key, value in inputs.items() if _short(value)},
         },
     ) as run:
-        return {"run_id": run.id, **work(Work(experiment, run))}
+        return {"run_id": run.id, **work(Work(experiment, run, result))}
 
 
 def _short(value: Any) -> bool:

@@ -20,6 +20,7 @@ from emonet.clips import Corpus, Rejection
 from emonet.configs import CaptionerConfig
 from emonet.errors import EmonetError
 from emonet.hardware import resolve_device, resolve_precision
+from emonet.hub import weights_identity
 from emonet.schema import digest
 from emonet.tokenizer import prompt_ids
 from lightningmodules.captioner import MONITOR, CaptionerModule
@@ -86,7 +87,7 @@ def fit_captioner(
         prompt_tokens=len(prompt_ids(processor.tokenizer)) - 1,
         seed=seed,
     )
-    claim(folder, digest([corpus.fingerprint, config.model_dump(mode="json"), seed, source]))
+    claim(folder, digest([corpus.fingerprint, config.model_dump(mode="json"), seed, weights_identity(source or "")]))
     with torch.random.fork_rng(), enough_memory(config):
         best, epochs = _train(module, data, processor, folder, watch)
         model.load_state_dict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from cache.store import FeatureStore
 from datamodules.states import StateDataModule, StateDataset
 from emonet.clips import Split
 from emonet.configs import HeadsConfig
+from emonet.errors import EmonetError
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
 from emonet.progress import Progress
 from emonet.randomness import seed_of
-from lightningmodules.guards import quiet
+from lightningmodules.guards import interruptible, quiet
 from lightningmodules.heads import HeadsModule, Report
 
 ShowProgress = Callable[[str, str], AbstractContextManager[Progress]]
@@ -83,9 +85,10 @@ def fit_bank(
         bank.standardise(data.scaling())
     with show(f"training {len(bank.targets)} experts ({spec.form})", "epochs") as progress:
         module = HeadsModule(bank, config, report=report, progress=progress)
-        with _seeded(seed_of(seed, "dropout")), quiet(), _threads(spec):
+        with _seeded(seed_of(seed, "dropout")), quiet(), interruptible(), _threads(spec):
             _trainer(config.epochs).fit(module, data)
     bank.to("cpu")
+    _check_finite(module, config)
     module.stopping.restore()
     bank.fold()
     bank.eval()
@@ -95,6 +98,17 @@ def fit_bank(
         dict(zip(bank.targets, module.stopping.best_errors, strict=True)),
         dict(zip(bank.targets, module.stopping.best_epochs, strict=True)),
     )
+
+
+def _check_finite(module: HeadsModule, config: HeadsConfig) -> None:
+    errors = zip(module.bank.targets, module.stopping.best_errors, strict=True)
+    diverged = [target for target, error in errors if not math.isfinite(error)]
+    if diverged:
+        raise EmonetError(
+            "the experts' training diverged: a validation error is not a number",
+            where=", ".join(diverged),
+            hint=f"--heads.learning-rate {config.learning_rate / 10:g}",
+        )
 
 
 @torch.inference_mode()

@@ -22,7 +22,8 @@ the nearest one. Every field is a flag as well, with the same name and dashes fo
     emonet heads --experiment ravdess --heads.preset large --heads.inputs statistics attention
 
 Precedence: defaults < YAML < flags. The resolved configuration is logged with each run (`config.json`). A stage runs
-again when something that fixes its outcome changed, and only then; `--force` runs it anyway.
+again when something that fixes its outcome changed, and only then; `--force` runs it anyway. A feature store that
+was extracted with another captioner is never replaced unasked: `emonet extract ... --force` does it.
 
 Environment: `MLFLOW_TRACKING_URI` names a tracking server in place of `runs/mlflow.db`; `HF_HOME` is where Hugging
 Face keeps downloaded models.

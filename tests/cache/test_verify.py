@@ -50,7 +50,7 @@ def test_a_shard_of_another_size_is_seen_at_once(store: Path) -> None:
     report = verify(store)
     assert report.exit_code == 1
     assert "shard 1 (clips 't/004' to 't/007')" in report.problems[0]
-    assert f"rm {store}/shards/00001.json" in report.problems[0]
+    assert f"rm -f {store}/shards/00001.json" in report.problems[0]
 
 
 def test_a_missing_shard_is_seen(store: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_caption_that_is_too_long_is_reported_not_cut() -> None:
 
 
 def test_a_tokenizer_needs_captions_and_room() -> None:
-    with pytest.raises(RequestError, match="without captions"):
+    with pytest.raises(RequestError, match="no training clip has a caption"):
         train_tokenizer(["", " "])
     with pytest.raises(RequestError, match="too small"):
         train_tokenizer(CAPTIONS, vocabulary=100)

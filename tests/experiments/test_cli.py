@@ -113,13 +113,17 @@ def test_what_a_failure_looks_like(
     assert "Traceback" not in err
 
 
-def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(arguments: object) -> None:
-        raise EmonetError("it broke")
+        raise RequestError("it broke")
 
     monkeypatch.setattr(listing, "run", fail)
-    with pytest.raises(EmonetError, match="it broke"):
-        main(["targets", "--debug"])
+    assert main(["targets", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "error: it broke" in err
 
 
 def test_the_command_is_installed() -> None:

@@ -60,12 +60,13 @@ def test_other_weights_need_force(experiment: Experiment) -> None:
     module.save_pretrained(folder)
     with pytest.raises(RequestError, match=r"(?s)encoder_digest: the store has .*--force"):
         extract.run(experiment)
+    assert extract.ExtractResult.model_validate_json((experiment.folder / "extract.json").read_text()) == before
     forced = experiment.model_validate({**experiment.model_dump(), "force": True})
     assert extract.run(forced).fingerprint != before.fingerprint
 
 
 def test_without_a_captioner_it_says_to_pretrain(runs: Path) -> None:
-    with pytest.raises(RequestError, match=r"(?s)no trained captioner yet.*emonet pretrain --experiment mini"):
+    with pytest.raises(RequestError, match=r"(?s)no trained captioner yet.*emonet pretrain, with the same"):
         extract.run(Experiment(name="mini", runs=runs))
 
 
@@ -76,6 +77,8 @@ def test_problems_and_failures_are_shown(experiment: Experiment, capsys: pytest.
     assert report.exit_code == 1
     verify.show(report)
     assert "marker of shard 1 cannot be read" in capsys.readouterr().err
+    assert extract.run(experiment).fingerprint == result.fingerprint  # makes that shard anew
+    assert verify.run(SimpleNamespace(store=result.store, deep=True)).exit_code == 0
     failures = tuple(extract.FailedClip(id=f"c/{row}", reason="0 bytes") for row in range(12))
     extract.show(result.model_copy(update={"failures": failures, "failed": 12}))
     shown = capsys.readouterr().err

@@ -81,6 +81,8 @@ def test_the_registry_says_which_model_answers(
         (["nothing.wav"], "there is no such file or folder"),
         (["FOLDER"], "the folder holds no audio"),
         (["a.wav", "--csv", "nowhere/s.csv"], "the output's folder does not exist"),
+        (["a.wav", "--csv", "FOLDER"], "the output cannot be written"),
+        (["a.wav", "--runs", "nowhere"], "there is no registry here"),
         (["a.wav", "--runs", "FOLDER"], "the registry has no model 'models:/emonet-voice@champion'"),
         (["a.wav", "--model", "FOLDER"], "this folder holds no voice model"),
     ],

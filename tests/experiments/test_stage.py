@@ -58,22 +58,24 @@ def test_what_makes_a_stage_run_again(experiment: Experiment, change: str) -> No
     assert run_toy(experiment, inputs=inputs, answer=2).answer == 2
 
 
-def test_a_failed_stage_leaves_no_result_and_a_failed_run(experiment: Experiment) -> None:
-    run_toy(experiment)
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_stage_that_fails_keeps_the_former_result_until_it_replaces_outputs(
+    experiment: Experiment, committed: bool
+) -> None:
+    former = run_toy(experiment)
 
     def fail(job: Work) -> dict[str, Any]:
+        if committed:
+            job.commit()
         raise EmonetError("out of luck")
 
     with pytest.raises(EmonetError, match="out of luck"):
         run_stage(experiment, "toy", ToyResult, {"corpus": "c"}, [], fail)
-    assert read_result(experiment, "toy", ToyResult) is None
+    assert read_result(experiment, "toy", ToyResult) == (None if committed else former)
     client = MlflowClient(tracking_uri=default_uri(experiment.runs))
     found = client.get_experiment_by_name("toy")
     assert found is not None
-    assert sorted(run.info.status for run in client.search_runs([found.experiment_id])) == [
-        "FAILED",
-        "FINISHED",
-    ]
+    assert sorted(run.info.status for run in client.search_runs([found.experiment_id])) == ["FAILED", "FINISHED"]
 
 
 def test_the_run_carries_config_tags_and_metrics(experiment: Experiment) -> None:
@@ -107,7 +109,7 @@ def test_a_second_process_is_refused(experiment: Experiment) -> None:
 
 def test_a_stage_that_has_to_come_first(experiment: Experiment) -> None:
     with pytest.raises(
-        RequestError, match=r"(?s)'toy' of experiment 'toy' has not finished.*emonet toy --experiment toy"
+        RequestError, match=r"(?s)'toy' of experiment 'toy' has not finished.*emonet toy, with the same"
     ):
         require_result(experiment, "toy", ToyResult)
 
