@@ -142,6 +142,6 @@ def _same_clips(scores: Float[np.ndarray, "clips targets"]) -> Iterator[tuple[np
 
 def _squared_error(
     predictions: Float[np.ndarray, "clips targets"], scores: Float[np.ndarray, "clips targets"]
-) -> Float64[np.ndarray, " targets"]:
+) -> Float[np.ndarray, " targets"]:
     errors: np.ndarray = np.nanmean(np.square(predictions.reshape(scores.shape) - scores), axis=0)
     return errors
