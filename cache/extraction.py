@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float16, Float32
 from pydantic import Field
 
-from cache.record import ExtractionRecord, Failure
+from cache.record import ExtractionRecord
 from cache.writer import StoreWriter
 from emonet.audio import decode
-from emonet.clips import Clip, Corpus
+from emonet.clips import Clip, Corpus, Rejection
 from emonet.configs import ExtractionConfig
 from emonet.encoder import FrozenEncoder
 from emonet.errors import AudioError, EmonetError, RequestError
@@ -35,7 +35,7 @@ class ExtractionReport(Schema):
     """Clips of the corpus, readable or not (count)."""
     failed: int
     """Clips that could not be read (count)."""
-    failures: tuple[Failure, ...]
+    failures: tuple[Rejection, ...]
     """Which, and why."""
     shape: tuple[int, int, int]
     """Clips, frames of 20 ms, width."""
@@ -188,7 +188,7 @@ def _hear(clip: Clip, seconds: float) -> _Heard:
         return error
 
 
-def _all_failed(corpus: Corpus, failures: list[Failure]) -> EmonetError:
+def _all_failed(corpus: Corpus, failures: list[Rejection]) -> EmonetError:
     shown = [f"    - {failure.id}: {failure.reason}" for failure in failures[:5]]
     return EmonetError(
         "\n".join([f"none of the {len(failures)} clips could be read", *shown]),

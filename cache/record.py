@@ -87,15 +87,6 @@ class ExtractionRecord(Schema):
             raise RequestError(what, where=where, hint=hint)
 
 
-class Failure(Schema):
-    """A clip that has no states."""
-
-    id: str
-    """The clip."""
-    reason: str
-    """Why it could not be read, in one line."""
-
-
 class ShardMarker(Schema):
     """Says that a shard is whole and on disk; a shard without its marker does not exist."""
 

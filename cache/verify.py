@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.record import Failure, ShardMarker, fingerprint
+from cache.record import ShardMarker, fingerprint
 from cache.store import FeatureStore, open_array, shard_file
 from cache.writer import read_marker, states_digest
 from emonet import durable
+from emonet.clips import Rejection
 from emonet.errors import EmonetError
 from emonet.progress import Progress, silent
 from emonet.schema import Schema
@@ -29,7 +30,7 @@ class StoreReport(Schema):
     """Clips, frames of 20 ms, width."""
     failed: int
     """Clips without states (count)."""
-    failures: tuple[Failure, ...]
+    failures: tuple[Rejection, ...]
     """Which, and why."""
     bytes_raw: int
     """Size of the states before compression (bytes)."""
@@ -83,7 +84,7 @@ def verify(path: Path | str, *, deep: bool = False, progress: Progress = silent)
         problems.append(f"the table's fingerprint is not that of the shards; try: {_ANEW}")
     problems += [f"{file}: left by a killed writer; try: rm {file}" for file in _leftovers(store.path)]
     failures = tuple(
-        Failure(id=clip, reason=reason)
+        Rejection(clip, reason)
         for clip, reason in zip(store.clips["id"], store.clips["failed"], strict=True)
         if reason is not None
     )

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float16
 from pydantic import ValidationError
 
-from cache.record import MARKERS, ExtractionRecord, Failure, ShardMarker, fingerprint, marker_file
+from cache.record import MARKERS, ExtractionRecord, ShardMarker, fingerprint, marker_file
 from cache.store import (
     TABLE,
     create,
@@ -26,7 +26,7 @@ from cache.store import (
     table_bytes,
 )
 from emonet import durable
-from emonet.clips import Corpus
+from emonet.clips import Corpus, Rejection
 from emonet.errors import EmonetError
 from emonet.windows import Window
 
@@ -121,10 +121,10 @@ class StoreWriter:
         """The markers of all shards, in order; the store must be complete."""
         return [read_marker(self.path, shard) for shard in range(self.record.shards)]
 
-    def failures(self) -> list[Failure]:
+    def failures(self) -> list[Rejection]:
         """The clips without states, in order; the store must be complete."""
         reasons = {row: why for marker in self.markers() for row, why in marker.failures.items()}
-        return [Failure(id=self._corpus.clips[row].id, reason=why) for row, why in sorted(reasons.items())]
+        return [Rejection(self._corpus.clips[row].id, why) for row, why in sorted(reasons.items())]
 
     def finish(self) -> str:
         """Write the table of clips, which makes the store readable.

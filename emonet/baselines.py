@@ -143,5 +143,5 @@ def _same_clips(scores: Float[np.ndarray, "clips targets"]) -> Iterator[tuple[np
 def _squared_error(
     predictions: Float[np.ndarray, "clips targets"], scores: Float[np.ndarray, "clips targets"]
 ) -> Float[np.ndarray, " targets"]:
-    errors: np.ndarray = np.nanmean(np.square(predictions.reshape(scores.shape) - scores), axis=0)
+    errors: np.ndarray = np.nanmean(np.square(predictions - scores), axis=0)
     return errors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
 
@@ -15,3 +17,7 @@ class Progress(Protocol):
 
 def silent(completed: int, total: int) -> None:
     """Show nothing."""
+
+
+ShowProgress = Callable[[str, str], AbstractContextManager[Progress]]
+"""Opens a progress callback for a label and a unit."""

@@ -100,14 +100,16 @@ class Verb:
     """One verb of the command line.
 
     Args:
-        module: below `experiments`; its `run` does the work and its `show`, if any, prints it for people.
+        module: below `experiments`; its `show`, if any, prints the result for people.
         arguments: the model of its flags.
         help: one line.
+        function: of the module, which does the work.
     """
 
     module: str
     arguments: type[Common]
     help: str
+    function: str = "run"
 
 
 VERBS: dict[str, Verb] = {
@@ -118,8 +120,8 @@ VERBS: dict[str, Verb] = {
     "corpus": Verb("corpus", CorpusArguments, "report on a corpus"),
     "verify": Verb("verify", VerifyArguments, "check a feature store"),
     "ui": Verb("ui", UiArguments, "open MLflow's pages on 127.0.0.1"),
-    "targets": Verb("listing", TargetsArguments, "list the 40 emotions"),
-    "experiments": Verb("listing", ExperimentsArguments, "list the shipped experiments"),
+    "targets": Verb("listing", TargetsArguments, "list the 40 emotions", "targets"),
+    "experiments": Verb("listing", ExperimentsArguments, "list the shipped experiments", "experiments"),
 }
 
 
@@ -150,7 +152,8 @@ def _run(name: str, rest: list[str]) -> int:
     verb = VERBS[name]
     parsed = _parse(name, verb.arguments, rest)
     module = import_module(f"experiments.{verb.module}")
-    result = module.run(parsed.config) if isinstance(parsed, StageArguments) else module.run(parsed)
+    work = getattr(module, verb.function)
+    result = work(parsed.config if isinstance(parsed, StageArguments) else parsed)
     if parsed.json_output:
         sys.stdout.write(_as_json(result) + "\n")
     elif hasattr(module, "show"):

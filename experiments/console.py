@@ -19,7 +19,6 @@ from rich.progress import (
 from rich.text import Text
 
 from emonet.progress import Progress as ProgressCallback
-from emonet.progress import silent
 
 LOG_EVERY = 15.0  # seconds between progress lines where stderr is no terminal
 
@@ -58,17 +57,14 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(label: str, unit: str = "clips", *, quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A progress callback: a bar at a terminal, a line now and then in a log, nothing where `quiet`.
+def progress(label: str, unit: str = "clips") -> Iterator[ProgressCallback]:
+    """A progress callback: a bar at a terminal, a line now and then in a log.
 
     Args:
         label: what is being done, e.g. `encoding`.
         unit: what is counted, in the plural.
-        quiet: show nothing.
     """
-    if quiet:
-        yield silent
-    elif console.is_terminal:
+    if console.is_terminal:
         with _bar(label, unit) as callback:
             yield callback
     else:

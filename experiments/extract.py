@@ -10,24 +10,14 @@ from pydantic import Field
 from rich.markup import escape
 
 from cache.record import marker_file
-from emonet.clips import Corpus
+from emonet.clips import Corpus, Rejection
 from emonet.errors import EmonetError, RequestError
 from emonet.hub import weights_identity
-from emonet.schema import Schema
 from experiments import console
 from experiments.config import Experiment
 from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 STORE = "store.zarr"
-
-
-class FailedClip(Schema):
-    """A clip that has no states."""
-
-    id: str
-    """The clip."""
-    reason: str
-    """Why it could not be read."""
 
 
 class ExtractResult(StageResult):
@@ -39,7 +29,7 @@ class ExtractResult(StageResult):
     """Clips of the corpus, readable or not (count)."""
     failed: int
     """Clips that could not be read (count)."""
-    failures: tuple[FailedClip, ...]
+    failures: tuple[Rejection, ...]
     """Which, and why."""
     shape: tuple[int, int, int]
     """Clips, frames of 20 ms, width."""

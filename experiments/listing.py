@@ -11,17 +11,15 @@ from experiments import console
 from experiments.config import load, shipped
 
 
-def run(arguments: Any) -> list[dict[str, Any]]:
-    """Rows of the 40 emotions or of the shipped experiments, whichever the arguments ask for."""
-    if type(arguments).__name__ == "TargetsArguments":
-        return [{"id": t.id, "name": t.name, "low": t.low, "high": t.high, "terms": list(t.terms)} for t in EMOTIONS]
+def targets(arguments: object) -> list[dict[str, Any]]:  # noqa: ARG001  # verbs are called alike
+    """The 40 emotions."""
+    return [{"id": t.id, "name": t.name, "low": t.low, "high": t.high, "terms": list(t.terms)} for t in EMOTIONS]
+
+
+def experiments(arguments: object) -> list[dict[str, Any]]:  # noqa: ARG001
+    """The experiments that come with emonet."""
     return [
-        {
-            "name": name,
-            "corpus": config.corpus,
-            "model": config.captioner.model,
-            "description": config.description,
-        }
+        {"name": name, "corpus": config.corpus, "model": config.captioner.model, "description": config.description}
         for name, config in ((name, load(str(path))) for name, path in shipped().items())
     ]
 

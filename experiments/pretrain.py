@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from rich.markup import escape
 
-from emonet.clips import Split
+from emonet.clips import Rejection, Split
 from emonet.schema import Registered, Schema
 from experiments import console
 from experiments.config import Experiment
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 CAPTIONER = "captioner"
 TRAINING = "captioner.training"
-
-
-class LeftOutClip(Schema):
-    """A training or validation clip that was not used."""
-
-    id: str
-    """The clip."""
-    reason: str
-    """Why not."""
 
 
 class SampleCaption(Schema):
@@ -67,7 +58,7 @@ class PretrainResult(StageResult):
     """Audio that it hears (seconds)."""
     clips: dict[Split, int]
     """Clips used in each split (count)."""
-    unreadable: tuple[LeftOutClip, ...]
+    unreadable: tuple[Rejection, ...]
     """Training and validation clips that were left out."""
     registered: Registered
     """The version of `emonet-captioner`."""
@@ -155,5 +146,5 @@ def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in fitted.model.parameters()),
         "window_seconds": window_of(fitted.model).seconds,
         "clips": dict(fitted.clips),
-        "unreadable": [LeftOutClip(id=one.id, reason=one.reason) for one in fitted.rejected],
+        "unreadable": fitted.rejected,
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +19,10 @@ from emonet.configs import HeadsConfig
 from emonet.errors import EmonetError
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
-from emonet.progress import Progress
+from emonet.progress import ShowProgress
 from emonet.randomness import seed_of
 from lightningmodules.guards import interruptible, quiet
 from lightningmodules.heads import HeadsModule, Report
-
-ShowProgress = Callable[[str, str], AbstractContextManager[Progress]]
-"""Opens a progress callback for a label and a unit."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,11 @@ from transformers import WhisperProcessor
 from datamodules.caption_batches import CaptionBatch
 from emonet.captions import strongest
 from emonet.configs import CaptionerConfig
-from emonet.progress import Progress
+from emonet.progress import Progress, ShowProgress
 from emonet.targets import TargetSpec
 from lightningmodules.judging import Heard, hear
 
 METRICS = "metrics"  # key of the epoch's figures in a checkpoint
-ShowProgress = Callable[[str, str], AbstractContextManager[Progress]]
-"""Opens a progress callback for a label and a unit."""
 
 
 def _nothing(text: str, name: str) -> None:

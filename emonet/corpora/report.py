@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emonet.clips import SPLITS, Clip, Corpus
+from emonet.clips import SPLITS, Clip, Corpus, Rejection
 from emonet.schema import Schema
 
 
@@ -33,15 +33,6 @@ class RatingCounts(Schema):
     """Mean score of the rated clips (on the target's scale)."""
 
 
-class RejectedClip(Schema):
-    """A clip that was left out."""
-
-    id: str
-    """The clip's id, or its path where it has none."""
-    reason: str
-    """Why, in one line."""
-
-
 class CorpusReport(Schema):
     """What a corpus holds."""
 
@@ -63,7 +54,7 @@ class CorpusReport(Schema):
     """Id of each rated emotion -> its scores, in the order of the targets."""
     seconds: dict[str, float]
     """Quantile of the clips' lengths (min, 5%, 50%, 95%, max) -> length (seconds); empty if none is known."""
-    rejected: tuple[RejectedClip, ...]
+    rejected: tuple[Rejection, ...]
     """Clips that were left out, with their reasons."""
     fingerprint: str
     """SHA-256 of everything that the corpus fixes (64 hex characters)."""
@@ -83,7 +74,7 @@ def describe(corpus: Corpus) -> CorpusReport:
         splits={split: _count_split(corpus.of_split(split)) for split in SPLITS},
         emotions=_count_ratings(corpus),
         seconds={name: round(float(np.quantile(lengths, q)), 3) for name, q in quantiles.items() if len(lengths)},
-        rejected=tuple(RejectedClip(id=rejection.id, reason=rejection.reason) for rejection in corpus.rejected),
+        rejected=corpus.rejected,
         fingerprint=corpus.fingerprint,
     )
 

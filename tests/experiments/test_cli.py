@@ -106,7 +106,7 @@ def test_what_a_failure_looks_like(
     def fail(arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(listing, "run", fail)
+    monkeypatch.setattr(listing, "targets", fail)
     assert main(["targets"]) == code
     err = capsys.readouterr().err
     assert text in err
@@ -119,7 +119,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(
     def fail(arguments: object) -> None:
         raise RequestError("it broke")
 
-    monkeypatch.setattr(listing, "run", fail)
+    monkeypatch.setattr(listing, "targets", fail)
     assert main(["targets", "--debug"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" in err

@@ -20,9 +20,3 @@ def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monk
         for completed in (10, 40, 50):
             progress(completed, 100)
     assert capsys.readouterr().err.splitlines() == ["encoding: 40 of 100 clips, 2.0 clips/s, 30 s left"]
-
-
-def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.progress("encoding", quiet=True) as progress:
-        progress(1, 2)
-    assert capsys.readouterr().err == ""

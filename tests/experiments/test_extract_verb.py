@@ -12,6 +12,7 @@ import torch
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
 from emonet.errors import RequestError
 from experiments import extract, verify
@@ -79,7 +80,7 @@ def test_problems_and_failures_are_shown(experiment: Experiment, capsys: pytest.
     assert "marker of shard 1 cannot be read" in capsys.readouterr().err
     assert extract.run(experiment).fingerprint == result.fingerprint  # makes that shard anew
     assert verify.run(SimpleNamespace(store=result.store, deep=True)).exit_code == 0
-    failures = tuple(extract.FailedClip(id=f"c/{row}", reason="0 bytes") for row in range(12))
+    failures = tuple(Rejection(f"c/{row}", "0 bytes") for row in range(12))
     extract.show(result.model_copy(update={"failures": failures, "failed": 12}))
     shown = capsys.readouterr().err
     assert "c/9: 0 bytes" in shown
