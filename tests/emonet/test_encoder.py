@@ -119,3 +119,15 @@ def test_what_is_no_captioner_is_named(captioner: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes((captioner / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(RequestError, match="cannot be loaded"):
         FrozenEncoder.load(str(tmp_path))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_same_states(captioner: Path) -> None:
+    on_cpu = FrozenEncoder.load(str(captioner), precision="float32", device="cpu")
+    on_gpu = FrozenEncoder.load(str(captioner), precision="float32", device="cuda")
+    waveforms = pad(clips(4), on_cpu.window)
+    assert on_gpu.digest == on_cpu.digest
+    torch.testing.assert_close(on_gpu(waveforms), on_cpu(waveforms), rtol=1e-2, atol=1e-2)
+    half = FrozenEncoder.load(str(captioner), precision="bf16", device="cuda")
+    torch.testing.assert_close(half(waveforms), on_cpu(waveforms), rtol=5e-2, atol=5e-2)

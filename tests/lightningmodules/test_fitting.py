@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import torch
 
 from cache.store import FeatureStore
 from emonet.configs import HeadsConfig, InputForm
+from emonet.errors import EmonetError
 from emonet.inputs import InputSpec
 from emonet.progress import Progress
 from emonet.targets import EMOTIONS
@@ -106,3 +108,24 @@ def test_the_global_random_state_is_left_alone(make_store: Callable[..., Feature
 def test_without_standardisation_nothing_is_folded(make_store: Callable[..., FeatureStore]) -> None:
     fitted = fit(make_store(), epochs=2, standardise=False)
     assert fitted.bank.shift is None
+
+
+class Interrupting(list[Mapping[str, float]]):
+    """Ctrl-C after the second epoch."""
+
+    def append(self, metrics: Mapping[str, float]) -> None:
+        super().append(metrics)
+        if len(self) == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_stays_an_interrupt(make_store: Callable[..., FeatureStore]) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_store(), reports=Interrupting())
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_experts_that_diverge_say_what_to_type(make_store: Callable[..., FeatureStore]) -> None:
+    with pytest.raises(EmonetError, match=r"(?s)training diverged.*anger.*--heads\.learning-rate 1e\+29"):
+        fit(make_store(), learning_rate=1e30, epochs=2)
