@@ -82,7 +82,7 @@ def metric_figure(rows: Mapping[str, Scores], metric: MetricName, path: Path, *,
     axis.set_ylim(-0.8, len(order) + 0.6)
     axis.axhline(len(order) - 0.5, color=FAINT, linewidth=0.8)
     axis.set_xlabel(f"{METRICS[metric].label} on unseen speakers ({METRICS[metric].better} is better)")
-    axis.legend(loc="lower right", fontsize=8, frameon=False)
+    figure.legend(loc="outside upper right", ncols=len(rows), fontsize=8, frameon=False)
     _bare(axis)
     axis.grid(axis="x", color="#e5e7eb")
     figure.savefig(path)
