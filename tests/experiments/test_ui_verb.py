@@ -24,14 +24,22 @@ def free_port() -> int:
 def test_pages_answer_until_interrupted(runs: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "experiments.cli", "ui", "--port", str(port), "--runs", str(runs)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as server:
         try:
             assert answer(port, server, seconds=120) == 200
-        finally:
             server.send_signal(signal.SIGINT)
             _, err = server.communicate(timeout=60)
+        finally:
+            server.kill()
     assert server.returncode == 0, err
     assert f"http://127.0.0.1:{port}" in err
+
+
+def heed_interrupts() -> None:
+    """A shell starts what it runs in the background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def answer(port: int, server: subprocess.Popen[str], *, seconds: float) -> int:
