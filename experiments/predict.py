@@ -19,7 +19,10 @@ from experiments import console
 if TYPE_CHECKING:
     from experiments.cli import PredictArguments
 
-SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"})
+SUFFIXES = frozenset(
+    {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"}
+    | {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr"}  # libsndfile refuses these: reported, not passed over
+)
 """What is taken out of a folder; a file that is named is tried whatever its suffix."""
 
 
