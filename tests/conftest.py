@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+from hypothesis import settings
 
 from emonet.targets import EMOTIONS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
+settings.register_profile("emonet", deadline=None)  # machines are noisy; a hang is pytest-timeout's business
+settings.load_profile("emonet")
 ROOT = Path(__file__).parent.parent
 VOICE_TARGETS = ("anger", "fear", "sadness")
 CORPORA = ROOT.parent / "shared" / "corpora"
