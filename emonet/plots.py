@@ -147,24 +147,6 @@ def confusion_figure(
     figure.savefig(path)
 
 
-def curves_figure(curves: Mapping[str, Sequence[float]], path: Path, *, unit: str = "epoch") -> None:
-    """Values over epochs, one line each.
-
-    Args:
-        curves: label -> one value per epoch.
-        path: of the PNG file.
-        unit: what the horizontal axis counts.
-    """
-    figure = Figure(figsize=(7, 2.8), dpi=DPI, layout="constrained")
-    axis = figure.subplots()
-    for colour, (label, values) in zip(COLOURS * len(curves), curves.items(), strict=False):
-        axis.plot(range(1, len(values) + 1), values, marker="o", markersize=3, color=colour, label=label)
-    axis.set_xlabel(unit)
-    axis.legend(fontsize=8, frameon=False)
-    _bare(axis)
-    figure.savefig(path)
-
-
 def _bare(axis: Axes | Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8, colors=INK)

@@ -61,8 +61,3 @@ def test_scatter_and_confusion_bear_missing_scores(tmp_path: Path, truth: np.nda
     plots.confusion_figure(truth, predictions, TARGETS, tmp_path / "b.png")
     drawn(tmp_path / "a.png")
     drawn(tmp_path / "b.png")
-
-
-def test_curves(tmp_path: Path) -> None:
-    plots.curves_figure({"training": [3.0, 2.0, 1.0], "validation": [3.1, 2.4, 2.2]}, tmp_path / "a.png")
-    drawn(tmp_path / "a.png")
