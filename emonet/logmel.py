@@ -44,7 +44,8 @@ class LogMel(nn.Module):
         with torch.autocast(waveforms.device.type, enabled=False):
             spectrum = torch.stft(waveforms.float(), N_FFT, HOP, window=self.hann, return_complex=True)
             # Whisper drops the frame that is centred on the end of the audio.
-            power = torch.view_as_real(spectrum[..., :-1]).square().sum(-1)
+            kept = spectrum[..., :-1]
+            power = kept.real.square() + kept.imag.square()
             bands = torch.einsum("bft,fm->bmt", power, self.bank)
             log = bands.clamp(min=FLOOR).log10()
             # Each clip's own maximum: a loud neighbour in the batch must not lift the floor of a quiet clip.
