@@ -7,14 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from emonet.configs import CodecTier
 from emonet.errors import RequestError
 from emonet.schema import Schema, digest
 
 FORMAT = "emonet-feature-store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MARKERS = "shards"
-CODEC = "blosc(zstd,5,shuffle)+crc32c"
-"""Inner codecs, in short; docs/store.md has the measurement behind the choice."""
 
 
 class ExtractionRecord(Schema):
@@ -46,8 +45,10 @@ class ExtractionRecord(Schema):
     """Clips per pass; the last bits of a state depend on it (count)."""
     shard_clips: int = Field(ge=1)
     """Clips per shard (count)."""
-    codec: str = CODEC
-    """How chunks are compressed."""
+    codec: CodecTier = "lossless"
+    """How states are stored: the tier of `cache.tiers`."""
+    kept: Literal["all", "speech"] = "all"
+    """Which states are stored: all, or those that hear the clip; the rest then reads as the mean of silence."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -99,7 +100,15 @@ class ShardMarker(Schema):
     stored_bytes: int = Field(ge=0)
     """Size of the shard's file; 0 if every clip failed, since then there is no file (bytes)."""
     digest: str
-    """SHA-256 over the float16 little-endian states of the readable clips, in order."""
+    """SHA-256 over the SHA-256s of the readable clips' states, in order, as float16 and as they read."""
+    largest_error: float = Field(0.0, ge=0)
+    """Largest difference between a state as computed and as it reads; 0 where nothing is lost."""
+    squared_error: float = Field(0.0, ge=0)
+    """Sum of the squares of these differences."""
+    squared_states: float = Field(0.0, ge=0)
+    """Sum of the squares of the states as computed; 0 where nothing is lost."""
+    batch_size: int = Field(ge=1)
+    """Clips per pass of the encoder: less than the record's where a GPU ran out of memory (count)."""
 
 
 def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:

@@ -1,39 +1,42 @@
-"""The feature store: encoder states of every clip of a corpus, as one Zarr array with a table beside it.
+"""The feature store, opened for reading: encoder states of every clip of a corpus, with a table beside them.
 
-The only module that imports zarr. No Zarr handle outlives a process: each process opens its own.
+store = FeatureStore.open("runs/sandbox/store.zarr")
+rows = store.rows("train")
+states, scores = store.read(rows[:64]), store.scores(rows[:64])
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import zarr
 from jaxtyping import Float16, Float32, Int, Int64
-from pydantic import ValidationError
-from zarr.codecs import BloscCodec, Crc32cCodec
 
-from cache.record import FORMAT, FORMAT_VERSION, ExtractionRecord
+from cache.layout import SCALES, STATES, TABLE, read_attributes, read_silence, read_summary, read_table, shard_file
+from cache.record import ExtractionRecord
+from cache.shards import ShardIndex, read_chunk, read_plain
+from cache.tiers import TIERS, DamagedChunkError
 from emonet.clips import Split
 from emonet.errors import EmonetError, RequestError
 from emonet.targets import TargetSpec
 
-ARRAY = "states"
-TABLE = "clips.parquet"
-_FINGERPRINT = b"emonet.fingerprint"  # key in the table's metadata
+THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 _AGAIN = "emonet extract with the same experiment: it goes on where it stopped"
+_pools: dict[int, ThreadPoolExecutor] = {}  # by process, since threads do not survive a fork
 
 
+@final
 class FeatureStore:
-    """A finished store, opened for reading; open one with `FeatureStore.open`.
+    """A finished store; open one with `FeatureStore.open`.
+
+    Safe to pickle, to fork and to use from several threads: files are opened for one read and closed again.
 
     Args:
         path: the folder NAME.zarr.
@@ -41,30 +44,20 @@ class FeatureStore:
         targets: what the scores mean.
         note: a sentence about the corpus (licence, limits).
         fingerprint: SHA-256 over the record and the content of every shard.
-        clips: one row per clip, indexed as the array: id, split, speaker, language, seconds, speech_frames,
-            failed (the reason, or None), and a column of scores per target (NaN where nobody rated).
     """
 
-    def __init__(
-        self,
-        path: Path,
-        record: ExtractionRecord,
-        targets: TargetSpec,
-        note: str,
-        fingerprint: str,
-        clips: pd.DataFrame,
-    ) -> None:
+    def __init__(self, path: Path, record: ExtractionRecord, targets: TargetSpec, note: str, fingerprint: str) -> None:
         self.path = path
         self.record = record
         self.targets = targets
         self.note = note
         self.fingerprint = fingerprint
-        self.clips = clips
-        self._handle: tuple[int, Any] | None = None  # process id and open array
+        self._tier = TIERS[record.codec]
+        self._indices: dict[Path, ShardIndex] = {}
 
     @classmethod
     def open(cls, path: Path | str, *, expect: ExtractionRecord | None = None) -> FeatureStore:
-        """Open a finished store.
+        """Open a finished store, in a time that does not depend on its number of clips.
 
         Args:
             path: the folder NAME.zarr.
@@ -81,26 +74,37 @@ class FeatureStore:
             record.require(expect, where=path, hint="emonet extract --force, which makes the store anew")
         if not (path / TABLE).is_file():
             raise RequestError("the extraction into this store did not finish", where=path, hint=_AGAIN)
-        table = _read_table(path)
-        clips = table.to_pandas().astype({"failed": object})
-        clips["failed"] = clips["failed"].where(clips["failed"].notna(), None)
-        if len(clips) != record.clips:
+        rows, fingerprint = read_summary(path)
+        if rows != record.clips:
             raise EmonetError(
                 "the table of clips does not fit the array",
                 where=path / TABLE,
                 expected=f"{record.clips} clips",
-                found=len(clips),
-                hint="emonet extract --force",
+                found=rows,
+                hint=f"emonet store repair {path}",
             )
-        fingerprint = (table.schema.metadata or {}).get(_FINGERPRINT, b"").decode()
-        return cls(path, record, targets, note, fingerprint, clips)
+        return cls(path, record, targets, note, fingerprint)
 
     def __len__(self) -> int:
         return self.record.clips
 
+    @property
+    def clip_bytes(self) -> int:
+        """Size of one clip's states as they read, in bytes."""
+        return self.record.clip_bytes
+
+    @cached_property
+    def clips(self) -> pd.DataFrame:
+        """The table, read when first asked for: one row per clip, indexed as the array.
+
+        Columns: id, split, speaker, language, seconds, speech_frames, failed (the reason, or None), and one of
+        scores per target (NaN where nobody rated).
+        """
+        return read_table(self.path)
+
     def rows(self, split: Split | None = None) -> Int[np.ndarray, " rows"]:
         """Rows that have states, in ascending order; of one split, or of all."""
-        usable = self._usable if split is None else self._usable & (self.clips["split"] == split).to_numpy()
+        usable = self._usable if split is None else self._usable & (self._columns["split"] == split).to_numpy()
         return np.flatnonzero(usable)
 
     def scores(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows targets"]:
@@ -109,40 +113,61 @@ class FeatureStore:
 
     def speech_frames(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
         """How many states of each row hear the clip, not padding: 1 to the record's frames; 0 if failed."""
-        return self.clips["speech_frames"].to_numpy(np.int64)[np.asarray(rows, np.int64)]
+        return self._speech_frames[np.asarray(rows, np.int64)]
 
-    def read(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Float16[np.ndarray, "rows frames width"]:
-        """States of `rows`, in that order; a row may occur twice.
+    def read(
+        self,
+        rows: Sequence[int] | Int[np.ndarray, " rows"],
+        *,
+        out: Float16[np.ndarray, "rows frames width"] | None = None,
+    ) -> Float16[np.ndarray, "rows frames width"]:
+        """States of `rows`, in that order; a row may occur twice. Every chunk's checksum is checked.
+
+        Args:
+            rows: of the store.
+            out: where to put them, C-contiguous; None makes a new array.
 
         Raises:
-            RequestError: if a row is out of range or its clip failed.
+            RequestError: if a row is out of range or its clip failed, or `out` has another shape.
             EmonetError: if a chunk is missing or damaged; names the clip.
         """
         wanted = np.asarray(rows, np.int64)
-        self._check_rows(wanted)
-        states = np.empty((len(wanted), self.record.frames, self.record.width), np.float16)
+        self._check_range(wanted)
+        states = self._target(len(wanted), out)
+        speech = self.speech_frames(wanted) if self.record.kept == "speech" else None
+        # Neighbours in the store go to one thread: it opens their shard's file once.
         order = np.argsort(wanted, kind="stable")
-        for places in _runs(wanted, order, self.record.shard_clips):
-            first, last = int(wanted[places[0]]), int(wanted[places[-1]])
-            states[places] = self._slice(first, last + 1)
-        # A stored state is always finite, and Zarr fills a missing chunk with NaN: one value per clip tells.
-        missing = np.flatnonzero(np.isnan(states[:, 0, 0]))
-        if len(missing):
-            raise self._damaged(int(wanted[missing[0]]), "its chunk is missing")
+        parts = [part for part in np.array_split(order, THREADS) if len(part)]
+        for done in [_pool().submit(self._read, wanted, part, states, speech) for part in parts]:
+            done.result()
         return states
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None}
+        return {**self.__dict__, "_indices": {}}
+
+    @cached_property
+    def _columns(self) -> pd.DataFrame:
+        """The columns of the table that say which rows are which, without the scores."""
+        return read_table(self.path, ["split", "speech_frames", "failed"])
 
     @cached_property
     def _usable(self) -> np.ndarray:
-        return self.clips["failed"].isna().to_numpy()
+        return self._columns["failed"].isna().to_numpy()
+
+    @cached_property
+    def _speech_frames(self) -> Int64[np.ndarray, " clips"]:
+        return self._columns["speech_frames"].to_numpy(np.int64)
 
     @cached_property
     def _scores(self) -> Float32[np.ndarray, "clips targets"]:
-        return self.clips[list(self.targets.ids)].to_numpy(np.float32)
+        scores: np.ndarray = read_table(self.path, list(self.targets.ids)).to_numpy(np.float32)
+        return scores
 
-    def _check_rows(self, rows: Int64[np.ndarray, " rows"]) -> None:
+    @cached_property
+    def _silence(self) -> Float16[np.ndarray, "frames width"]:
+        return read_silence(self.path)
+
+    def _check_range(self, rows: Int64[np.ndarray, " rows"]) -> None:
         outside = rows[(rows < 0) | (rows >= len(self))]
         if len(outside):
             raise RequestError(
@@ -151,134 +176,115 @@ class FeatureStore:
                 expected=f"0 to {len(self) - 1}",
                 found=int(outside[0]),
             )
-        failed = rows[~self._usable[rows]]
-        if len(failed):
-            row = int(failed[0])
-            raise RequestError(
-                f"clip {self._id(row)} has no states: {self.clips['failed'].iloc[row]}",
-                where=f"{self.path}, row {row}",
-                hint="FeatureStore.rows() gives the rows that have",
-            )
 
-    def _slice(self, first: int, end: int) -> Float16[np.ndarray, "rows frames width"]:
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), open_array(self.path))
+    def _target(self, rows: int, out: np.ndarray | None) -> Float16[np.ndarray, "rows frames width"]:
+        shape = (rows, self.record.frames, self.record.width)
+        if out is None:
+            return np.empty(shape, np.float16)
+        if out.shape != shape or out.dtype != np.float16 or not out.flags.c_contiguous:
+            raise RequestError(
+                "the states do not fit where they are to be read to",
+                expected=f"float16 {shape}, C-contiguous",
+                found=f"{out.dtype} {out.shape}",
+            )
+        return out
+
+    def _read(
+        self,
+        rows: Int64[np.ndarray, " rows"],
+        places: Int[np.ndarray, " part"],
+        states: Float16[np.ndarray, "rows frames width"],
+        speech: Int64[np.ndarray, " rows"] | None,
+    ) -> None:
+        """Fill `states[places]`, whose rows ascend."""
+        shards = rows[places] // self.record.shard_clips
+        for group in np.split(places, np.flatnonzero(np.diff(shards)) + 1):
+            shard = int(rows[group[0]]) // self.record.shard_clips
+            with ExitStack() as opened:
+                chunks = opened.enter_context(self._chunks(shard, STATES))
+                scales = opened.enter_context(self._chunks(shard, SCALES)) if self._tier.scaled else None
+                for place in group:
+                    self._read_clip(int(rows[place]), chunks, scales, states[place])
+        if speech is not None:
+            for place in places:
+                states[place, speech[place] :] = self._silence[speech[place] :]
+
+    def _chunks(self, shard: int, array: str) -> _Chunks:
+        return _Chunks(shard_file(self.path, shard, array), self.record.shard_clips, self._indices)
+
+    def _read_clip(self, row: int, chunks: _Chunks, scales: _Chunks | None, out: np.ndarray) -> None:
+        position = row % self.record.shard_clips
         try:
-            return np.asarray(self._handle[1][first:end])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._damaged(first, " ".join(str(error).split()), end) from error
+            if (place := chunks.place(position)) is None:
+                raise self._missing(row)
+            if self._tier.plain:
+                read_plain(chunks.handle, place, out)
+                return
+            scale = None
+            if scales is not None:
+                if (where := scales.place(position)) is None:
+                    raise self._missing(row)
+                scale = read_chunk(scales.handle, where)
+            self._tier.decode(read_chunk(chunks.handle, place), scale, out)
+        except (OSError, DamagedChunkError) as error:
+            raise self._damaged(row, " ".join(str(error).split())) from error
+
+    def _missing(self, row: int) -> EmonetError:
+        if self._usable[row]:
+            return self._damaged(row, "its chunk is missing")
+        return RequestError(
+            f"clip {self._id(row)} has no states: {self.clips['failed'].iloc[row]}",
+            where=f"{self.path}, row {row}",
+            hint="FeatureStore.rows() gives the rows that have",
+        )
+
+    def _damaged(self, row: int, reason: str) -> EmonetError:
+        return EmonetError(
+            f"the states of clip {self._id(row)} cannot be read: {reason}",
+            where=f"{self.path}, shard {row // self.record.shard_clips}",
+            hint=f"emonet store repair {self.path}",
+        )
 
     def _id(self, row: int) -> str:
         return repr(str(self.clips["id"].iloc[row]))
 
-    def _damaged(self, row: int, reason: str, end: int | None = None) -> EmonetError:
-        others = f" or one of the {end - row - 1} after it" if end is not None and end - row > 1 else ""
-        return EmonetError(
-            f"the states of clip {self._id(row)}{others} cannot be read: {reason}",
-            where=f"{self.path}, shard {row // self.record.shard_clips}",
-            hint=f"emonet verify {self.path} --deep",
-        )
 
+@final
+class _Chunks:
+    """An open shard of one array; a context manager.
 
-def _runs(rows: np.ndarray, order: np.ndarray, shard_clips: int) -> list[np.ndarray]:
-    """Positions in `rows`, grouped: the rows of a group are consecutive and in one shard, so one slice."""
-    ordered = rows[order]
-    breaks = (np.diff(ordered) != 1) | (ordered[1:] % shard_clips == 0)
-    return np.split(order, np.flatnonzero(breaks) + 1) if len(order) else []
-
-
-def create(path: Path, record: ExtractionRecord, targets: TargetSpec, note: str) -> None:
-    """Make an empty store at `path`, which must not exist: the group with its attributes, and the array."""
-    group = zarr.create_group(
-        path,
-        zarr_format=3,
-        attributes={
-            "format": FORMAT,
-            "record": record.model_dump(mode="json"),
-            "targets": targets.to_json(),  # type: ignore[dict-item]
-            "note": note,
-        },
-    )
-    group.create_array(
-        ARRAY,
-        shape=record.shape,
-        dtype="float16",
-        chunks=(1, record.frames, record.width),
-        shards=(record.shard_clips, record.frames, record.width),
-        fill_value=float("nan"),
-        compressors=[BloscCodec(typesize=2, cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()],
-        dimension_names=("clip", "frame", "feature"),
-    )
-
-
-def open_array(path: Path, *, mode: str = "r") -> Any:
-    """The Zarr array of states; `mode` is Zarr's (`r`, `r+`)."""
-    return zarr.open_array(path / ARRAY, mode=mode, zarr_format=3)  # type: ignore[arg-type]
-
-
-def shard_file(path: Path, shard: int) -> Path:
-    """Where Zarr keeps a shard."""
-    return path / ARRAY / "c" / str(shard) / "0" / "0"
-
-
-def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
-    """What the attributes of a store say: record, targets, note; without opening the array.
-
-    Raises:
-        RequestError: if there is no store at `path`, or one that this version cannot read.
+    Args:
+        file: of the shard.
+        count: chunks that it has room for.
+        indices: of shards that were read before; this one's is added.
     """
-    attributes = _attributes(path)
-    version = attributes.get("record", {}).get("format_version")
-    if version != FORMAT_VERSION:
-        raise RequestError("the store has another format version", where=path, expected=FORMAT_VERSION, found=version)
-    try:
-        record = ExtractionRecord.model_validate(attributes["record"])
-        return record, TargetSpec.from_json(attributes["targets"]), str(attributes.get("note", ""))
-    except (ValidationError, KeyError, TypeError) as error:
-        raise RequestError("the attributes of the store are damaged", where=path / "zarr.json", found=error) from error
+
+    def __init__(self, file: Path, count: int, indices: dict[Path, ShardIndex]) -> None:
+        self._file, self._count, self._indices = file, count, indices
+        self.handle = -1
+
+    def __enter__(self) -> _Chunks:
+        # No file: every clip of the shard failed, or it was deleted; each clip's own message says which.
+        with suppress(FileNotFoundError):
+            self.handle = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+
+    def place(self, position: int) -> tuple[int, int] | None:
+        """Where a clip's chunk lies in the file; None if it is missing."""
+        if self.handle < 0:
+            return None
+        if self._file not in self._indices:
+            self._indices[self._file] = ShardIndex.read(self.handle, self._count)
+        return self._indices[self._file][position]
 
 
-def require_store(path: Path) -> None:
-    """Check that a folder is a store of emonet, of whatever version and state.
-
-    Raises:
-        RequestError: if it is not.
-    """
-    _attributes(path)
-
-
-def _attributes(path: Path) -> dict[str, Any]:
-    try:
-        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError) as error:
-        found = "no readable zarr.json" if path.exists() else "no such folder"
-        raise RequestError(
-            "there is no feature store", where=path, found=found, hint="emonet extract, which makes one"
-        ) from error
-    if attributes.get("format") != FORMAT:
-        raise RequestError("this Zarr group is not a feature store of emonet", where=path)
-    return attributes
-
-
-def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: str) -> bytes:
-    """The table of clips as a Parquet file; docs/store.md has the columns and their types."""
-    fields = [
-        *(pa.field(name, pa.string()) for name in ("id", "split", "speaker", "language")),
-        pa.field("seconds", pa.float64()),
-        pa.field("speech_frames", pa.int64()),
-        pa.field("failed", pa.string()),
-        *(pa.field(name, pa.float32()) for name in targets.ids),
-    ]
-    schema = pa.schema(fields, metadata={_FINGERPRINT: fingerprint.encode()})
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(dict(columns), schema=schema), sink, compression="zstd")
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def _read_table(path: Path) -> Any:
-    try:
-        return pq.read_table(path / TABLE)
-    except (OSError, pa.ArrowException) as error:
-        raise EmonetError(
-            "the table of clips is damaged", where=path / TABLE, found=error, hint="emonet extract --force"
-        ) from error
+def _pool() -> ThreadPoolExecutor:
+    process = os.getpid()
+    if process not in _pools:
+        _pools.clear()
+        _pools[process] = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+    return _pools[process]

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field
 
+from cache.info import errors_of
+from cache.layout import SCALES, STATES, open_array, shard_file
 from cache.record import ShardMarker, fingerprint
-from cache.store import FeatureStore, open_array, shard_file
-from cache.writer import read_marker, states_digest
+from cache.sink import clip_digest, joined_digest
+from cache.store import FeatureStore
+from cache.tiers import TIERS
+from cache.writer import read_marker
 from emonet import durable
 from emonet.clips import Rejection
+from emonet.configs import CodecTier
 from emonet.errors import EmonetError
 from emonet.progress import Progress, silent
 from emonet.schema import Schema
 
 
 class StoreReport(Schema):
-    """What `emonet verify` found."""
+    """What `emonet store verify` and `emonet store info` found."""
 
     store: Path
     """The folder."""
@@ -36,6 +43,14 @@ class StoreReport(Schema):
     """Size of the states before compression (bytes)."""
     bytes_stored: int
     """Size of the shards (bytes)."""
+    codec: CodecTier
+    """How states are stored."""
+    kept: str
+    """Which states are stored: all, or speech."""
+    largest_error: float = Field(ge=0)
+    """Largest difference between a state as computed and as it reads; 0 where nothing is lost."""
+    rms_error: float = Field(ge=0)
+    """Root mean square of these differences as a share of that of the states; 0 where nothing is lost."""
     corpus: str
     """The spec of the corpus."""
     encoder: str
@@ -43,7 +58,9 @@ class StoreReport(Schema):
     fingerprint: str
     """SHA-256 over the record and the content of every shard."""
     problems: tuple[str, ...]
-    """What is wrong, with clip ids and what to type; empty if the store is whole."""
+    """What is wrong, with clip ids; empty if the store is whole."""
+    damaged: tuple[int, ...]
+    """Shards that have to be extracted again, which `emonet store repair` does."""
 
     @property
     def exit_code(self) -> int:
@@ -51,12 +68,20 @@ class StoreReport(Schema):
         return 1 if self.problems else 0
 
 
-def verify(path: Path | str, *, deep: bool = False, progress: Progress = silent) -> StoreReport:
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What is wrong; `shard` is the one to be extracted again, None where that would not help."""
+
+    what: str
+    shard: int | None = None
+
+
+def verify(path: Path, *, deep: bool = False, progress: Progress = silent) -> StoreReport:
     """Check a finished store.
 
     Args:
         path: the folder NAME.zarr.
-        deep: read every chunk back: readable, finite, not all zero, and the digest that its marker has.
+        deep: read every chunk back: checksums, digests, finite values.
         progress: called with clips checked.
 
     Raises:
@@ -64,30 +89,32 @@ def verify(path: Path | str, *, deep: bool = False, progress: Progress = silent)
         EmonetError: if the table of clips is damaged.
     """
     store = FeatureStore.open(path)
-    array = open_array(store.path)
-    problems = list(_wrong_array(store, array))
+    problems = list(_wrong_array(store))
     markers, done = [], 0
     progress(0, len(store))
     for shard in range(store.record.shards):
         try:
-            marker = read_marker(store.path, shard)
+            marker = read_marker(store.path, store.record, shard)
         except EmonetError as error:
-            problems.append(" ".join(str(error).split()))
+            problems.append(_Problem(f"{error.what} ({_named(store, store.record.rows(shard))})", shard))
             continue
         markers.append(marker)
-        problems += _wrong_shard(store, marker)
-        if deep and marker.stored_bytes:
-            problems += _wrong_states(store, array, marker)
+        wrong = list(_wrong_shard(store, marker))
+        if deep and not wrong:
+            wrong = list(_wrong_states(store, marker))
+        problems += wrong
         done += len(store.record.rows(shard))
         progress(done, len(store))
     if len(markers) == store.record.shards and fingerprint(store.record, markers) != store.fingerprint:
-        problems.append(f"the table's fingerprint is not that of the shards; try: {_ANEW}")
-    problems += [f"{file}: left by a killed writer; try: rm {file}" for file in _leftovers(store.path)]
-    failures = tuple(
-        Rejection(clip, reason)
-        for clip, reason in zip(store.clips["id"], store.clips["failed"], strict=True)
-        if reason is not None
-    )
+        problems.append(_Problem("the table's fingerprint is not that of the shards"))
+    problems += [_Problem(f"{file}: left by a killed writer") for file in sorted(path.rglob(f"*{durable.PARTIAL}"))]
+    return _report(store, markers, problems, deep=deep)
+
+
+def _report(store: FeatureStore, markers: list[ShardMarker], problems: list[_Problem], *, deep: bool) -> StoreReport:
+    failed = store.clips.loc[store.clips["failed"].notna(), ["id", "failed"]]
+    failures = tuple(Rejection(str(clip), str(reason)) for clip, reason in failed.itertuples(index=False))
+    largest, rms = errors_of(markers)
     return StoreReport(
         store=store.path,
         deep=deep,
@@ -95,77 +122,72 @@ def verify(path: Path | str, *, deep: bool = False, progress: Progress = silent)
         shape=store.record.shape,
         failed=len(failures),
         failures=failures,
-        bytes_raw=len(store.rows()) * store.record.clip_bytes,
+        bytes_raw=(len(store) - len(failures)) * store.clip_bytes,
         bytes_stored=sum(marker.stored_bytes for marker in markers),
+        codec=store.record.codec,
+        kept=store.record.kept,
+        largest_error=largest,
+        rms_error=rms,
         corpus=store.record.corpus,
         encoder=store.record.encoder,
         fingerprint=store.fingerprint,
-        problems=tuple(problems),
+        problems=tuple(problem.what for problem in problems),
+        damaged=tuple(sorted({problem.shard for problem in problems if problem.shard is not None})),
     )
 
 
-_ANEW = "emonet extract --force, which makes the store anew"
+def _wrong_array(store: FeatureStore) -> Iterator[_Problem]:
+    expected = TIERS[store.record.codec].dtype, store.record.shape
+    try:
+        array = open_array(store.path)
+        found = str(array.dtype), tuple(array.shape)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield _Problem(f"the array's metadata cannot be read: {error}")
+        return
+    if found != expected:
+        yield _Problem(f"the array is {found[0]} {found[1]}, the record says {expected[0]} {expected[1]}")
 
 
-def _repair(store: FeatureStore, shard: int) -> str:
-    return f"try: rm -f {store.path}/shards/{shard:05d}.json, and emonet extract again: it makes this shard anew"
-
-
-def _wrong_array(store: FeatureStore, array: object) -> Iterator[str]:
-    shape, kind = tuple(getattr(array, "shape", ())), str(getattr(array, "dtype", ""))
-    if shape != store.record.shape or kind != "float16":
-        yield f"the array is {kind} {shape}, the record says float16 {store.record.shape}; try: {_ANEW}"
-
-
-def _wrong_shard(store: FeatureStore, marker: ShardMarker) -> Iterator[str]:
-    """Do the shard's file and its part of the table agree with its marker?"""
+def _wrong_shard(store: FeatureStore, marker: ShardMarker) -> Iterator[_Problem]:
+    """Do the shard's files and its part of the table agree with its marker?"""
     rows = store.record.rows(marker.shard)
-    file = shard_file(store.path, marker.shard)
-    size = file.stat().st_size if file.is_file() else 0
+    files = [shard_file(store.path, marker.shard, array) for array in (STATES, SCALES)]
+    size = sum(file.stat().st_size for file in files if file.is_file())
     if size != marker.stored_bytes:
-        found = f"{size:,} bytes" if file.is_file() else "missing"
-        yield (
-            f"shard {marker.shard} ({_named(store, rows)}) is {found}, "
-            f"its marker says {marker.stored_bytes:,} bytes; {_repair(store, marker.shard)}"
-        )
+        found = f"{size:,} bytes" if size else "missing"
+        what = f"shard {marker.shard} ({_named(store, rows)}) is {found}, its marker says {marker.stored_bytes:,} bytes"
+        yield _Problem(what, marker.shard)
     table = store.clips.iloc[rows.start : rows.stop]
     listed = {row: reason for row, reason in zip(rows, table["failed"], strict=True) if reason is not None}
     if listed != marker.failures or len(marker.seconds) != len(rows):
-        yield f"shard {marker.shard}: the table and the marker list different failed clips; try: {_ANEW}"
+        yield _Problem(f"shard {marker.shard}: the table and the marker list different failed clips", marker.shard)
 
 
-def _wrong_states(store: FeatureStore, array: object, marker: ShardMarker) -> Iterator[str]:
+def _wrong_states(store: FeatureStore, marker: ShardMarker) -> Iterator[_Problem]:
     """Is every chunk of the shard readable, finite, not all zero, and as it was when it was written?"""
     rows = [row for row in store.record.rows(marker.shard) if row not in marker.failures]
-    before = len(rows)
-    read = []
-    for row in rows:
-        reason, states = _read(array, row)
-        if reason:
-            yield f"clip {store.clips['id'].iloc[row]!r}: {reason}; {_repair(store, marker.shard)}"
-        else:
-            read.append(states)
-    if len(read) == before and states_digest(np.stack(read)) != marker.digest:
-        yield f"shard {marker.shard} holds other states than were written; {_repair(store, marker.shard)}"
-
-
-def _read(array: object, row: int) -> tuple[str, np.ndarray]:
-    nothing = np.empty(0, np.float16)
     try:
-        states = np.asarray(array[row])  # type: ignore[index]
-    except (OSError, ValueError, RuntimeError) as error:
-        return f"its chunk is damaged ({' '.join(str(error).split())})", nothing
-    if np.isnan(states).all():
-        return "its chunk is missing", nothing
+        states = store.read(rows)
+    except EmonetError:
+        for row in rows:  # one by one, to name each that is damaged
+            try:
+                store.read([row])
+            except EmonetError as error:
+                yield _Problem(error.what, marker.shard)
+        return
+    for row, clip in zip(rows, states, strict=True):
+        if reason := _wrong_values(clip):
+            yield _Problem(f"clip {str(store.clips['id'].iloc[row])!r}: {reason}", marker.shard)
+    if joined_digest([clip_digest(clip) for clip in states]) != marker.digest:
+        yield _Problem(f"shard {marker.shard} holds other states than were written", marker.shard)
+
+
+def _wrong_values(states: np.ndarray) -> str:
     if not np.isfinite(states).all():
-        return "its states are not finite", nothing
-    return ("its states are all zero" if not states.any() else ""), states
+        return "its states are not finite"
+    return "" if states.any() else "its states are all zero"
 
 
 def _named(store: FeatureStore, rows: range) -> str:
     ids = store.clips["id"]
-    return f"clips {ids.iloc[rows[0]]!r} to {ids.iloc[rows[-1]]!r}"
-
-
-def _leftovers(path: Path) -> list[Path]:
-    return sorted(path.rglob(f"*{durable.PARTIAL}"))
+    return f"clips {str(ids.iloc[rows[0]])!r} to {str(ids.iloc[rows[-1]])!r}"

@@ -1,133 +1,192 @@
-"""Filling a store: one writer at a time, shard by shard, each whole and on disk before it counts."""
+"""Filling a store: each shard by one process, whole and on disk before it counts; processes may share the work."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import final
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Float16
-from pydantic import ValidationError
 
-from cache.record import MARKERS, ExtractionRecord, ShardMarker, fingerprint, marker_file
-from cache.store import (
+from cache.layout import (
     TABLE,
     create,
-    open_array,
     read_attributes,
+    read_silence,
     require_store,
-    shard_file,
     table_bytes,
 )
+from cache.locks import StoreLocks
+from cache.record import MARKERS, ExtractionRecord, ShardMarker, fingerprint, marker_file
+from cache.sink import ClipCodec, ShardSink
 from emonet import durable
-from emonet.clips import Corpus, Rejection
-from emonet.errors import EmonetError
+from emonet.clips import Corpus
+from emonet.errors import EmonetError, RequestError
 from emonet.windows import Window
 
 RESERVE = 64 << 20  # bytes left free for the table, markers and whatever else the machine does
+BEHIND = 2  # shards that may wait to be written while the next one is computed
+POLL = 0.2  # seconds between looks at shards that other processes are writing
 _FORCE = "the same command with --force, which makes the store anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of the work, for job arrays: the shards whose position leaves `index` when divided by `count`.
+
+    Args:
+        count: parts in all.
+        index: this one, from 0.
+
+    Raises:
+        RequestError: if `index` is not below `count`.
+    """
+
+    count: int = 1
+    index: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise RequestError(
+                "there is no such part of the extraction",
+                expected=f"--shard-index 0 to {self.count - 1}, as --num-shards is {self.count}",
+                found=self.index,
+            )
+
+
+Silence = Callable[[], Float16[np.ndarray, "frames width"]]
 
 
 @final
 class StoreWriter:
-    """Makes or completes the store of one corpus; a context manager that holds the store's lock.
+    """Makes or completes the store of one corpus; a context manager.
+
+    Several processes, also on several machines with one file system, may fill one store at once: `claims` hands each
+    shard to one of them. A process that dies loses its claims and nothing else.
 
     Args:
         path: the folder NAME.zarr.
         record: what the store is made from.
         corpus: its clips, in the order of the rows.
         force: start anew where a store is there already.
+        part: which shards are this process' own.
+        threads: that compress (count).
+        silence: makes what the states that are not kept read as; asked once, by the process that makes the store.
 
     Raises:
         RequestError: on entering, if the store there was made from something else, the folder is no store,
             or it may not be written.
-        EmonetError: on entering, if another process writes this store or the disk has too little space.
+        EmonetError: on entering, if `force` is set and another process writes this store, this process writes
+            it already, or the disk has too little space.
     """
 
-    def __init__(self, path: Path, record: ExtractionRecord, corpus: Corpus, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        record: ExtractionRecord,
+        corpus: Corpus,
+        *,
+        force: bool = False,
+        part: Part | None = None,
+        threads: int = 2,
+        silence: Silence | None = None,
+    ) -> None:
         self.path = path
         self.record = record
         self._corpus = corpus
         self._force = force
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self._part = part or Part()
+        self._make_silence = silence
+        self._locks = StoreLocks(path)
+        self._threads = threads
+        self._opened = ExitStack()
+        self._behind = threading.Semaphore(BEHIND)
+        self._commits: list[Future[None]] = []
 
     def __enter__(self) -> StoreWriter:
-        with durable.explained(self.path.parent):
+        with ExitStack() as opened, durable.explained(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._acquire()
-            try:
-                self._prepare()
-                self._check_space()
-            except BaseException:
-                self._lock.release()
-                raise
+            opened.enter_context(self._locks)
+            with self._locks.preparing():
+                self._prepare(alone=self._locks.join())
+            self._check_space()
+            self._compressors = opened.enter_context(ThreadPoolExecutor(self._threads, thread_name_prefix="compress"))
+            self._committer = opened.enter_context(ThreadPoolExecutor(1, thread_name_prefix="write"))
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        with self._opened:  # shards whose states are complete are still written, whatever stopped the rest
+            if kind is None:
+                self.flush()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard of the store is there."""
+        return not self.pending()
 
     def pending(self) -> list[int]:
         """Shards without a marker, in order."""
         done = {int(marker.stem) for marker in (self.path / MARKERS).glob("*.json")}
         return [shard for shard in range(self.record.shards) if shard not in done]
 
-    def write(
-        self,
-        shard: int,
-        states: Float16[np.ndarray, "clips frames width"],
-        seconds: Sequence[float | None],
-        failures: Mapping[int, str],
-    ) -> ShardMarker:
-        """Store one shard: compress, write, sync, then mark it done.
+    def finished_clips(self) -> int:
+        """Clips in shards that are there (count)."""
+        return self.record.clips - sum(len(self.record.rows(shard)) for shard in self.pending())
+
+    def claims(self, *, wait: bool = True) -> Iterator[int]:
+        """Shards of this part to be written by this process, each claimed when it is taken from the iterator.
 
         Args:
-            shard: its position, from 0.
-            states: one entry per clip of the shard; those of failed clips are not stored.
-            seconds: audio heard of each clip, in seconds; None for failed clips.
-            failures: row of the store -> reason.
+            wait: when only shards are left that other processes are writing, wait, and take over from those that die.
+                Every shard claimed before must be committed by then: two processes that hold unfinished shards and
+                wait for each other's never end. Without, it ends there.
+        """
+        mine: set[int] = set()
+        while waiting := [shard for shard in self.pending() if self._is_own(shard) and shard not in mine]:
+            claimed = False
+            for shard in waiting:
+                if self._locks.claim(shard):
+                    if marker_file(self.path, shard).exists():  # finished between the look and the claim
+                        self._locks.release(shard)
+                        continue
+                    claimed = True
+                    mine.add(shard)
+                    yield shard
+            if not claimed and not wait:
+                return
+            if not claimed:
+                time.sleep(POLL)
+
+    def begin(self, shard: int) -> ShardSink:
+        """Start a claimed shard."""
+        return ShardSink(shard, self.record, self._codec, self._compressors, self._commit)
+
+    def flush(self) -> None:
+        """Wait until every committed shard is on disk.
 
         Raises:
-            EmonetError: if the states do not fit the shard or are not finite, or the disk is full.
+            EmonetError: what went wrong while one was written, e.g. the disk is full.
         """
-        rows = self.record.rows(shard)
-        usable = np.array([row not in failures for row in rows], bool)
-        self._check(states, len(seconds), rows, usable)
-        with durable.explained(self.path):
-            file = shard_file(self.path, shard)
-            file.unlink(missing_ok=True)  # left by a killed writer
-            whole = states if usable.all() else np.where(usable[:, None, None], states, np.float16(np.nan))
-            open_array(self.path, mode="r+")[rows.start : rows.stop] = whole
-            if usable.any():  # Zarr does not write a shard in which everything is missing
-                durable.sync_up_to(file, self.path)
-            marker = ShardMarker(
-                shard=shard,
-                seconds=tuple(seconds),
-                failures=dict(failures),
-                stored_bytes=file.stat().st_size if usable.any() else 0,
-                digest=states_digest(states[usable]),
-            )
-            durable.write(marker_file(self.path, shard), marker.model_dump_json().encode())
-        return marker
+        while self._commits:
+            self._commits.pop(0).result()
 
     def markers(self) -> list[ShardMarker]:
         """The markers of all shards, in order; the store must be complete."""
-        return [read_marker(self.path, shard) for shard in range(self.record.shards)]
-
-    def failures(self) -> list[Rejection]:
-        """The clips without states, in order; the store must be complete."""
-        reasons = {row: why for marker in self.markers() for row, why in marker.failures.items()}
-        return [Rejection(self._corpus.clips[row].id, why) for row, why in sorted(reasons.items())]
+        return [read_marker(self.path, self.record, shard) for shard in range(self.record.shards)]
 
     def finish(self) -> str:
-        """Write the table of clips, which makes the store readable.
+        """Write the table of clips, which makes the store readable. Several processes may do so at once.
 
         Returns:
             The store's fingerprint.
@@ -135,61 +194,87 @@ class StoreWriter:
         Raises:
             EmonetError: if a shard is not there yet, or the disk is full.
         """
+        self.flush()
         if waiting := self.pending():
             raise EmonetError(f"{len(waiting)} shards are not written yet", where=self.path, found=waiting[0])
         markers = self.markers()
-        seconds = [second for marker in markers for second in marker.seconds]
-        reasons = {row: why for marker in markers for row, why in marker.failures.items()}
-        window, clips, targets = Window(self.record.window_seconds), self._corpus.clips, self._corpus.targets
-        columns = {
-            **{name: [getattr(clip, name) for clip in clips] for name in ("id", "split", "speaker", "language")},
-            "seconds": seconds,
-            "speech_frames": [0 if second is None else window.speech_frames(second) for second in seconds],
-            "failed": [reasons.get(row) for row in range(len(clips))],
-            **dict(zip(targets.ids, self._corpus.scores().T, strict=True)),
-        }
         mark = fingerprint(self.record, markers)
-        with durable.explained(self.path):
-            durable.write(self.path / TABLE, table_bytes(columns, targets, mark))
+        with durable.explained(self.path), self._locks.preparing():
+            durable.remove_partials(self.path)  # every shard is there, so whatever is half-written has no writer
+            durable.write(self.path / TABLE, table_bytes(self._columns(markers), self._corpus.targets, mark))
         return mark
 
     def discard(self) -> None:
         """Remove the store."""
         remove_store(self.path)
 
-    def _acquire(self) -> None:
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise EmonetError(
-                "another process is writing this store", where=self.path, hint="wait until it has finished"
-            ) from error
+    def _commit(self, sink: ShardSink) -> None:
+        """Write a sink's shard behind the compute; waits while too many are to be written already."""
+        for done in [commit for commit in self._commits if commit.done()]:
+            self._commits.remove(done)
+            done.result()
+        self._behind.acquire()
+        self._commits.append(self._committer.submit(self._write, sink))
 
-    def _prepare(self) -> None:
-        for stale in self.path.parent.glob(f".{self.path.name}.*{durable.PARTIAL}"):
-            shutil.rmtree(stale, ignore_errors=True)  # left by a killed writer
+    def _write(self, sink: ShardSink) -> None:
+        try:
+            with durable.explained(self.path):
+                marker = sink.store(self.path)
+                durable.write(marker_file(self.path, sink.shard), marker.model_dump_json().encode())
+        finally:
+            self._locks.release(sink.shard)
+            self._behind.release()
+
+    def _columns(self, markers: list[ShardMarker]) -> dict[str, object]:
+        seconds = [second for marker in markers for second in marker.seconds]
+        reasons = {row: why for marker in markers for row, why in marker.failures.items()}
+        window, clips, targets = Window(self.record.window_seconds), self._corpus.clips, self._corpus.targets
+        return {
+            **{name: [getattr(clip, name) for clip in clips] for name in ("id", "split", "speaker", "language")},
+            "seconds": seconds,
+            "speech_frames": [0 if second is None else window.speech_frames(second) for second in seconds],
+            "failed": [reasons.get(row) for row in range(len(clips))],
+            **dict(zip(targets.ids, self._corpus.scores().T, strict=True)),
+        }
+
+    def _is_own(self, shard: int) -> bool:
+        return shard % self._part.count == self._part.index
+
+    def _prepare(self, *, alone: bool) -> None:
+        if alone:
+            for stale in self.path.parent.glob(f".{self.path.name}.*{durable.PARTIAL}"):
+                shutil.rmtree(stale, ignore_errors=True)  # left by a killed writer
         if self._force and self.path.exists():
+            if not alone:
+                raise EmonetError(
+                    "another process is writing this store", where=self.path, hint="wait until it has finished"
+                )
             remove_store(self.path)
         if not self.path.exists():
             self._create()
         record, _, _ = read_attributes(self.path)
         record.require(self.record, where=self.path, hint=_FORCE)
-        durable.remove_partials(self.path)
+        self._codec = ClipCodec(record, read_silence(self.path) if record.kept == "speech" else None)
+        if alone:
+            durable.remove_partials(self.path)
         if self.pending():
             (self.path / TABLE).unlink(missing_ok=True)  # a store with a table is a finished one
 
     def _create(self) -> None:
         """Make the empty store beside its place and rename it: a kill leaves none without attributes."""
         fresh = _beside(self.path)
-        create(fresh, self.record, self._corpus.targets, self._corpus.note)
+        silence = self._make_silence() if self._make_silence and self.record.kept == "speech" else None
+        create(fresh, self.record, self._corpus.targets, self._corpus.note, silence)
         (fresh / MARKERS).mkdir()
-        for metadata in fresh.rglob("zarr.json"):
-            durable.sync_up_to(metadata, fresh)
+        for file in fresh.rglob("*"):
+            if file.is_file():
+                durable.sync_up_to(file, fresh)
         fresh.rename(self.path)
         durable.sync(self.path.parent)
 
     def _check_space(self) -> None:
-        needed = sum(len(self.record.rows(shard)) for shard in self.pending()) * self.record.clip_bytes
+        own = [shard for shard in self.pending() if self._is_own(shard)]
+        needed = sum(len(self.record.rows(shard)) for shard in own) * self.record.clip_bytes
         free = shutil.disk_usage(self.path).free
         if needed + RESERVE > free:
             raise EmonetError(
@@ -200,36 +285,26 @@ class StoreWriter:
                 hint="free some space, or --runs FOLDER on a larger disk",
             )
 
-    def _check(self, states: np.ndarray, seconds: int, rows: range, usable: np.ndarray) -> None:
-        expected = (len(rows), self.record.frames, self.record.width)
-        if states.shape != expected or states.dtype != np.float16 or seconds != len(rows):
-            found = f"{states.dtype} {states.shape} with {seconds} lengths"
-            raise EmonetError("the states do not fit the shard", expected=f"float16 {expected}", found=found)
-        if not np.isfinite(states[usable]).all():
-            raise EmonetError("states that are to be stored are not finite", where=f"{self.path}, rows {rows}")
 
-
-def read_marker(path: Path, shard: int) -> ShardMarker:
+def read_marker(path: Path, record: ExtractionRecord, shard: int) -> ShardMarker:
     """The marker of a shard.
 
     Raises:
-        EmonetError: if it is missing or damaged.
+        EmonetError: if it is missing, damaged, or that of another shard.
     """
     file = marker_file(path, shard)
     try:
-        return ShardMarker.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
+        marker = ShardMarker.model_validate_json(file.read_bytes())
+        if (marker.shard, len(marker.seconds)) != (shard, len(record.rows(shard))):
+            raise ValueError(f"it is of shard {marker.shard} with {len(marker.seconds)} clips")
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise EmonetError(
             f"the marker of shard {shard} cannot be read",
             where=file,
             found=error,
-            hint=f"rm {file}, and extract again",
+            hint=f"emonet store repair {path}",
         ) from error
-
-
-def states_digest(states: Float16[np.ndarray, "clips frames width"]) -> str:
-    """SHA-256 in hex over states as float16, little-endian, in C order."""
-    return hashlib.sha256(np.ascontiguousarray(states, "<f2").data).hexdigest()
+    return marker
 
 
 def remove_store(path: Path) -> None:

@@ -12,7 +12,6 @@ from jaxtyping import Float32
 from torch import Tensor
 from transformers import WhisperTokenizer
 
-from datamodules.prefetch import prefetched
 from datamodules.recordings import Recordings
 from emonet.augment import augment_waveform
 from emonet.captions import write_caption
@@ -20,6 +19,7 @@ from emonet.clips import Clip, Corpus
 from emonet.configs import AugmentConfig
 from emonet.errors import EmonetError
 from emonet.logmel import pad
+from emonet.prefetch import prefetched
 from emonet.randomness import generator
 from emonet.targets import TargetSpec
 from emonet.tokenizer import CaptionTokens, encode

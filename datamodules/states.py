@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Float16, Float32, Int
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from cache.loader import ShuffledClips
+from cache.pools import POOLS
 from cache.store import FeatureStore
 from emonet.clips import Split
 from emonet.inputs import Features, InputSpec
@@ -57,13 +59,13 @@ class StateDataset(Dataset[Batch]):
         in_memory: bool,
         progress: Progress = silent,
     ) -> None:
-        self._store, self._rows, self._spec = store, rows, spec
+        self.store, self.rows, self._spec = store, rows, spec
         columns = [store.targets.index(target) for target in targets]
         self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(rows)[:, columns])
         self._features = self._load(progress) if in_memory and len(rows) else None
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         index = torch.as_tensor(positions)
@@ -75,10 +77,16 @@ class StateDataset(Dataset[Batch]):
         for start in range(0, len(self), READ_CLIPS):
             yield self[range(start, min(start + READ_CLIPS, len(self)))].features
 
+    def batch(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Batch:
+        """A batch of these rows of the store, which are of this split, whose states have been read."""
+        return Batch(self._prepare(rows, states), self.scores[torch.from_numpy(np.searchsorted(self.rows, rows))])
+
     def _read(self, positions: Int[np.ndarray, " batch"]) -> Features:
-        rows = self._rows[positions]
-        states = torch.from_numpy(self._store.read(rows))
-        return self._spec.prepare(states, torch.from_numpy(self._store.speech_frames(rows)))
+        rows = self.rows[positions]
+        return self._prepare(rows, self.store.read(rows))
+
+    def _prepare(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Features:
+        return self._spec.prepare(torch.from_numpy(states), torch.from_numpy(self.store.speech_frames(rows)))
 
     def _load(self, progress: Progress) -> Features:
         """Fill one array clip by clip, so that memory never holds the states twice."""
@@ -97,6 +105,46 @@ class StateDataset(Dataset[Batch]):
         return filled
 
 
+class StreamedBatches:
+    """Training batches that are read from the store in each epoch, in an order of their own.
+
+    Lightning takes it for a data loader, and keeps its place in checkpoints: a training that is resumed in the middle
+    of an epoch goes on with the next batch.
+
+    Args:
+        dataset: the clips of the training split.
+        batch_size: most clips per step.
+        seed: of the order, a new one each epoch.
+        memory_bytes: for clips that are read ahead; two batches are the least.
+    """
+
+    def __init__(self, dataset: StateDataset, *, batch_size: int, seed: int, memory_bytes: float) -> None:
+        pool_clips = max(batch_size, int(memory_bytes / POOLS / dataset.store.clip_bytes))
+        self._dataset = dataset
+        self._clips = ShuffledClips(
+            dataset.store, dataset.rows, batch_size=batch_size, seed=seed, pool_clips=pool_clips
+        )
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows, states in self._clips:
+            yield self._dataset.batch(rows, states)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the sequence of batches."""
+        return self._clips.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at that place."""
+        self._clips.load_state_dict(state)
+
+    def release(self) -> None:
+        """Free the memory that is kept from one epoch to the next."""
+        self._clips.release()
+
+
 class StateDataModule(LightningDataModule):  # type: ignore[misc]
     """Training and validation batches for a `HeadBank`.
 
@@ -108,7 +156,8 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         targets: ids of the experts, in order.
         batch_size: clips per step.
         seed: of the order of training clips, a new one each epoch.
-        memory_gib: up to this size prepared clips are kept in memory, beyond it each epoch reads the store (GiB).
+        memory_gib: up to this size prepared clips are kept in memory; beyond it each epoch reads the store, and this
+            is the memory for clips that are read ahead, but no less than two batches (GiB).
         progress: called with the number of training clips read into memory.
     """
 
@@ -130,7 +179,13 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         self.in_memory = (len(train) + len(validation)) * spec.bytes_per_clip <= memory_gib * GIB
         self.train = self._dataset(train, progress)
         self.validation = self._dataset(validation)
-        self._order = torch.Generator().manual_seed(seed_of(seed, "order of training clips"))
+        order = seed_of(seed, "order of training clips")
+        self._order = torch.Generator().manual_seed(order)
+        self._streamed: StreamedBatches | None = None
+        if not self.in_memory:
+            self._streamed = StreamedBatches(
+                self.train, batch_size=batch_size, seed=order, memory_bytes=memory_gib * GIB
+            )
 
     def dataset(self, split: Split) -> StateDataset:
         """The clips of a split, read as they are asked for."""
@@ -143,13 +198,20 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
             meter.update(features)
         return meter.scaling()
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Batch] | StreamedBatches:
         """Training clips in a new order each epoch."""
+        if self._streamed is not None:
+            return self._streamed
         return _loader(self.train, RandomSampler(self.train, generator=self._order), self._batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation clips in order."""
         return _loader(self.validation, SequentialSampler(self.validation), self._batch_size)
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Free what was read ahead."""
+        if self._streamed is not None:
+            self._streamed.release()
 
     def _dataset(self, rows: Int[np.ndarray, " clips"], progress: Progress = silent) -> StateDataset:
         return StateDataset(self._store, rows, self.spec, self._targets, in_memory=self.in_memory, progress=progress)

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from emonet.schema import Schema
 
 Precision = Literal["auto", "float32", "bf16"]
+CodecTier = Literal["none", "lossless", "bfloat", "int8"]
 InputForm = Literal["flatten", "statistics", "attention"]
 
 
@@ -85,12 +86,30 @@ class ExtractionConfig(Schema):
 
     captioner: str | None = None
     """Whose encoder: a hub id, a folder, or a registry URI; by default this experiment's own captioner."""
-    batch_size: PositiveInt = 16
-    """Clips per pass through the encoder (count)."""
+    batch_size: PositiveInt | Literal["auto"] = "auto"
+    """Clips per pass through the encoder (count); auto tries what a GPU holds, or follows the encoder's size."""
     shard_clips: PositiveInt = 64
     """Clips per shard, the unit that a killed extraction resumes at (count)."""
     precision: Precision = "auto"
     """Arithmetic of the encoder: bf16 where the processor or GPU has it with auto, else float32."""
+    codec: CodecTier = "lossless"
+    """How states are stored: none, lossless, bfloat (8 significant bits), or int8 (a scale per clip and channel)."""
+    frames: Literal["all", "speech"] = "all"
+    """Which states are stored: all, or those that hear the clip; the rest then reads as the mean of silence."""
+    workers: PositiveInt = 2
+    """Processes that decode audio (count)."""
+    decode_timeout: PositiveFloat = 60.0
+    """A recording that takes longer to decode is given up (seconds)."""
+    max_failed: float = Field(0.25, ge=0, le=1)
+    """Share of the corpus' clips that may fail; beyond it the run stops (0 to 1)."""
+    devices: tuple[str, ...] = ()
+    """One process on each, e.g. cuda:0 cuda:1; by default every GPU of the machine, or else the processor."""
+    num_shards: PositiveInt = 1
+    """Parts that a job array splits the extraction into (count)."""
+    shard_index: int = Field(0, ge=0)
+    """Which of these parts this process does (from 0)."""
+    compile: bool = False
+    """Compile the encoder first: a minute more before the start, faster on GPUs."""
 
 
 class HeadsConfig(Schema):
@@ -119,7 +138,7 @@ class HeadsConfig(Schema):
     select_by: Literal["mae", "pearson"] = "pearson"
     """The mean validation metric by which one of several input forms is chosen."""
     memory_gib: PositiveFloat = 4.0
-    """States up to this size are kept in memory, beyond it each epoch reads the store (GiB)."""
+    """States up to this size stay in memory; beyond it each epoch reads the store, in pools of this size (GiB)."""
 
 
 class EvaluationConfig(Schema):

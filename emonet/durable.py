@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from emonet.errors import EmonetError, RequestError
 PARTIAL = ".partial"  # suffix of files that are not whole yet; Zarr uses the same
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there with all of `content`, also after a power cut, or not at all."""
+def write(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Write a file so that it is there with all of `content` (or its parts), also after a power cut, or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -78,7 +78,7 @@ def explained(where: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into messages that say what to do.
 
     Raises:
-        EmonetError: if the disk is full.
+        EmonetError: if the disk is full, or a file too large.
         RequestError: if the folder may not be written.
     """
     try:
@@ -89,6 +89,12 @@ def explained(where: Path) -> Iterator[None]:
                 "the disk is full; every finished shard is kept",
                 where=where,
                 hint="free some space and run the same command again: it goes on where it stopped",
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise EmonetError(
+                "a file would be larger than this process may write; every finished shard is kept",
+                where=where,
+                hint="raise the limit (ulimit -f) and run the same command again: it goes on where it stopped",
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise RequestError(

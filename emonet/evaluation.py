@@ -140,6 +140,40 @@ def evaluate(
     return Scores(**fields, resampled=resampled, clips=len(truth))
 
 
+def difference(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    others: Float[np.ndarray, "clips targets"],
+    *,
+    metric: MetricName,
+    speakers: Sequence[str],
+    config: EvaluationConfig,
+    seed: int = 0,
+) -> Estimate:
+    """How much larger a metric's mean over targets is for `predictions` than for `others`.
+
+    Its interval is that of the difference: both are evaluated on the same resamples, so what makes a resample hard for
+    both cancels out.
+
+    Args:
+        truth: scores, NaN where nobody rated.
+        predictions: of the same clips and targets.
+        others: what they are compared with.
+        metric: its name.
+        speakers: who speaks, one per clip.
+        config: resamples and coverage.
+        seed: of the resamples.
+    """
+    weights, _ = resample(speakers, config.resamples, seed)
+    share = 100 * (1 - config.confidence) / 2
+    point, spread = (
+        _mean(metrics(truth, predictions, drawn)[metric]) - _mean(metrics(truth, others, drawn)[metric])
+        for drawn in (np.ones((1, len(truth))), weights)
+    )
+    low, high = _quiet(np.nanpercentile, spread, [share, 100 - share])
+    return Estimate(value=_number(point[0, 0]), low=_number(low[0]), high=_number(high[0]))
+
+
 def resample(
     speakers: Sequence[str], resamples: int, seed: int
 ) -> tuple[Float64[np.ndarray, "resamples clips"], Literal["speakers", "clips"]]:

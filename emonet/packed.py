@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-
 # Of oneDNN, as torch.compile calls them; not public, so a PyTorch without them goes on with its own layers.
 OPERATORS = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
 

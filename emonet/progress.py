@@ -11,11 +11,11 @@ from typing import Protocol, runtime_checkable
 class Progress(Protocol):
     """Called with the number of finished and of all items; the first call has 0, the last has `total` twice."""
 
-    def __call__(self, completed: int, total: int) -> None:
-        """Take note that `completed` of `total` items are finished."""
+    def __call__(self, completed: int, total: int, note: str = "") -> None:
+        """Take note that `completed` of `total` items are finished; `note` is shown beside, e.g. `0.4 TFLOP/s`."""
 
 
-def silent(completed: int, total: int) -> None:
+def silent(completed: int, total: int, note: str = "") -> None:
     """Show nothing."""
 
 

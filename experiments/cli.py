@@ -9,16 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic import BaseModel, Field, ValidationError
 from rich.markup import escape
 
+from emonet.clips import Split
 from emonet.errors import EmonetError
 from emonet.schema import Schema
 from experiments import console
 from experiments.config import Experiment, load, refuse
+from experiments.usage import HELP, shorter, split_verb, usage, with_section
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -50,13 +52,42 @@ class CorpusArguments(Common):
     """Folder below which synthesised corpora are kept."""
 
 
-class VerifyArguments(Common):
-    """Check a feature store: record, markers, shards and table; with --deep every chunk."""
+class StoreArguments(Common):
+    """Tell what a feature store is made of: corpus, encoder, shape, codec, sizes, splits, errors of a lossy codec."""
 
     store: tyro.conf.Positional[Path]
     """The folder NAME.zarr."""
+
+
+class StoreVerifyArguments(StoreArguments):
+    """Check a feature store: record, markers, shards and table; with --deep every chunk."""
+
     deep: bool = False
     """Read every chunk back."""
+
+
+class StoreRepairArguments(StoreArguments):
+    """Make a feature store whole: every chunk is read, and only the shards that are damaged are extracted again."""
+
+    corpus: str | None = None
+    """The corpus, where it lies elsewhere now; by default as the store's record says."""
+    captioner: str | None = None
+    """Whose encoder, where it lies elsewhere now; by default as the store's record says."""
+    runs: Path = Path("runs")
+    """Folder with synthesised corpora and the embedded registry."""
+
+
+class StoreExportArguments(StoreArguments):
+    """Write the states and the table of a feature store for other programs."""
+
+    out: tyro.conf.Positional[Path]
+    """The folder to make."""
+    format: Literal["safetensors", "npy"] = "safetensors"
+    """Several safetensors files, or one memory-mappable states.npy."""
+    split: Split | None = None
+    """Only clips of this split; by default all."""
+    force: bool = False
+    """Replace an export that is there already."""
 
 
 class PredictArguments(Common):
@@ -100,29 +131,53 @@ class Verb:
     """One verb of the command line.
 
     Args:
-        module: below `experiments`; its `show`, if any, prints the result for people.
+        module: below `experiments`; its `show_FUNCTION` or `show`, if any, prints the result for people.
         arguments: the model of its flags.
         help: one line.
         function: of the module, which does the work.
+        section: of the experiment, whose fields need no prefix.
     """
 
     module: str
     arguments: type[Common]
     help: str
     function: str = "run"
+    section: str = ""
 
 
 VERBS: dict[str, Verb] = {
-    "pretrain": Verb("pretrain", StageArguments, "stage 1: train a Whisper that writes how the speaker feels"),
-    "extract": Verb("extract", StageArguments, "the frozen encoder's states of every clip into the feature store"),
-    "heads": Verb("heads", StageArguments, "stage 2: one expert per emotion, tested on unseen speakers, with a report"),
+    "pretrain": Verb(
+        "pretrain",
+        StageArguments,
+        "stage 1: train a Whisper that writes how the speaker feels",
+        section="captioner",
+    ),
+    "extract": Verb(
+        "extract",
+        StageArguments,
+        "the frozen encoder's states of every clip into the feature store",
+        section="extraction",
+    ),
+    "heads": Verb(
+        "heads",
+        StageArguments,
+        "stage 2: one expert per emotion, tested on unseen speakers, with a report",
+        section="heads",
+    ),
     "predict": Verb("predict", PredictArguments, "score recordings"),
     "corpus": Verb("corpus", CorpusArguments, "report on a corpus"),
-    "verify": Verb("verify", VerifyArguments, "check a feature store"),
+    "store info": Verb("store", StoreArguments, "tell what a feature store is made of", "info"),
+    "store verify": Verb("store", StoreVerifyArguments, "check a feature store", "verify"),
+    "store repair": Verb("store", StoreRepairArguments, "extract only what is damaged again", "repair"),
+    "store export": Verb("store", StoreExportArguments, "write the states as safetensors or .npy", "export"),
+    "store compare-codecs": Verb(
+        "codecs", StageArguments, "what each codec tier saves, and costs the experts", section="heads"
+    ),
     "ui": Verb("ui", UiArguments, "open MLflow's pages on 127.0.0.1"),
     "targets": Verb("listing", TargetsArguments, "list the 40 emotions", "targets"),
     "experiments": Verb("listing", ExperimentsArguments, "list the shipped experiments", "experiments"),
 }
+_LINES = {name: verb.help for name, verb in VERBS.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,45 +190,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in {"-h", "--help"}:
-        console.say(_usage())
+    if not arguments or arguments[0] in HELP:
+        console.say(usage(_LINES))
         return 0 if arguments else 2
     if arguments[0] == "--version":
         from emonet import __version__
 
         console.say(f"emonet {__version__}")
         return 0
-    return _guarded(lambda: _run(arguments[0], arguments[1:]), debug="--debug" in arguments)
+    return _guarded(lambda: _run(arguments), debug="--debug" in arguments)
 
 
-def _run(name: str, rest: list[str]) -> int:
-    if name not in VERBS:
-        raise SystemExit(_unknown(name))
+def _run(arguments: list[str]) -> int:
+    name, rest = split_verb(arguments, _LINES)
+    if name not in VERBS:  # the first word of two
+        console.say(usage(_LINES, name))
+        return 0 if HELP & set(rest) else 2
     verb = VERBS[name]
-    parsed = _parse(name, verb.arguments, rest)
+    parsed = _parse(name, rest)
     module = import_module(f"experiments.{verb.module}")
     work = getattr(module, verb.function)
     result = work(parsed.config if isinstance(parsed, StageArguments) else parsed)
     if parsed.json_output:
         sys.stdout.write(_as_json(result) + "\n")
-    elif hasattr(module, "show"):
-        module.show(result)
+    elif show := getattr(module, f"show_{verb.function}", getattr(module, "show", None)):
+        show(result)
     return int(getattr(result, "exit_code", 0))
 
 
-def _parse(name: str, arguments: type[Common], rest: list[str]) -> Any:
-    prog = f"emonet {name}"
-    marks = (tyro.conf.FlagCreatePairsOff,)
-    if arguments is StageArguments:
-        experiment = _value_of("--experiment", rest) or "sandbox"
-        default = StageArguments(experiment=experiment, config=load(experiment))
-        try:
-            return tyro.cli(
-                arguments, args=rest, default=default, prog=prog, description=VERBS[name].help, config=marks
-            )
-        except ValidationError as error:
-            refuse(error, where="the command line")
-    return tyro.cli(arguments, args=rest, prog=prog, config=marks)
+def _parse(name: str, rest: list[str]) -> Any:
+    verb, prog, marks = VERBS[name], f"emonet {name}", (tyro.conf.FlagCreatePairsOff,)
+    if verb.arguments is not StageArguments:
+        return tyro.cli(verb.arguments, args=rest, prog=prog, config=marks)
+    experiment = _value_of("--experiment", rest) or "sandbox"
+    default = StageArguments(experiment=experiment, config=load(experiment))
+    description = verb.help
+    if verb.section:
+        rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
+    try:
+        return tyro.cli(StageArguments, args=rest, default=default, prog=prog, description=description, config=marks)
+    except ValidationError as error:
+        refuse(error, where="the command line")
 
 
 def _value_of(flag: str, rest: Sequence[str]) -> str | None:
@@ -216,25 +273,6 @@ def _as_json(result: Any) -> str:
     if isinstance(result, BaseModel):
         return result.model_dump_json(indent=2)
     return json.dumps(result, indent=2, ensure_ascii=False)
-
-
-def _usage() -> str:
-    rows = "\n".join(f"  [bold]{name:<12}[/]{verb.help}" for name, verb in VERBS.items())
-    return (
-        "usage: emonet VERB [--experiment NAME|FILE] [--section.field value ...] [--json] [--debug]\n\n"
-        f"{rows}\n\n`emonet VERB --help` lists a verb's flags; docs/ and README.md explain."
-    )
-
-
-def _unknown(name: str) -> int:
-    import difflib
-
-    near = difflib.get_close_matches(name, VERBS, n=1)
-    hint = f"emonet {near[0]}" if near else "emonet --help"
-    console.say(
-        f"[bold red]error:[/] there is no verb {escape(repr(name))}\n  expected: {', '.join(VERBS)}\n  try:      {hint}"
-    )
-    return 2
 
 
 if __name__ == "__main__":

@@ -79,16 +79,21 @@ def _bar(label: str, unit: str) -> Iterator[ProgressCallback]:
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=None, unit=unit)
-        yield lambda completed, total: bar.update(task, completed=completed, total=total)
+        task = bar.add_task(label, total=None, unit=unit, note="")
+
+        def callback(completed: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=completed, total=total, note=note)
+
+        yield callback
 
 
 def _lines(label: str, unit: str) -> ProgressCallback:
     started = last = time.monotonic()
 
-    def callback(completed: int, total: int) -> None:
+    def callback(completed: int, total: int, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < LOG_EVERY or completed == 0:
@@ -96,6 +101,6 @@ def _lines(label: str, unit: str) -> ProgressCallback:
         last = now
         speed = completed / (now - started)
         left = duration((total - completed) / speed)
-        say(f"{label}: {completed} of {total} {unit}, {rate(speed, unit)}, {left} left")
+        say(f"{label}: {completed} of {total} {unit}, {rate(speed, unit)}, {left} left{note and f', {note}'}")
 
     return callback

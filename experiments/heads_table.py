@@ -43,10 +43,17 @@ def figures(result: HeadsResult) -> Table:
     return table
 
 
-def shown(estimate: Estimate) -> str:
-    """The figure, and its interval below it; a dash where it is undefined."""
+def shown(estimate: Estimate, *, signed: bool = False) -> str:
+    """The figure, and its interval below it; a dash where it is undefined.
+
+    Args:
+        estimate: to be shown.
+        signed: with a sign, as differences are.
+    """
+    form = "+.3f" if signed else ".3f"
     if estimate.value is None:
         return "–"
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f}\n{estimate.low:.3f}–{estimate.high:.3f}"
+        return f"{estimate.value:{form}}"
+    between = " to " if signed else "–"
+    return f"{estimate.value:{form}}\n{estimate.low:{form}}{between}{estimate.high:{form}}"

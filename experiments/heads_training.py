@@ -126,8 +126,14 @@ def _rated(store: FeatureStore) -> tuple[str, ...]:
     return tuple(target for target, has in zip(store.targets.ids, trainable, strict=True) if has)
 
 
-def train_forms(job: Work, data: HeadsData) -> tuple[TriedForm, dict[InputForm, FormScores]]:
-    """Train every form; the one with the best mean validation metric is kept, the first of equals."""
+def train_forms(job: Work, data: HeadsData, *, prefix: str = "") -> tuple[TriedForm, dict[InputForm, FormScores]]:
+    """Train every form; the one with the best mean validation metric is kept, the first of equals.
+
+    Args:
+        job: whose run the curves are logged to.
+        data: what to train on.
+        prefix: of the curves' names.
+    """
     from emonet.inputs import InputSpec
     from lightningmodules.fitting import fit_bank
 
@@ -143,7 +149,7 @@ def train_forms(job: Work, data: HeadsData) -> tuple[TriedForm, dict[InputForm, 
             config,
             seed=experiment.seed,
             report=lambda metrics, epoch, form=form: job.run.metrics(  # type: ignore[misc]
-                {f"{form}/{key}": value for key, value in metrics.items()}, epoch
+                {f"{prefix}{form}/{key}": value for key, value in metrics.items()}, epoch
             ),
             show=job.progress,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +76,8 @@ def run_stage(
     inputs: Mapping[str, Any],
     outputs: Sequence[Path],
     work: Callable[[Work], Mapping[str, Any]],
+    *,
+    shared: bool = False,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
@@ -85,25 +87,32 @@ def run_stage(
         result_type: the model of the result.
         inputs: everything that fixes the outcome, JSON-able.
         outputs: files and folders that a complete stage has left.
-        work: does it; calls `Work.commit` before it replaces an output, and returns the result's own fields.
+        work: does it; calls `Work.commit` before it replaces an output, and returns the result's own fields. Among them
+            `complete` may say that others have yet to do their part: then the result is not written.
+        shared: whether several processes may run this stage at once; `work` sees to it that they do not collide.
 
     Raises:
-        EmonetError: if another process runs this stage, or the folder cannot be written.
+        EmonetError: if another process runs this stage, and it is not shared.
+        RequestError: if the folder cannot be written.
     """
     fixed = digest(dict(inputs))
     path = experiment.folder / f"{stage}.json"
     if not experiment.force and (done := _complete(path, result_type, fixed, outputs)):
         console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
         return done
-    with _alone(experiment.folder, stage):
+    _make(experiment.folder)
+    with nullcontext() if shared else _alone(experiment.folder, stage):
         started = time.monotonic()
         fields = _tracked(experiment, stage, fixed, inputs, path, work)
         result = result_type.model_validate(
             {"stage": stage, "experiment": experiment.name, "inputs": fixed, "seconds": 0.0, **fields}
             | {"seconds": round(time.monotonic() - started, 2)}
         )
-        write_text(path, result.model_dump_json(indent=2) + "\n")
-    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({path})")
+        complete = bool(fields.get("complete", True))
+        if complete:
+            write_text(path, result.model_dump_json(indent=2) + "\n")
+    where = str(path) if complete else f"this part; {path} is written when all are done"
+    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({where})")
     return result
 
 
@@ -162,9 +171,15 @@ def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Pa
         return None
 
 
-def _alone(folder: Path, stage: str) -> AbstractContextManager[Any]:
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _alone(folder: Path, stage: str) -> AbstractContextManager[Any]:
+    try:
         return FileLock(folder / f".{stage}.lock", timeout=0).acquire()
     except Timeout as error:
         raise EmonetError(
@@ -173,12 +188,13 @@ def _alone(folder: Path, stage: str) -> AbstractContextManager[Any]:
             hint="wait for it, or give this one another --name",
         ) from error
     except OSError as error:
-        raise RequestError(
-            "the folder for the results cannot be written",
-            where=folder,
-            found=error.strerror,
-            hint="--runs FOLDER",
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> RequestError:
+    return RequestError(
+        "the folder for the results cannot be written", where=folder, found=error.strerror, hint="--runs FOLDER"
+    )
 
 
 def _tracked(

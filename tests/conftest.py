@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile as sf
 from hypothesis import settings
 
+from cache.record import ExtractionRecord
+from cache.writer import StoreWriter
+from emonet.clips import Corpus
 from emonet.targets import EMOTIONS
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
@@ -43,6 +48,34 @@ def make_wav(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fill_store() -> Callable[..., str]:
+    """Write a store by hand, as an extraction does; returns its fingerprint."""
+
+    def fill(
+        path: Path,
+        record: ExtractionRecord,
+        corpus: Corpus,
+        states: np.ndarray,
+        *,
+        failed: Mapping[int, str] = MappingProxyType({}),
+        seconds: Callable[[int], float] = lambda row: 0.5,
+        **options: Any,
+    ) -> str:
+        with StoreWriter(path, record, corpus, **options) as writer:
+            for shard in writer.claims():
+                sink = writer.begin(shard)
+                for position, row in enumerate(sink.rows):
+                    if row in failed:
+                        sink.fail(position, failed[row])
+                    else:
+                        sink.put(position, states[row], seconds(row))
+                sink.commit()
+            return writer.finish()
+
+    return fill
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,9 @@ def make_corpus(make_wav: Callable[..., Path]) -> Callable[..., Corpus]:
 def make_record() -> Callable[..., ExtractionRecord]:
     """A record for stores that tests fill by hand."""
 
-    def make(corpus: Corpus, *, frames: int = 50, width: int = 8, shard_clips: int = 4) -> ExtractionRecord:
+    def make(
+        corpus: Corpus, *, frames: int = 50, width: int = 8, shard_clips: int = 4, **options: Any
+    ) -> ExtractionRecord:
         return ExtractionRecord(
             corpus=corpus.name,
             corpus_fingerprint="f" * 64,
@@ -63,6 +66,7 @@ def make_record() -> Callable[..., ExtractionRecord]:
             precision="float32",
             batch_size=2,
             shard_clips=shard_clips,
+            **options,
         )
 
     return make

@@ -1,31 +1,29 @@
 from __future__ import annotations
 
-import os
-import random
+import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 
-from cache.extraction import ExtractionReport, extract, record_of
+from cache.extraction import extract, record_of
+from cache.report import ExtractionReport
 from cache.store import FeatureStore
 from cache.verify import verify
 from emonet.audio import decode
-from emonet.clips import Corpus
+from emonet.clips import Clip, Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoder import FrozenEncoder
-from emonet.errors import EmonetError, RequestError
+from emonet.errors import AudioError, EmonetError, RequestError
 from emonet.logmel import pad
+from emonet.progress import Progress, silent
 
 Make = Callable[..., Any]
 CONFIG = ExtractionConfig(batch_size=2, shard_clips=3, precision="float32")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -33,18 +31,43 @@ def encoder(tiny_encoder: Path) -> FrozenEncoder:
     return FrozenEncoder.load(str(tiny_encoder), precision="float32", device="cpu")
 
 
-def run(corpus: Corpus, encoder: FrozenEncoder, path: Path, **options: Any) -> ExtractionReport:
-    return extract(corpus, encoder, path, CONFIG, source="tiny", **options)
+def configured(**changes: Any) -> ExtractionConfig:
+    return ExtractionConfig.model_validate(CONFIG.model_dump() | changes)
+
+
+def run(
+    corpus: Corpus,
+    encoder: FrozenEncoder,
+    path: Path,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    **changes: Any,
+) -> ExtractionReport:
+    return extract(corpus, encoder, path, configured(**changes), source="tiny", force=force, progress=progress)
 
 
 def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path) -> None:
     corpus = make_corpus(8)
     calls: list[tuple[int, int]] = []
-    report = run(corpus, encoder, tmp_path / "s.zarr", progress=lambda *now: calls.append(now))
+    notes: list[str] = []
+
+    def progress(completed: int, total: int, note: str = "") -> None:
+        calls.append((completed, total))
+        notes.append(note)
+
+    report = run(corpus, encoder, tmp_path / "s.zarr", progress=progress)
     assert (report.clips, report.failed, report.shape) == (8, 0, (8, 50, 32))
     assert report.bytes_raw == 8 * 50 * 32 * 2
     assert 0 < report.bytes_stored < 1.2 * report.bytes_raw
+    assert (report.complete, report.codec, report.precision, report.batch_size) == (True, "lossless", "float32", 2)
+    assert (report.largest_error, report.rms_error, report.workers, report.lost) == (0, 0, 2, ())
     assert report.clips_per_second > 0
+    assert report.encoder_tflops > 0
+    assert 0 < report.encoder_share < 1
+    assert report.megabytes_per_second > 0
+    assert notes[0] == ""
+    assert re.fullmatch(r"[\d.e-]+ TFLOP/s, encoder \d+ %, [\d.]+ MB/s", notes[-1])
     assert calls[0] == (0, 8)
     assert calls[-2:] == [(8, 8), (8, 8)]
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -63,7 +86,8 @@ def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEn
 def test_failed_clips_are_listed_and_the_rest_is_done(
     make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:
-    report = run(make_corpus(8, broken=(1, 3, 4, 5)), encoder, tmp_path / "s.zarr")  # all of the second shard
+    corpus = make_corpus(8, broken=(1, 3, 4, 5))  # all of the second shard
+    report = run(corpus, encoder, tmp_path / "s.zarr", max_failed=0.5)
     assert report.failed == 4
     assert [(failure.id, failure.reason) for failure in report.failures] == [
         (f"t/{row:03d}", "0 bytes") for row in (1, 3, 4, 5)
@@ -88,7 +112,7 @@ def test_no_readable_clip_is_an_error_and_leaves_no_store(
     make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:
     with pytest.raises(EmonetError, match=r"(?s)none of the 3 clips could be read.*t/000: 0 bytes"):
-        run(make_corpus(3, broken=(0, 1, 2)), encoder, tmp_path / "s.zarr")
+        run(make_corpus(3, broken=(0, 1, 2)), encoder, tmp_path / "s.zarr", max_failed=1.0)
     assert not (tmp_path / "s.zarr").exists()
 
 
@@ -107,7 +131,7 @@ def test_another_corpus_is_refused_unless_forced(make_corpus: Make, encoder: Fro
 def test_an_interrupt_keeps_finished_shards(make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path) -> None:
     corpus = make_corpus(8)
 
-    def interrupt(completed: int, total: int) -> None:
+    def interrupt(completed: int, total: int, note: str = "") -> None:
         if completed >= 5:
             raise KeyboardInterrupt
 
@@ -118,83 +142,140 @@ def test_an_interrupt_keeps_finished_shards(make_corpus: Make, encoder: FrozenEn
     assert resumed.fingerprint == run(corpus, encoder, tmp_path / "other.zarr").fingerprint
 
 
-# Imports once, then forks a process for each store named on its stdin: prints its id, on the next line its status.
-SERVER = """
-import os, sys
-from pathlib import Path
-from cache.extraction import extract
-from emonet.clips import Clip, Corpus
-from emonet.configs import ExtractionConfig
-from emonet.encoder import FrozenEncoder
-
-audio, weights = map(Path, sys.argv[1:])
-clips = tuple(Clip(path.stem, path, "someone", "train") for path in sorted(audio.glob("*.wav")))
-config = ExtractionConfig(batch_size=2, shard_clips=3, precision="float32")
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        encoder = FrozenEncoder.load(str(weights), precision="float32", device="cpu")
-        extract(Corpus("tones", clips), encoder, Path(line.strip()), config, source="tiny")
-        os._exit(0)
-    print(child, flush=True)
-    sys.stdin.readline()  # until then the child keeps its id, even if it is done
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-
-
-class Extractions:
-    """Real extraction processes, one after the other."""
-
-    def __init__(self, audio: Path, weights: Path) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(audio), str(weights)],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.communicate()
-
-    def run(self, store: Path, *, kill_after: float | None = None) -> int:
-        """The exit status of an extraction, which is killed after so many seconds."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        print(store, file=self._server.stdin, flush=True)
-        child = int(self._server.stdout.readline())
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(child, signal.SIGKILL)
-        print(file=self._server.stdin, flush=True)
-        return int(self._server.stdout.readline())
-
-
-def content(store: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
-
-
-@pytest.mark.slow
-def test_a_killed_extraction_goes_on_and_ends_bit_for_bit_the_same(
-    make_corpus: Make, tiny_encoder: Path, tmp_path: Path
+def test_a_clip_that_fails_leaves_its_neighbours_as_they_are(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:
-    make_corpus(60, broken=(7,))
-    undisturbed, killed, chance = tmp_path / "undisturbed.zarr", tmp_path / "killed.zarr", random.Random()
-    with Extractions(tmp_path / "audio", tiny_encoder) as extractions:
-        assert extractions.run(tmp_path / "warm-up.zarr") == 0
-        started = time.monotonic()
-        assert extractions.run(undisturbed) == 0
-        duration = time.monotonic() - started
-        finished = []
-        for _ in range(5):
-            extractions.run(killed, kill_after=chance.uniform(0.1, 0.6) * duration)
-            finished.append(len(list(killed.glob("shards/*.json"))))
-        assert finished == sorted(finished)  # nothing finished was lost
-        assert extractions.run(killed) == 0
+    whole = run(make_corpus(6), encoder, tmp_path / "whole.zarr")
+    run(make_corpus(6, broken=(1, 2)), encoder, tmp_path / "less.zarr", max_failed=0.5)
+    kept = [0, 3, 4, 5]
+    assert whole.failed == 0
+    states = [FeatureStore.open(tmp_path / name).read(kept) for name in ("whole.zarr", "less.zarr")]
+    np.testing.assert_array_equal(*states)
 
-    assert content(killed) == content(undisturbed)
-    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
-    assert verify(killed, deep=True).problems == ()
+
+@pytest.mark.parametrize(
+    ("codec", "largest", "rms"), [("none", 0, 0), ("lossless", 0, 0), ("bfloat", 0.02, 3e-3), ("int8", 0.05, 2e-2)]
+)
+def test_what_a_codec_loses_is_reported(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path, codec: str, largest: float, rms: float
+) -> None:
+    corpus = make_corpus(4)
+    report = run(corpus, encoder, tmp_path / "s.zarr", codec=codec)
+    assert report.codec == codec
+    exact = np.concatenate([encoder(pad([decode(clip.audio, seconds=1.0)], encoder.window)) for clip in corpus.clips])
+    difference = FeatureStore.open(tmp_path / "s.zarr").read(range(4)).astype(np.float64) - exact
+    if not rms:
+        assert (report.largest_error, report.rms_error) == (0, 0)
+    else:  # passes of two clips differ from passes of one in the last bits
+        assert report.largest_error == pytest.approx(np.abs(difference).max(), abs=4e-3)
+        assert 0 < report.largest_error < largest
+        assert 0 < report.rms_error < rms
+
+
+def test_of_speech_only_the_rest_is_the_mean_of_silence(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    corpus = make_corpus(8, broken=(3,))
+    run(corpus, encoder, tmp_path / "all.zarr")
+    report = run(corpus, encoder, tmp_path / "speech.zarr", frames="speech")
+    whole, speech = (FeatureStore.open(tmp_path / name) for name in ("all.zarr", "speech.zarr"))
+    rows = speech.rows()
+    expected, found, heard = whole.read(rows), speech.read(rows), speech.speech_frames(rows)
+    assert heard.min() < 50
+    silent = np.arange(50) >= heard[:, None]
+    np.testing.assert_array_equal(found[~silent], expected[~silent])
+    known = silent.any(axis=0)
+    mean = np.nanmean(np.where(silent[:, known, None], expected[:, known].astype(np.float64), np.nan), axis=0)
+    for row, quiet in zip(found, silent, strict=True):
+        np.testing.assert_allclose(row[known][quiet[known]], mean[quiet[known]], atol=2e-3)
+    assert report.rms_error > 0  # what differs from silence to silence is lost
+    assert run(corpus, encoder, tmp_path / "again.zarr", frames="speech").fingerprint == report.fingerprint
+
+
+def test_parts_leave_the_store_to_the_last_of_them(make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path) -> None:
+    corpus, store = make_corpus(20, broken=(4,)), tmp_path / "s.zarr"
+    whole = run(corpus, encoder, tmp_path / "whole.zarr")
+    parts = [run(corpus, encoder, store, num_shards=3, shard_index=index) for index in (2, 0, 1)]
+    assert [part.complete for part in parts] == [False, False, True]
+    assert [part.fingerprint for part in parts] == ["", "", whole.fingerprint]
+    assert [part.failed for part in parts] == [0, 0, 1]
+    assert [part.bytes_raw // 3200 for part in parts] == [
+        6,
+        14,
+        19,
+    ]  # clips in 2 of 7 shards, in 5, and in all but the broken one
+    with pytest.raises(RequestError, match=r"(?s)no such part of the extraction.*0 to 2"):
+        run(corpus, encoder, store, num_shards=3, shard_index=3)
+
+
+def test_the_store_keeps_the_batch_size_it_was_begun_with(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, store = make_corpus(20), tmp_path / "s.zarr"
+    assert encoder.batch_size() >= 8
+    report = run(corpus, encoder, store, batch_size="auto", shard_clips=8, num_shards=2)
+    assert report.batch_size == 8  # a pass does not cross a shard
+    monkeypatch.setattr(FrozenEncoder, "batch_size", lambda self: 4)  # as on another GPU
+    assert run(corpus, encoder, store, batch_size="auto", shard_clips=8).batch_size == 8
+    assert run(corpus, encoder, store, batch_size="auto", shard_clips=8, force=True).batch_size == 4
+    with pytest.raises(RequestError, match="batch_size: the store has 4, wanted 2"):
+        run(corpus, encoder, store, batch_size=2, shard_clips=8)
+
+
+def test_too_many_failures_stop_the_run_and_keep_what_is_finished(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    corpus, store = make_corpus(18, broken=(0, 7, 9, 10, 16)), tmp_path / "s.zarr"
+    with pytest.raises(
+        EmonetError, match=r"(?s)^4 of 18 clips could not be read.*t/007: 0 bytes.*max-failed"
+    ) as stopped:
+        run(corpus, encoder, store, max_failed=0.2)
+    assert stopped.value.exit_code == 1
+    finished = len(list((store / "shards").iterdir()))
+    assert 1 <= finished <= 3  # the fourth shard has the clip that was one too many
+    with pytest.raises(EmonetError, match="4 of 18"):  # those of the finished shards count
+        run(corpus, encoder, store, max_failed=0.2)
+    assert run(corpus, encoder, store, max_failed=0.3).failed == 5
+
+
+class Trap(type(Path())):  # type: ignore[misc]
+    """A path that does something in the process that unpickles it: the decoding worker."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return {"segfault": (signal.raise_signal, (signal.SIGSEGV,)), "hang": (time.sleep, (60,))}[self.name]
+
+
+def test_a_decoder_that_crashes_or_hangs_costs_its_clip(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    tones = make_corpus(10)
+    traps = []
+    for name in ("segfault", "hang"):
+        (tmp_path / name).touch()
+        traps.append(Clip(name, Trap(tmp_path / name), "t/train", "train"))
+    corpus = Corpus("traps", (*tones.clips[:4], traps[0], *tones.clips[4:], traps[1]))
+    report = run(corpus, encoder, tmp_path / "s.zarr", decode_timeout=1.0)
+    assert {failure.id: failure.reason for failure in report.failures} == {
+        "segfault": "the decoder crashed (signal 11, SIGSEGV)",
+        "hang": "decoding took longer than 1 s",
+    }
+    assert FeatureStore.open(tmp_path / "s.zarr").rows().tolist() == [0, 1, 2, 3, *range(5, 11)]
+    assert verify(tmp_path / "s.zarr", deep=True).problems == ()
+
+
+def test_odd_recordings_are_read_or_listed_with_their_reason(
+    corpora: Path, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    files = sorted(path for path in (corpora / "odd-audio").rglob("*") if path.is_file() and path.suffix != ".md")
+    clips = tuple(Clip(str(file.relative_to(corpora)), file, "someone", "test") for file in files)
+    report = run(Corpus("odd", clips), encoder, tmp_path / "s.zarr", max_failed=1.0)
+    expected = {}
+    for clip in clips:
+        try:
+            decode(clip.audio, seconds=1.0)
+        except AudioError as error:
+            expected[clip.id] = error.what
+    assert len(clips) > 50
+    assert {failure.id: failure.reason for failure in report.failures} == expected
+    assert 0 < len(expected) < len(clips)  # most are shorter than 0.1 s
+    assert verify(tmp_path / "s.zarr", deep=True).problems == ()

@@ -11,25 +11,14 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cache.layout import shard_file
 from cache.record import ExtractionRecord
-from cache.store import FeatureStore, shard_file
-from cache.writer import StoreWriter
+from cache.store import FeatureStore
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.errors import EmonetError, RequestError
 from emonet.targets import EMOTIONS
 
-
-def fill(
-    path: Path, record: ExtractionRecord, corpus: Corpus, states: np.ndarray, failed: set[int] = frozenset()
-) -> str:
-    """Write a store by hand; clip lengths are 0.1 s times (row + 1)."""
-    with StoreWriter(path, record, corpus) as writer:
-        for shard in writer.pending():
-            rows = record.rows(shard)
-            seconds = [None if row in failed else 0.1 * (row + 1) for row in rows]
-            failures = {row: "0 bytes" for row in rows if row in failed}
-            writer.write(shard, states[rows.start : rows.stop], seconds, failures)
-        return writer.finish()
+Fill = Callable[..., str]
 
 
 def corpus_of(clips: int) -> Corpus:
@@ -56,6 +45,7 @@ def test_what_is_written_is_read_back(
     data: st.DataObject,
     tmp_path_factory: pytest.TempPathFactory,
     make_record: Callable[..., ExtractionRecord],
+    fill_store: Fill,
 ) -> None:
     clips = data.draw(st.integers(1, 12), "clips")
     frames, width = data.draw(st.integers(25, 60), "frames"), data.draw(st.integers(1, 9), "width")
@@ -63,12 +53,17 @@ def test_what_is_written_is_read_back(
     usable = sorted(set(range(clips)) - failed)
     rows = data.draw(st.lists(st.sampled_from(usable), max_size=20), "rows")
     shard_clips = data.draw(st.integers(1, 7), "shard_clips")
+    codec = data.draw(st.sampled_from(["none", "lossless"]), "codec")
 
     path = tmp_path_factory.mktemp("store") / "s.zarr"
     states = np.random.default_rng(clips).normal(0, 5, (clips, frames, width)).astype(np.float16)
     states[usable[0]] = 0  # zeros are values, not absence
     corpus = corpus_of(clips)
-    fill(path, make_record(corpus, frames=frames, width=width, shard_clips=shard_clips), corpus, states, failed)
+    record = make_record(corpus, frames=frames, width=width, shard_clips=shard_clips, codec=codec)
+    # Clip lengths are 0.1 s times (row + 1).
+    fill_store(
+        path, record, corpus, states, failed=dict.fromkeys(failed, "0 bytes"), seconds=lambda row: 0.1 * (row + 1)
+    )
 
     store = FeatureStore.open(path)
     np.testing.assert_array_equal(store.read(rows), states[rows])
@@ -84,9 +79,14 @@ def test_what_is_written_is_read_back(
 
 
 @pytest.fixture
-def store(tmp_path: Path, make_record: Callable[..., ExtractionRecord], some_states: Callable[..., np.ndarray]) -> Path:
+def store(
+    tmp_path: Path,
+    make_record: Callable[..., ExtractionRecord],
+    some_states: Callable[..., np.ndarray],
+    fill_store: Fill,
+) -> Path:
     corpus = corpus_of(10)
-    fill(tmp_path / "s.zarr", make_record(corpus), corpus, some_states(10), failed={3})
+    fill_store(tmp_path / "s.zarr", make_record(corpus), corpus, some_states(10), failed={3: "0 bytes"})
     return tmp_path / "s.zarr"
 
 
@@ -97,7 +97,7 @@ def test_plain_zarr_opens_it(store: Path, some_states: Callable[..., np.ndarray]
     assert array.dtype == np.float16
     assert array.chunks == (1, 50, 8)
     assert array.shards == (4, 50, 8)
-    assert group.attrs["record"]["format_version"] == 1
+    assert group.attrs["record"]["format_version"] == 2
     states = some_states(10)
     np.testing.assert_array_equal(array[4:8], states[4:8])
     assert np.isnan(array[3]).all()
@@ -106,7 +106,7 @@ def test_plain_zarr_opens_it(store: Path, some_states: Callable[..., np.ndarray]
 def test_only_codecs_of_the_core_specification(store: Path) -> None:
     metadata = (store / "states" / "zarr.json").read_text()
     names = {part.split('"')[1] for part in metadata.split('"name":')[1:]}
-    assert names == {"regular", "default", "sharding_indexed", "bytes", "blosc", "crc32c"}
+    assert names == {"regular", "default", "sharding_indexed", "bytes", "blosc", "crc32c", "transpose"}
 
 
 def test_the_table_and_what_the_store_says_of_itself(store: Path) -> None:
@@ -124,15 +124,18 @@ def test_the_table_and_what_the_store_says_of_itself(store: Path) -> None:
 
 
 def test_the_fingerprint_follows_the_content(
-    tmp_path: Path, make_record: Callable[..., ExtractionRecord], some_states: Callable[..., np.ndarray]
+    tmp_path: Path,
+    make_record: Callable[..., ExtractionRecord],
+    some_states: Callable[..., np.ndarray],
+    fill_store: Fill,
 ) -> None:
     corpus, states = corpus_of(5), some_states(5)
     record = make_record(corpus)
-    first = fill(tmp_path / "a.zarr", record, corpus, states)
-    assert fill(tmp_path / "b.zarr", record, corpus, states) == first
-    assert fill(tmp_path / "c.zarr", record, corpus, states, failed={2}) != first
+    first = fill_store(tmp_path / "a.zarr", record, corpus, states)
+    assert fill_store(tmp_path / "b.zarr", record, corpus, states) == first
+    assert fill_store(tmp_path / "c.zarr", record, corpus, states, failed={2: "0 bytes"}) != first
     states[4, 0, 0] += 1
-    assert fill(tmp_path / "d.zarr", record, corpus, states) != first
+    assert fill_store(tmp_path / "d.zarr", record, corpus, states) != first
 
 
 def test_another_record_is_refused_field_by_field(store: Path) -> None:
@@ -152,7 +155,7 @@ def test_a_missing_shard_is_an_error_and_not_zeros(store: Path) -> None:
     shard_file(store, 1).unlink()
     opened = FeatureStore.open(store)
     assert opened.read([0, 9]).shape == (2, 50, 8)
-    with pytest.raises(EmonetError, match=r"(?s)clip 'm/5'.*its chunk is missing.*shard 1.*emonet verify .* --deep"):
+    with pytest.raises(EmonetError, match=r"(?s)clip 'm/5'.*its chunk is missing.*shard 1.*emonet store repair"):
         opened.read([0, 5])
 
 
@@ -182,8 +185,8 @@ def test_what_is_no_store_is_named(tmp_path: Path, store: Path) -> None:
     with pytest.raises(RequestError, match="not a feature store of emonet"):
         FeatureStore.open(tmp_path / "other.zarr")
     metadata = store / "zarr.json"
-    metadata.write_text(metadata.read_text().replace('"format_version": 1', '"format_version": 9'))
-    with pytest.raises(RequestError, match=r"(?s)another format version.*expected: 1.*found: +9"):
+    metadata.write_text(metadata.read_text().replace('"format_version": 2', '"format_version": 9'))
+    with pytest.raises(RequestError, match=r"(?s)another format version.*expected: 2.*found: +9"):
         FeatureStore.open(store)
 
 
@@ -205,13 +208,33 @@ def _read_in_child(store: FeatureStore, answers: multiprocessing.SimpleQueue[np.
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_another_process_opens_its_own_handle(store: Path, method: str) -> None:
+def test_another_process_reads_it_too(store: Path, method: str) -> None:
     opened = FeatureStore.open(store)
-    expected = opened.read([1, 8])  # the parent holds a handle from here on
+    expected = opened.read([1, 8])  # the parent has threads from here on
     context = multiprocessing.get_context(method)
     answers = context.SimpleQueue()
     child = context.Process(target=_read_in_child, args=(opened, answers))
     child.start()
     np.testing.assert_array_equal(answers.get(), expected)
     child.join()
-    assert pickle.loads(pickle.dumps(opened))._handle is None
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(opened)).read([1, 8]), expected)
+
+
+def test_opening_reads_no_row_of_the_table(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the table was read")
+
+    monkeypatch.setattr("cache.store.read_table", refuse)
+    opened = FeatureStore.open(store)
+    assert len(opened) == 10
+    assert opened.read([0, 9]).shape == (2, 50, 8)
+    with pytest.raises(AssertionError, match="the table was read"):
+        opened.rows()
+
+
+def test_reading_into_an_array(store: Path, some_states: Callable[..., np.ndarray]) -> None:
+    opened, out = FeatureStore.open(store), np.zeros((2, 50, 8), np.float16)
+    assert opened.read([7, 1], out=out) is out
+    np.testing.assert_array_equal(out, some_states(10)[[7, 1]])
+    with pytest.raises(RequestError, match=r"(?s)do not fit.*float16 \(2, 50, 8\), C-contiguous.*float16 \(3, 50, 8\)"):
+        opened.read([7, 1], out=np.zeros((3, 50, 8), np.float16))

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +14,16 @@ import numpy as np
 import pytest
 
 from cache import writer
+from cache.layout import shard_file
 from cache.record import ExtractionRecord
-from cache.store import FeatureStore, shard_file
-from cache.writer import StoreWriter
+from cache.store import FeatureStore
+from cache.writer import Part, StoreWriter
 from emonet import durable
 from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
 
 Make = Callable[..., Any]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -31,16 +37,110 @@ def record(make_record: Make, corpus: Corpus) -> ExtractionRecord:
 
 
 def put(target: StoreWriter, shard: int, states: np.ndarray) -> None:
-    rows = target.record.rows(shard)
-    target.write(shard, states[rows.start : rows.stop], [0.5] * len(rows), {})
+    sink = target.begin(shard)
+    for position, row in enumerate(sink.rows):
+        sink.put(position, states[row], 0.5)
+    sink.commit()
+    target.flush()
 
 
-def test_a_second_writer_is_refused(tmp_path: Path, record: ExtractionRecord, corpus: Corpus) -> None:
+def test_a_second_writer_in_one_process_is_refused(tmp_path: Path, record: ExtractionRecord, corpus: Corpus) -> None:
     path = tmp_path / "s.zarr"
-    with StoreWriter(path, record, corpus), pytest.raises(EmonetError, match=r"(?s)another process.*s\.zarr.*wait"):
+    with StoreWriter(path, record, corpus), pytest.raises(EmonetError, match=r"(?s)this process is writing.*s\.zarr"):
         StoreWriter(path, record, corpus).__enter__()
     with StoreWriter(path, record, corpus):
         pass  # the lock is free again
+
+
+# Claims shards of a store, one for each line on stdin, and says which; "force" asks for the store anew.
+OTHER = """
+import pickle, sys
+from pathlib import Path
+import numpy as np
+from cache.writer import StoreWriter
+
+path, record, corpus = pickle.loads(sys.stdin.buffer.read(int(sys.argv[1])))
+with StoreWriter(path, record, corpus, force=sys.argv[2] == "force") as writer:
+    claims = writer.claims()
+    print("open", flush=True)
+    for line in sys.stdin:
+        print(next(claims), flush=True)
+"""
+
+
+def another(path: Path, record: ExtractionRecord, corpus: Corpus, mode: str = "join") -> subprocess.Popen[bytes]:
+    """Another process that writes the store."""
+    content = pickle.dumps((path, record, corpus))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(len(content)), mode],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write(content)
+    process.stdin.flush()
+    return process
+
+
+def ask(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"next\n")
+    process.stdin.flush()
+    return int(process.stdout.readline())
+
+
+def test_two_processes_share_the_shards_and_a_dead_one_loses_its_claims(
+    tmp_path: Path, make_record: Make, corpus: Corpus, some_states: Make
+) -> None:
+    path, record, states = tmp_path / "s.zarr", make_record(corpus, shard_clips=1), some_states(6)
+    with another(path, record, corpus) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        assert [ask(other), ask(other)] == [0, 1]
+        with StoreWriter(path, record, corpus) as mine:
+            claims = mine.claims()
+            for shard in (2, 3, 4, 5):
+                assert next(claims) == shard
+                put(mine, shard, states)
+            assert not mine.complete
+            assert mine.pending() == [0, 1]
+            other.kill()
+            for shard in claims:  # it waits for the other, sees it die, and takes over
+                put(mine, shard, states)
+            assert mine.complete
+            mine.finish()
+    np.testing.assert_array_equal(FeatureStore.open(path).read(range(6)), states)
+
+
+def test_a_store_that_another_process_writes_is_not_made_anew(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus
+) -> None:
+    path = tmp_path / "s.zarr"
+    with StoreWriter(path, record, corpus), another(path, record, corpus, "force") as other:
+        _, complaint = other.communicate()
+    assert other.returncode == 1
+    assert b"another process is writing this store" in complaint
+    assert path.is_dir()
+
+
+def test_parts_of_a_job_array_split_the_shards(
+    tmp_path: Path, make_record: Make, corpus: Corpus, some_states: Make
+) -> None:
+    path, record = tmp_path / "s.zarr", make_record(corpus, shard_clips=1)
+    taken = []
+    for index in (2, 0, 1):
+        with StoreWriter(path, record, corpus, part=Part(3, index)) as target:
+            for shard in target.claims():
+                taken.append(shard)
+                put(target, shard, some_states(6))
+            assert target.complete == (index == 1)
+    assert taken == [2, 5, 0, 3, 1, 4]
+
+
+def test_a_part_that_is_not_there_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"(?s)no such part.*--shard-index 0 to 3.*--num-shards is 4.*found: +4"):
+        Part(4, 4)
 
 
 def test_a_finished_shard_is_not_pending(
@@ -102,9 +202,9 @@ def test_force_removes_nothing_but_a_store(tmp_path: Path, record: ExtractionRec
 @pytest.mark.parametrize(
     ("states", "message"),
     [
-        (np.ones((4, 50, 9), np.float16), r"(?s)do not fit the shard.*\(4, 50, 8\).*\(4, 50, 9\)"),
-        (np.ones((3, 50, 8), np.float16), r"(?s)do not fit the shard.*\(4, 50, 8\).*\(3, 50, 8\)"),
-        (np.full((4, 50, 8), np.inf, np.float16), "not finite"),
+        (np.ones((50, 9), np.float16), r"(?s)do not fit the shard.*float16 \(50, 8\).*\(50, 9\)"),
+        (np.ones((49, 8), np.float16), r"(?s)do not fit the shard.*float16 \(50, 8\).*\(49, 8\)"),
+        (np.full((50, 8), np.inf, np.float16), "(?s)not finite.*row 0"),
     ],
 )
 def test_wrong_states_are_refused(
@@ -114,7 +214,15 @@ def test_wrong_states_are_refused(
         StoreWriter(tmp_path / "s.zarr", record, corpus) as target,
         pytest.raises(EmonetError, match=message),
     ):
-        target.write(0, states, [1.0] * 4, {})
+        target.begin(0).put(0, states, 1.0)
+
+
+def test_a_shard_with_clips_missing_is_refused(tmp_path: Path, record: ExtractionRecord, corpus: Corpus) -> None:
+    with StoreWriter(tmp_path / "s.zarr", record, corpus) as target:
+        sink = target.begin(0)
+        sink.fail(1, "0 bytes")
+        with pytest.raises(EmonetError, match=r"(?s)not complete.*4 clips.*found: +1"):
+            sink.commit()
 
 
 def test_a_disk_without_space_is_noticed_before_the_start(
@@ -169,7 +277,7 @@ def test_a_damaged_marker_is_named(tmp_path: Path, record: ExtractionRecord, cor
         put(target, 0, some_states(6))
         put(target, 1, some_states(6))
         writer.marker_file(target.path, 1).write_text("{")
-        with pytest.raises(EmonetError, match=r"(?s)marker of shard 1.*rm .*00001\.json"):
+        with pytest.raises(EmonetError, match=r"(?s)marker of shard 1.*00001\.json.*emonet store repair"):
             target.finish()
 
 

@@ -1,112 +1,197 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cache.record import ExtractionRecord
 from cache.store import FeatureStore
-from datamodules.states import StateDataModule
+from datamodules.states import Batch, StateDataModule, StreamedBatches
+from emonet.clips import Clip, Corpus, Split
 from emonet.configs import InputForm
+from emonet.errors import RequestError
 from emonet.inputs import InputSpec
 from emonet.targets import EMOTIONS
+from lightningmodules.guards import quiet
 
-FRAMES, WIDTH = 6, 3
-SPLITS = ["train"] * 20 + ["validation"] * 5 + ["test"] * 5
+FRAMES, WIDTH = 25, 3
+SPLITS: list[Split] = ["train"] * 40 + ["validation"] * 5 + ["test"] * 5
+FAILED = 3
+TRAIN = [row for row in range(40) if row != FAILED]
+COLUMNS = [EMOTIONS.index(target) for target in ("anger", "fear")]
+NO_MEMORY = 1e-9  # GiB
 
 
-class ArrayStore(FeatureStore):
-    """A store whose states lie in memory, and that counts how often they are read."""
+@pytest.fixture(scope="module")
+def store(fill_store: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Random states; anger and fear together tell the row."""
+    clips = tuple(
+        Clip(f"c/{row}", b"x", f"{split}/0", split, scores={"anger": row % 7 / 2, "fear": row // 7 / 2})
+        for row, split in enumerate(SPLITS)
+    )
+    record = ExtractionRecord(
+        corpus="made", corpus_fingerprint="f", clips=len(clips), encoder="none", encoder_digest="d",
+        window_seconds=FRAMES / 50, frames=FRAMES, width=WIDTH, mels=80, precision="float32", batch_size=1,
+        shard_clips=8,
+    )  # fmt: skip
+    states = np.random.default_rng(0).normal(0, 1, record.shape).astype(np.float16)
+    path = tmp_path_factory.mktemp("states") / "store.zarr"
+    fill_store(
+        path, record, Corpus("made", clips), states, failed={FAILED: "0 bytes"}, seconds=lambda row: 0.1 + row / 200
+    )
+    return FeatureStore.open(path)
 
-    def __init__(self) -> None:
-        rng = np.random.default_rng(0)
-        clips = len(SPLITS)
-        table: dict[str, Any] = {
-            "id": [f"c/{row}" for row in range(clips)],
-            "split": SPLITS,
-            "speech_frames": rng.integers(1, FRAMES + 1, clips),
-            "failed": [None] * clips,
-        }
-        scores = rng.integers(0, 5, (clips, len(EMOTIONS))).astype(np.float32)
-        table |= {target: scores[:, column] for column, target in enumerate(EMOTIONS.ids)}
-        table["failed"][3] = "0 bytes"
-        record = ExtractionRecord(
-            corpus="made", corpus_fingerprint="f", clips=clips, encoder="none", encoder_digest="d",
-            window_seconds=FRAMES / 50, frames=FRAMES, width=WIDTH, mels=80, precision="float32", batch_size=1,
-            shard_clips=8,
-        )  # fmt: skip
-        super().__init__(Path("nowhere.zarr"), record, EMOTIONS, "", "x", pd.DataFrame(table))
-        self.states = rng.normal(0, 1, (clips, FRAMES, WIDTH)).astype(np.float16)
-        self.read_rows: list[int] = []
 
-    def read(self, rows: Any) -> np.ndarray:
-        self.read_rows += np.asarray(rows).tolist()
-        return self.states[np.asarray(rows)]
+@pytest.fixture
+def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every row that `FeatureStore.read` has read since."""
+    seen: list[int] = []
+    read = FeatureStore.read
+
+    def recorded(store: FeatureStore, rows: Any, **options: Any) -> np.ndarray:
+        seen.extend(np.asarray(rows).tolist())
+        return read(store, rows, **options)
+
+    monkeypatch.setattr(FeatureStore, "read", recorded)
+    return seen
 
 
 def module_of(
-    store: ArrayStore, form: InputForm = "statistics", *, memory_gib: float = 1.0, seed: int = 0
+    store: FeatureStore, form: InputForm = "statistics", *, memory_gib: float = 1.0, seed: int = 0
 ) -> StateDataModule:
     spec = InputSpec(form, "speech", FRAMES, WIDTH)
     return StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=seed, memory_gib=memory_gib)
 
 
+def epoch_of(data: StateDataModule) -> list[list[float]]:
+    return [scores for batch in data.train_dataloader() for scores in batch.scores.tolist()]
+
+
 @pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
-def test_streaming_and_memory_give_the_same_batches(form: InputForm) -> None:
-    kept, streamed = module_of(ArrayStore(), form), module_of(ArrayStore(), form, memory_gib=1e-9)
+def test_streaming_and_memory_give_the_same_clips(store: FeatureStore, form: InputForm) -> None:
+    kept, streamed = module_of(store, form), module_of(store, form, memory_gib=NO_MEMORY)
     assert (kept.in_memory, streamed.in_memory) == (True, False)
-    for mine, theirs in zip(kept.train_dataloader(), streamed.train_dataloader(), strict=True):
-        assert torch.equal(mine.scores, theirs.scores)
-        assert torch.equal(mine.features.values, theirs.features.values)
-        assert torch.equal(mine.features.lengths, theirs.features.lengths)
+    clips = []
+    for data in (kept, streamed):
+        found = {}
+        for features, scores in data.train_dataloader():
+            for values, length, score in zip(*features, scores, strict=True):
+                found[tuple(score.tolist())] = (length.item(), values.clone())
+        clips.append(found)
+    assert len(clips[0]) == len(TRAIN)
+    assert clips[0].keys() == clips[1].keys()
+    for key, (length, values) in clips[0].items():
+        assert length == clips[1][key][0]
+        assert torch.equal(values, clips[1][key][1])
     assert torch.equal(kept.scaling().scale, streamed.scaling().scale)
 
 
-def test_memory_reads_the_store_once() -> None:
-    store = ArrayStore()
+def test_memory_reads_the_store_once(store: FeatureStore, read_rows: list[int]) -> None:
     data = module_of(store)
     for _ in range(3):
         list(data.train_dataloader())
         list(data.val_dataloader())
     data.scaling()
-    assert sorted(store.read_rows) == [row for row in range(25) if row != 3]
+    assert sorted(read_rows) == [row for row in range(45) if row != FAILED]
 
 
-def test_an_epoch_has_every_usable_training_clip_once_in_a_new_order() -> None:
-    store = ArrayStore()
-    data = module_of(store, "flatten")
-    rows = [row for row in range(20) if row != 3]
-    expected = store.scores(rows)[:, [EMOTIONS.index("anger"), EMOTIONS.index("fear")]]
-    epochs = [torch.cat([batch.scores for batch in data.train_dataloader()]).numpy() for _ in range(2)]
+def test_streaming_reads_each_clip_once_an_epoch(store: FeatureStore, read_rows: list[int]) -> None:
+    data = module_of(store, memory_gib=NO_MEMORY)
+    assert read_rows == []
+    assert sum(len(batch.scores) for batch in data.train_dataloader()) == len(TRAIN)
+    assert sorted(read_rows) == TRAIN
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, NO_MEMORY])
+def test_an_epoch_has_every_usable_training_clip_once_in_a_new_order(store: FeatureStore, memory_gib: float) -> None:
+    data = module_of(store, "flatten", memory_gib=memory_gib)
+    expected = store.scores(TRAIN)[:, COLUMNS].tolist()
+    epochs = [epoch_of(data) for _ in range(2)]
     for epoch in epochs:
-        assert sorted(epoch.tolist()) == sorted(expected.tolist())
-    assert not np.array_equal(*epochs)
-    again = torch.cat([batch.scores for batch in module_of(ArrayStore(), "flatten").train_dataloader()]).numpy()
-    np.testing.assert_array_equal(again, epochs[0])
-    other = torch.cat([batch.scores for batch in module_of(ArrayStore(), seed=1).train_dataloader()]).numpy()
-    assert not np.array_equal(other, epochs[0])
+        assert sorted(epoch) == sorted(expected)
+    assert epochs[0] != epochs[1]
+    assert epoch_of(module_of(store, "flatten", memory_gib=memory_gib)) == epochs[0]
+    assert epoch_of(module_of(store, "flatten", memory_gib=memory_gib, seed=1)) != epochs[0]
 
 
-def test_features_and_scores_belong_together() -> None:
-    store = ArrayStore()
-    data = module_of(store, "flatten")
+@pytest.mark.parametrize("memory_gib", [1.0, NO_MEMORY])
+def test_features_and_scores_belong_together(store: FeatureStore, memory_gib: float) -> None:
+    data = module_of(store, "flatten", memory_gib=memory_gib)
     rows = store.rows("train")
-    flat = torch.from_numpy(store.states[rows]).flatten(1)
-    scores = torch.from_numpy(store.scores(rows)[:, [EMOTIONS.index("anger"), EMOTIONS.index("fear")]])
+    flat = torch.from_numpy(store.read(rows)).flatten(1)
+    scores = torch.from_numpy(store.scores(rows)[:, COLUMNS])
     for batch in data.train_dataloader():
         for values, score in zip(batch.features.values, batch.scores, strict=True):
             row = int((flat == values).all(1).nonzero())
             assert torch.equal(score, scores[row])
 
 
-def test_validation_and_test_come_in_order() -> None:
-    store = ArrayStore()
+def test_validation_and_test_come_in_order(store: FeatureStore) -> None:
     data = module_of(store, "attention")
     found = torch.cat([batch.features.values for batch in data.val_dataloader()])
-    assert torch.equal(found, torch.from_numpy(store.states[20:25]))
+    assert torch.equal(found, torch.from_numpy(store.read(range(40, 45))))
     test = torch.cat([features.values for features in data.dataset("test").in_order()])
-    assert torch.equal(test, torch.from_numpy(store.states[25:]))
+    assert torch.equal(test, torch.from_numpy(store.read(range(45, 50))))
+
+
+def test_a_place_among_other_batches_is_refused(store: FeatureStore) -> None:
+    batches = module_of(store, memory_gib=NO_MEMORY).train_dataloader()
+    assert isinstance(batches, StreamedBatches)
+    assert len(list(batches)) == len(batches) == 5
+    next(iter(batches))
+    other = module_of(store, memory_gib=NO_MEMORY, seed=1).train_dataloader()
+    assert isinstance(other, StreamedBatches)
+    with pytest.raises(RequestError, match=r"(?s)another order than it began.*- seed: \d+ then, \d+ now"):
+        other.load_state_dict(batches.state_dict())
+
+
+class Recorder(LightningModule):  # type: ignore[misc]
+    """Learns next to nothing and remembers which clips it saw, by their scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+        self.seen: list[tuple[float, ...]] = []
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+    def training_step(self, batch: Batch) -> torch.Tensor:
+        self.seen += [tuple(scores) for scores in batch.scores.tolist()]
+        return self.layer(batch.scores[:, :1]).square().mean()
+
+    def validation_step(self, batch: Batch) -> None:
+        assert len(batch.scores)
+
+
+def trained(store: FeatureStore, checkpoints: Path, *, resume: Path | None = None) -> Recorder:
+    """Three epochs, with a checkpoint after each step; or what is left of them after a checkpoint."""
+    module = Recorder()
+    trainer = Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[ModelCheckpoint(checkpoints, every_n_train_steps=1, save_top_k=-1, filename="{step}")],
+    )
+    with quiet():
+        trainer.fit(module, module_of(store, memory_gib=NO_MEMORY), ckpt_path=resume, weights_only=False)
+    return module
+
+
+def test_a_training_that_was_interrupted_sees_what_it_would_have_seen(store: FeatureStore, tmp_path: Path) -> None:
+    """Lightning keeps the loader's place in its checkpoints: here after each of the 5 steps of 3 epochs."""
+    whole = trained(store, tmp_path).seen
+    assert len(whole) == 3 * len(TRAIN)
+    for step in range(1, 15):
+        left = trained(store, tmp_path, resume=tmp_path / f"step={step}.ckpt").seen
+        assert left == whole[len(whole) - len(left) :], step
+        assert len(left) == 3 * len(TRAIN) - sum((8, 8, 8, 8, 7)[number % 5] for number in range(step)), step

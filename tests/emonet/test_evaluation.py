@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import METRIC_NAMES, METRICS, evaluate, metrics, resample
+from emonet.evaluation import METRIC_NAMES, METRICS, difference, evaluate, metrics, resample
 
 TARGETS = ("anger", "fear", "awe")
 
@@ -141,3 +141,17 @@ def test_a_thousand_resamples_of_40_targets_take_seconds() -> None:
     started = time.process_time()
     evaluate(truth, predictions, targets=names, speakers=speakers(300, 8), config=EvaluationConfig())
     assert time.process_time() - started < 10
+
+
+def test_a_difference_has_an_interval_of_its_own() -> None:
+    truth, predictions = some_scores(60)
+    better = np.nan_to_num(truth + 0.5 * (predictions - truth))
+    config = EvaluationConfig(resamples=200)
+    common = {"speakers": speakers(60, 6), "config": config, "seed": 3}
+    change = difference(truth, better, predictions, metric="mae", **common)
+    scores = [evaluate(truth, predicted, targets=TARGETS, **common).mae.mean for predicted in (better, predictions)]
+    assert change.value == pytest.approx(scores[0].value - scores[1].value)
+    assert change.high < 0, "better in every resample, although the two intervals may overlap"
+    assert change.high - change.low < scores[1].high - scores[1].low
+    nothing = difference(truth, better, better, metric="pearson", **common)
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)

@@ -30,9 +30,49 @@ def test_unknown_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -
     assert "try:      emonet pretrain" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["verify", "x.zarr"], "emonet store verify"),
+        (["verfy"], "emonet store verify"),
+        (["stoer", "info"], "emonet store"),
+        (["store", "verfy", "x.zarr"], "emonet store verify"),
+        (["store", "pretrain"], "emonet --help"),
+        (["qqq"], "emonet --help"),
+    ],
+)
+def test_verbs_of_two_words_are_found_by_either(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert f"try:      {hint}\n" in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_second_word_lists_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "mend"]) == 2
+    err = capsys.readouterr().err
+    assert "there is no verb 'store mend'" in err
+    assert "expected: store info, store verify" in err
+    assert "pretrain" not in err
+
+
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["-h"], 0), (["--json"], 2)])
+def test_the_first_word_alone_lists_its_verbs(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(name in err for name in VERBS if name.startswith("store "))
+    assert "pretrain" not in err
+    assert "emonet store VERB --help" in err
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == 0
+    assert main([*verb.split(), "--help"]) == 0
     out, err = capsys.readouterr()
     assert f"emonet {verb}" in out + err
 
@@ -76,14 +116,64 @@ def test_unknown_experiment(capsys: pytest.CaptureFixture[str]) -> None:
 def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("seed: 3\ncaptioner: {epochs: 4, batch_size: 2}\n")
-    parsed = cli._parse("pretrain", cli.StageArguments, ["--experiment", str(path), "--captioner.epochs", "9"])
+    parsed = cli._parse("pretrain", ["--experiment", str(path), "--captioner.epochs", "9"])
     assert (parsed.config.seed, parsed.config.captioner.epochs, parsed.config.captioner.batch_size) == (
         3,
         9,
         2,
     )
     assert parsed.config.heads == load(str(path)).heads
-    assert cli._parse("pretrain", cli.StageArguments, [f"--experiment={path}"]).config.seed == 3
+    assert cli._parse("pretrain", [f"--experiment={path}"]).config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("verb", "short", "full"),
+    [
+        ("extract", ["--batch-size", "8", "--max-failed=0.5"], {"batch_size": 8, "max_failed": 0.5}),
+        ("extract", ["--num-shards", "4", "--shard-index", "1"], {"num_shards": 4, "shard_index": 1}),
+        ("extract", ["--workers=4", "--precision", "bf16", "--compile"], {"workers": 4, "precision": "bf16", "compile": True}),
+        ("extract", ["--shard_clips", "3", "--decode_timeout=2.5"], {"shard_clips": 3, "decode_timeout": 2.5}),
+        ("extract", ["--devices", "cuda:0", "cuda:1"], {"devices": ("cuda:0", "cuda:1")}),
+        ("extract", ["--captioner", "openai/whisper-small"], {"captioner": "openai/whisper-small"}),
+        ("extract", ["--captioner=runs/a.b/captioner"], {"captioner": "runs/a.b/captioner"}),
+        ("pretrain", ["--epochs", "9", "--model", "scratch:tiny"], {"epochs": 9, "model": "scratch:tiny"}),
+        ("heads", ["--preset", "large", "--no-standardise"], {"preset": "large", "standardise": False}),
+        ("heads", ["--inputs", "statistics", "attention"], {"inputs": ("statistics", "attention")}),
+    ],
+)  # fmt: skip
+def test_fields_of_a_stages_own_section_need_no_prefix(verb: str, short: list[str], full: dict[str, object]) -> None:
+    section = VERBS[verb].section
+    found = getattr(cli._parse(verb, short).config, section)
+    assert {name: getattr(found, name) for name in full} == full
+    prefixed = [argument.replace("--", f"--{section}.", 1) for argument in short]
+    assert cli._parse(verb, prefixed).config == cli._parse(verb, short).config
+
+
+def test_nested_fields_of_the_own_section_need_no_prefix() -> None:
+    config = cli._parse("pretrain", ["--augment.noise-probability", "0.5", "--augment.gain_db=3"]).config
+    assert (config.captioner.augment.noise_probability, config.captioner.augment.gain_db) == (0.5, 3)
+
+
+def test_names_of_the_experiment_keep_their_meaning() -> None:
+    flags = ["--seed", "3", "--force", "--json", "--runs=r", "--captioner.epochs", "2", "--heads.batch-size", "5"]
+    parsed = cli._parse("extract", [*flags, "--batch-size", "7"])
+    config = parsed.config
+    assert (config.seed, config.force, parsed.json_output, config.runs) == (3, True, True, Path("r"))
+    assert (config.captioner.epochs, config.heads.batch_size, config.extraction.batch_size) == (2, 5, 7)
+
+
+def test_a_short_flag_of_another_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extract", "--epochs", "3"]) == 2
+    assert "--epochs" in capsys.readouterr().err
+    assert main(["extract", "--batch-size", "none"]) == 2
+    assert "--extraction.batch-size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "extract", "heads"])
+def test_help_says_so(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"--batch-size 8 means --{VERBS[verb].section}.batch-size 8" in shown
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,13 @@ import pytest
 
 from cache.record import ExtractionRecord
 from cache.store import FeatureStore
-from cache.writer import StoreWriter
 from emonet.clips import Clip, Corpus, Split
 
 FRAMES, WIDTH = 25, 6
 
 
 @pytest.fixture
-def make_store(tmp_path: Path) -> Callable[..., FeatureStore]:
+def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., FeatureStore]:
     """A store of random states; anger is 0 to 4 with the first value's mean, fear with the second's deviation.
 
     With `missing`, every second training clip has no score for fear.
@@ -43,11 +42,7 @@ def make_store(tmp_path: Path) -> Callable[..., FeatureStore]:
             shard_clips=64,
         )  # fmt: skip
         path = tmp_path / f"{missing}.zarr"
-        with StoreWriter(path, record, corpus) as writer:
-            for shard in writer.pending():
-                part = record.rows(shard)
-                writer.write(shard, states[part.start : part.stop].astype(np.float16), [FRAMES / 50] * len(part), {})
-            writer.finish()
+        fill_store(path, record, corpus, states.astype(np.float16), seconds=lambda row: FRAMES / 50)
         return FeatureStore.open(path)
 
     return make

@@ -129,3 +129,10 @@ def test_an_interrupt_stays_an_interrupt(make_store: Callable[..., FeatureStore]
 def test_experts_that_diverge_say_what_to_type(make_store: Callable[..., FeatureStore]) -> None:
     with pytest.raises(EmonetError, match=r"(?s)training diverged.*anger.*--heads\.learning-rate 1e\+29"):
         fit(make_store(), learning_rate=1e30, epochs=2)
+
+
+def test_states_beyond_the_memory_are_read_in_each_epoch(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store()
+    kept, *streamed = (fit(store, memory_gib=memory) for memory in (4.0, 1e-9, 1e-9))
+    np.testing.assert_array_equal(streamed[0].predict("test"), streamed[1].predict("test"))
+    assert (error_of(streamed[0], store, "test") < error_of(kept, store, "test") + 0.2).all()

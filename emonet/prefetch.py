@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -45,7 +45,7 @@ class _Producer(threading.Thread, Generic[T]):
             return
 
 
-def prefetched(make: Callable[[], Iterator[T]], ahead: int = 2) -> Iterator[T]:
+def prefetched(make: Callable[[], Iterator[T]], ahead: int = 2) -> Generator[T, None, None]:
     """Iterate over `make()` in a thread that stays up to `ahead` items in front; its errors are raised here.
 
     Args:
@@ -61,4 +61,5 @@ def prefetched(make: Callable[[], Iterator[T]], ahead: int = 2) -> Iterator[T]:
             raise item.error
     finally:
         producer.unwanted.set()
-        producer.join()
+        if threading.current_thread() is not producer:  # the garbage collector may run this in any thread
+            producer.join()

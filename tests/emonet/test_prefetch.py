@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from datamodules.prefetch import prefetched
+from emonet.prefetch import prefetched
 
 
 def test_all_items_in_order() -> None:

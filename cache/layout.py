@@ -1,0 +1,234 @@
+"""The files of a store: a Zarr group with its arrays, shards, and the table of clips.
+
+The only module that imports zarr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from jaxtyping import Float16
+from pydantic import ValidationError
+from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
+
+from cache.record import FORMAT, FORMAT_VERSION, ExtractionRecord
+from cache.tiers import BLOCK, LEVEL, TIERS
+from emonet.errors import EmonetError, RequestError
+from emonet.targets import TargetSpec
+
+STATES, SCALES, SILENCE = "states", "scales", "silence"  # arrays
+TABLE = "clips.parquet"
+_FINGERPRINT, _DIGEST = b"emonet.fingerprint", b"emonet.digest"  # keys in the table's metadata
+
+# What Arrow and Pandas raise over bytes that are no table, or another one than was written.
+_DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError)
+
+
+def create(
+    path: Path,
+    record: ExtractionRecord,
+    targets: TargetSpec,
+    note: str,
+    silence: Float16[np.ndarray, "frames width"] | None,
+) -> None:
+    """Make an empty store at `path`, which must not exist: the group with its attributes, and the arrays.
+
+    Args:
+        path: the folder NAME.zarr.
+        record: what it is to be made from.
+        targets: what the scores mean.
+        note: a sentence about the corpus.
+        silence: what the states that are not kept read as; None where all are kept.
+    """
+    group = zarr.create_group(
+        path,
+        zarr_format=3,
+        attributes={
+            "format": FORMAT,
+            "record": record.model_dump(mode="json"),
+            "targets": targets.to_json(),  # type: ignore[dict-item]
+            "note": note,
+        },
+    )
+    tier = TIERS[record.codec]
+    typesize = np.dtype(tier.dtype).itemsize
+    blosc = BloscCodec(
+        typesize=typesize,
+        cname="zstd",
+        clevel=LEVEL,
+        shuffle="shuffle" if typesize > 1 else "noshuffle",
+        blocksize=BLOCK,
+    )
+    group.create_array(
+        STATES,
+        shape=record.shape,
+        dtype=tier.dtype,
+        chunks=(1, record.frames, record.width),
+        shards=(record.shard_clips, record.frames, record.width),
+        fill_value=tier.fill_value,
+        filters=[TransposeCodec(order=(0, 2, 1))] if tier.compressed else [],
+        compressors=[*([blosc] if tier.compressed else []), Crc32cCodec()],
+        dimension_names=("clip", "frame", "feature"),
+    )
+    if tier.scaled:
+        group.create_array(
+            SCALES,
+            shape=(record.clips, record.width),
+            dtype="float32",
+            chunks=(1, record.width),
+            shards=(record.shard_clips, record.width),
+            fill_value=float("nan"),
+            compressors=[Crc32cCodec()],
+            dimension_names=("clip", "feature"),
+        )
+    if silence is not None:
+        array = group.create_array(
+            SILENCE,
+            shape=silence.shape,
+            dtype="float16",
+            chunks=silence.shape,
+            fill_value=float("nan"),
+            compressors=[Crc32cCodec()],
+            dimension_names=("frame", "feature"),
+        )
+        array[:] = silence
+
+
+def open_array(path: Path, name: str = STATES, *, mode: str = "r") -> Any:
+    """A Zarr array of the store; `mode` is Zarr's (`r`, `r+`)."""
+    return zarr.open_array(path / name, mode=mode, zarr_format=3)  # type: ignore[arg-type]
+
+
+def read_silence(path: Path) -> Float16[np.ndarray, "frames width"]:
+    """What the states that are not kept read as.
+
+    Raises:
+        EmonetError: if it is damaged.
+    """
+    try:
+        silence = np.asarray(open_array(path, SILENCE)[:])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EmonetError("the mean of silence cannot be read", where=path / SILENCE, found=error) from error
+    if not np.isfinite(silence).all():
+        raise EmonetError("the mean of silence is missing", where=path / SILENCE)
+    return silence
+
+
+def shard_file(path: Path, shard: int, array: str = STATES) -> Path:
+    """Where a shard of an array lies."""
+    return path / array / "c" / str(shard) / ("0" if array == SCALES else "0/0")
+
+
+def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
+    """What the attributes of a store say: record, targets, note; without opening the array.
+
+    Raises:
+        RequestError: if there is no store at `path`, or one that this version cannot read.
+    """
+    attributes = _attributes(path)
+    version = attributes.get("record", {}).get("format_version")
+    if version != FORMAT_VERSION:
+        raise RequestError("the store has another format version", where=path, expected=FORMAT_VERSION, found=version)
+    try:
+        record = ExtractionRecord.model_validate(attributes["record"])
+        return record, TargetSpec.from_json(attributes["targets"]), str(attributes.get("note", ""))
+    except (ValidationError, KeyError, TypeError) as error:
+        raise RequestError("the attributes of the store are damaged", where=path / "zarr.json", found=error) from error
+
+
+def require_store(path: Path) -> None:
+    """Check that a folder is a store of emonet, of whatever version and state.
+
+    Raises:
+        RequestError: if it is not.
+    """
+    _attributes(path)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+    except (OSError, ValueError, KeyError) as error:
+        found = "no readable zarr.json" if path.exists() else "no such folder"
+        raise RequestError(
+            "there is no feature store", where=path, found=found, hint="emonet extract, which makes one"
+        ) from error
+    if attributes.get("format") != FORMAT:
+        raise RequestError("this Zarr group is not a feature store of emonet", where=path)
+    return attributes
+
+
+def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: str) -> bytes:
+    """The table of clips as a Parquet file; docs/store.md has the columns and their types."""
+    fields = [
+        *(pa.field(name, pa.string()) for name in ("id", "split", "speaker", "language")),
+        pa.field("seconds", pa.float64()),
+        pa.field("speech_frames", pa.int64()),
+        pa.field("failed", pa.string()),
+        *(pa.field(name, pa.float32()) for name in targets.ids),
+    ]
+    table = pa.table(dict(columns), schema=pa.schema(fields))
+    marks = {_FINGERPRINT: fingerprint.encode(), _DIGEST: table_digest(table).encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(marks), sink, compression="zstd", write_page_checksum=True)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def table_digest(table: Any) -> str:
+    """SHA-256 in hex over an Arrow table's column names and values."""
+    state = hashlib.sha256()
+    for name in table.column_names:
+        column = table.column(name)
+        state.update(f"{name}\n".encode())
+        if pa.types.is_string(column.type):
+            state.update(json.dumps(column.to_pylist(), ensure_ascii=False).encode())
+        else:  # a missing value is NaN here
+            state.update(np.ascontiguousarray(column.to_numpy()).data)
+    return state.hexdigest()
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """The table of clips, or some of its columns.
+
+    Raises:
+        EmonetError: if it is damaged; a whole table is compared with its digest, columns only with their checksums.
+    """
+    try:
+        table = pq.read_table(path / TABLE, columns=columns, page_checksum_verification=True)
+        if columns is None and (table.schema.metadata or {}).get(_DIGEST) != table_digest(table).encode():
+            raise ValueError("it is not what was written")
+        frame: pd.DataFrame = table.to_pandas()
+        if "failed" in frame:
+            reasons = frame["failed"].astype(object)
+            frame["failed"] = reasons.where(reasons.notna(), None)
+    except _DAMAGED as error:
+        raise damaged_table(path, error) from error
+    return frame
+
+
+def read_summary(path: Path) -> tuple[int, str]:
+    """Rows of the table of clips, and the store's fingerprint: out of the file's footer, however long it is.
+
+    Raises:
+        EmonetError: if it is damaged.
+    """
+    try:
+        footer = pq.read_metadata(path / TABLE)
+    except _DAMAGED as error:
+        raise damaged_table(path, error) from error
+    return footer.num_rows, (footer.metadata or {}).get(_FINGERPRINT, b"").decode()
+
+
+def damaged_table(path: Path, reason: object) -> EmonetError:
+    """Says that the table of clips is damaged."""
+    hint = f"emonet store repair {path}"
+    return EmonetError("the table of clips is damaged", where=path / TABLE, found=reason, hint=hint)

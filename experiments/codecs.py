@@ -1,0 +1,215 @@
+"""The verb `store compare-codecs`: what each codec tier saves in bytes and costs in the experts' test figures."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from rich.table import Table
+
+from emonet.clips import Corpus
+from emonet.configs import CodecTier
+from emonet.errors import RequestError
+from emonet.evaluation import Estimate, Scores, difference
+from emonet.schema import Schema
+from experiments import console
+from experiments.config import Experiment
+from experiments.extract import STORE, ExtractResult
+from experiments.heads_table import shown
+from experiments.heads_training import HeadsData, TriedForm, open_corpus_of, open_data, train_forms
+from experiments.stage import StageResult, Work, require_result, run_stage
+
+if TYPE_CHECKING:
+    from cache.store import FeatureStore
+    from cache.verify import StoreReport
+
+FOLDER = "codecs"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to keep states: a codec tier, and which states are kept."""
+
+    codec: CodecTier
+    kept: Literal["all", "speech"] = "all"
+
+    @property
+    def label(self) -> str:
+        """What tables and folders call it."""
+        return self.codec if self.kept == "all" else f"{self.codec}-{self.kept}"
+
+
+REFERENCE = Way("lossless")
+WAYS = (REFERENCE, Way("bfloat"), Way("int8"), Way("lossless", "speech"), Way("int8", "speech"))
+
+
+class CodecScores(Schema):
+    """One way to keep states."""
+
+    bytes_per_clip: float = Field(ge=0)
+    """Stored size of a clip with states (bytes)."""
+    share: float = Field(ge=0)
+    """Stored size over that of float16 (0 to 1)."""
+    largest_error: float = Field(ge=0)
+    """Largest difference between a state as computed and as it reads."""
+    rms_error: float = Field(ge=0)
+    """Root mean square of these differences as a share of that of the states."""
+    form: str
+    """The input form that validation chose."""
+    test: Scores
+    """The experts' test figures."""
+    mae_change: Estimate
+    """Mean test MAE less that of `lossless`, with the interval of the difference."""
+    pearson_change: Estimate
+    """Mean test Pearson correlation less that of `lossless`, with the interval of the difference."""
+
+
+class CodecsResult(StageResult):
+    """What `emonet store compare-codecs` found."""
+
+    ways: dict[str, CodecScores]
+    """By codec tier; with `-speech` where only states that hear the clip are kept."""
+
+
+def run(experiment: Experiment) -> CodecsResult:
+    """Store the experiment's states in every way, train the same experts on each, and compare them on the test clips.
+
+    Raises:
+        RequestError: if `extract` has not finished, or its store is not lossless with all states kept.
+    """
+    extracted = require_result(experiment, "extract", ExtractResult)
+    corpus = open_corpus_of(experiment, extracted)
+    inputs = {
+        "store": extracted.fingerprint,
+        "heads": experiment.heads.model_dump(mode="json", exclude={"memory_gib"}),
+        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "seed": experiment.seed,
+        "ways": [way.label for way in WAYS],
+    }
+    return run_stage(experiment, "codecs", CodecsResult, inputs, [], lambda job: _work(job, corpus))
+
+
+def show(result: CodecsResult) -> None:
+    """The table on stderr."""
+    table = Table(
+        title=f"{result.experiment}: what each way to keep states costs, on {_any(result.ways).test.clips} test clips",
+        caption="changes against lossless, with the bootstrap interval of the difference below each",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for column in (
+        "",
+        "bytes a clip",
+        "of float16",
+        "largest error",
+        "RMS error",
+        "MAE",
+        "change",
+        "Pearson",
+        "change",
+    ):
+        table.add_column(column)
+    for label, way in result.ways.items():
+        table.add_row(
+            label,
+            f"{way.bytes_per_clip:,.0f}",
+            f"{way.share:.1%}",
+            f"{way.largest_error:.3g}",
+            f"{way.rms_error:.2%}",
+            f"{way.test.mae.mean.value:.3f}",
+            shown(way.mae_change, signed=True),
+            f"{way.test.pearson.mean.value:.3f}",
+            shown(way.pearson_change, signed=True),
+        )
+    console.console.print(table)
+
+
+def _any(ways: Mapping[str, CodecScores]) -> CodecScores:
+    return next(iter(ways.values()))
+
+
+def _work(job: Work, corpus: Corpus) -> Mapping[str, Any]:
+    from cache.store import FeatureStore
+    from cache.verify import verify
+
+    data = open_data(job.experiment, corpus)
+    _require_lossless(data.store)
+    job.commit()
+    folder = job.experiment.folder / FOLDER
+    reference: TriedForm | None = None
+    ways: dict[str, CodecScores] = {}
+    for way in WAYS:
+        path = _stored(job, data.store, corpus, way, folder)
+        there = HeadsData(FeatureStore.open(path), data.clips, data.rated)
+        job.say(f"experts on [bold]{way.label}[/]")
+        tried, _ = train_forms(job, there, prefix=f"{way.label}/")
+        reference = reference or tried
+        ways[way.label] = _scores(job.experiment, there, verify(path), tried, reference)
+        _log(job, way.label, ways[way.label])
+    shutil.rmtree(folder, ignore_errors=True)
+    return {"ways": ways}
+
+
+def _require_lossless(store: FeatureStore) -> None:
+    if (store.record.codec, store.record.kept) not in {("lossless", "all"), ("none", "all")}:
+        raise RequestError(
+            "codecs are compared on a store that has lost nothing",
+            where=store.path,
+            expected="codec lossless or none, frames all",
+            found=f"codec {store.record.codec}, frames {store.record.kept}",
+            hint="emonet extract --codec lossless --frames all --force",
+        )
+
+
+def _stored(job: Work, store: FeatureStore, corpus: Corpus, way: Way, folder: Path) -> Path:
+    """The store in that way: the experiment's own, or one made from it."""
+    if (store.record.codec, store.record.kept) == (way.codec, way.kept):
+        return job.experiment.folder / STORE
+    from cache.transcode import transcode
+
+    path = folder / f"{way.label}.zarr"
+    with job.progress(f"storing as {way.label}") as progress:
+        transcode(store, corpus, path, way.codec, kept=way.kept, progress=progress)
+    return path
+
+
+def _scores(
+    experiment: Experiment, data: HeadsData, stored: StoreReport, tried: TriedForm, reference: TriedForm
+) -> CodecScores:
+    readable = stored.clips - stored.failed
+    truth, speakers = data.truth("test"), [data.clips[row].speaker for row in data.store.rows("test")]
+    changes = {
+        f"{metric}_change": difference(
+            truth,
+            tried.predictions,
+            reference.predictions,
+            metric=metric,
+            speakers=speakers,
+            config=experiment.evaluation,
+            seed=experiment.seed,
+        )
+        for metric in ("mae", "pearson")
+    }
+    return CodecScores(
+        bytes_per_clip=stored.bytes_stored / readable,
+        share=stored.bytes_stored / stored.bytes_raw,
+        largest_error=stored.largest_error,
+        rms_error=stored.rms_error,
+        form=tried.fitted.bank.spec.form,
+        test=tried.scores.test,
+        **changes,
+    )
+
+
+def _log(job: Work, label: str, scores: CodecScores) -> None:
+    figures = {
+        "bytes_per_clip": scores.bytes_per_clip,
+        "rms_error": scores.rms_error,
+        "test_mae": scores.test.mae.mean.value,
+        "test_pearson": scores.test.pearson.mean.value,
+    }
+    job.run.metrics({f"{label}/{name}": value for name, value in figures.items() if value is not None})

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from cache import decoding
+from cache.decoding import Decoders
+from emonet.audio import decode
+from emonet.clips import Clip
+from emonet.errors import AudioError, EmonetError
+
+ROOT = Path(__file__).parents[2]
+
+
+class Trap(type(Path())):  # type: ignore[misc]
+    """A path that does something in the process that unpickles it, which only a worker does."""
+
+    DEEDS: ClassVar[dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+        "segfault": (signal.raise_signal, (signal.SIGSEGV,)),
+        "exit": (os._exit, (3,)),
+        "raise": (int, ("no number",)),
+        "hang": (time.sleep, (60,)),
+        "nap": (time.sleep, (0.5,)),
+        "print": (os.write, (1, b"noise\n")),
+    }
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.DEEDS[self.name]
+
+
+def trap(deed: str) -> Clip:
+    return Clip(deed, Trap(deed), "s", "train")
+
+
+@pytest.fixture
+def clips(make_wav: Callable[..., Path]) -> list[Clip]:
+    return [
+        Clip(str(row), make_wav(f"{row}.wav", seconds=0.2 + 0.1 * row, hertz=150 + 20 * row), "s", "train")
+        for row in range(12)
+    ]
+
+
+@pytest.fixture
+def decoders() -> Iterator[Decoders]:
+    with Decoders(2, seconds=1.0, timeout=20.0) as started:
+        yield started
+
+
+def assert_right(heard: object, clip: Clip) -> None:
+    np.testing.assert_array_equal(heard, decode(clip.audio, start=clip.start, end=clip.end, seconds=1.0))
+
+
+def is_running(process: int) -> bool:
+    """Whether any of its threads is there; one that has ended and is not waited for keeps its first, as a zombie."""
+    folder = Path(f"/proc/{process}")
+    try:
+        is_zombie = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return not is_zombie or len(list((folder / "task").iterdir())) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("ahead", [0, 3, 100])
+def test_results_come_in_order_and_reasons_as_they_are(clips: list[Clip], decoders: Decoders, ahead: int) -> None:
+    missing = Clip("missing", Path("/nowhere/a.wav"), "s", "train")
+    part = Clip("part", clips[11].audio, "s", "train", start=0.25, end=0.75)
+    whole = Path(str(clips[5].audio)).read_bytes()
+    memory = Clip("memory", whole + bytes(3 << 20), "s", "train")  # more than a pipe holds
+    asked = [*clips[:4], missing, part, memory, *clips[4:]]
+    heard = list(decoders.decode(asked, ahead=ahead))
+    for clip, one in zip(asked, heard, strict=True):
+        if clip is missing:
+            assert isinstance(one, AudioError)
+            assert one.what == "no such file"
+            with pytest.raises(AudioError, match=r"(?s)no such file.*where: */nowhere/a\.wav"):
+                raise one
+        else:
+            assert_right(one, clip)
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        ("segfault", "the decoder crashed (signal 11, SIGSEGV)"),
+        ("exit", "the decoder crashed (exit code 3)"),
+        ("raise", "the decoder crashed (exit code 1): ValueError: invalid literal for int() with base 10: 'no number'"),
+    ],
+)
+def test_a_crash_costs_one_clip(clips: list[Clip], decoders: Decoders, deed: str, reason: str) -> None:
+    asked = [clips[0], trap(deed), clips[1], trap(deed), trap(deed), *clips[2:]]
+    for clip, heard in zip(asked, decoders.decode(asked, ahead=4), strict=True):
+        if isinstance(clip.audio, Trap):
+            assert isinstance(heard, AudioError)
+            assert heard.what == reason
+        else:
+            assert_right(heard, clip)
+
+
+def test_a_hang_costs_one_clip_and_its_time(clips: list[Clip]) -> None:
+    with Decoders(1, seconds=1.0, timeout=1.0) as decoders:
+        first, *heard = decoders.decode([clips[0], trap("hang"), *clips[1:3]], ahead=4)
+        before = decoders.processes
+    assert_right(first, clips[0])
+    assert isinstance(heard[0], AudioError)
+    assert heard[0].what == "decoding took longer than 1 s"
+    for one, clip in zip(heard[1:], clips[1:], strict=False):
+        assert_right(one, clip)
+    assert not is_running(before[0])
+
+
+def test_a_worker_that_stands_still_is_replaced(clips: list[Clip]) -> None:
+    with Decoders(1, seconds=1.0, timeout=1.0) as decoders:
+        assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
+        (stopped,) = decoders.processes
+        os.kill(stopped, signal.SIGSTOP)
+        first, second = decoders.decode(clips[1:3], ahead=2)
+        assert isinstance(first, AudioError)  # nobody can tell this from a hang
+        assert_right(second, clips[2])
+        assert not is_running(stopped)
+
+
+def test_a_worker_killed_from_outside_costs_the_clip_it_was_at(clips: list[Clip]) -> None:
+    with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
+        heard = decoders.decode([clips[0], trap("hang"), clips[1]], ahead=1)
+        assert_right(next(heard), clips[0])
+        os.kill(decoders.processes[0], signal.SIGKILL)
+        lost, last = heard
+        assert isinstance(lost, AudioError)
+        assert lost.what == "the decoder crashed (signal 9, SIGKILL)"
+        assert_right(last, clips[1])
+
+
+def test_a_worker_killed_while_idle_costs_nothing(clips: list[Clip]) -> None:
+    with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
+        assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
+        (idle,) = decoders.processes
+        os.kill(idle, signal.SIGKILL)
+        wait_for(lambda: not is_running(idle))
+        assert_right(next(decoders.decode(clips[1:2], ahead=0)), clips[1])
+
+
+def test_workers_ignore_ctrl_c_and_keep_their_noise_to_themselves(
+    clips: list[Clip], decoders: Decoders, capfd: pytest.CaptureFixture[str]
+) -> None:
+    list(decoders.decode(clips, ahead=4))
+    for process in decoders.processes:
+        os.kill(process, signal.SIGINT)
+    noisy, *heard = decoders.decode([trap("print"), *clips], ahead=4)
+    assert isinstance(noisy, AudioError)  # what it printed did not get between the answers
+    for one, clip in zip(heard, clips, strict=True):
+        assert_right(one, clip)
+    assert capfd.readouterr() == ("", "")
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_left_when_the_decoders_are_closed(clips: list[Clip]) -> None:
+    files, threads = open_files(), threading.active_count()
+    with Decoders(3, seconds=1.0, timeout=20.0) as decoders:
+        heard = decoders.decode([*clips, trap("hang")] * 3, ahead=60)
+        next(heard)
+        processes = decoders.processes
+        heard.close()  # type: ignore[attr-defined]
+        started = time.monotonic()
+    assert time.monotonic() - started < 10  # does not wait for what hangs
+    assert processes
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)  # no zombies either
+    assert (open_files(), threading.active_count()) == (files, threads)
+
+
+def test_decoders_closed_at_once_leave_nothing() -> None:
+    files = open_files()
+    with Decoders(2, seconds=1.0, timeout=20.0) as decoders:
+        pass
+    assert decoders.processes == []
+    assert open_files() == files
+
+
+def test_an_abandoned_round_does_not_disturb_the_next(clips: list[Clip], decoders: Decoders) -> None:
+    abandoned = decoders.decode([trap("nap")] * 2 + clips * 4, ahead=40)
+    next(abandoned)
+    abandoned.close()  # type: ignore[attr-defined]
+    for one, clip in zip(decoders.decode(clips, ahead=4), clips, strict=True):
+        assert_right(one, clip)
+
+
+PARENT = """
+import sys, time
+sys.path.insert(0, "tests/cache")
+from pathlib import Path
+from test_decoding import trap
+from emonet.clips import Clip
+from cache.decoding import Decoders
+with Decoders(2, seconds=1.0, timeout=60.0) as decoders:
+    missing = Clip("missing", Path("/nowhere"), "s", "train")
+    heard = decoders.decode([missing] * 4 + ([trap("hang")] * 2 if sys.argv[1] == "hang" else []), ahead=9)
+    for _ in range(4):
+        next(heard)
+    time.sleep(0.5)  # both are at the others by now
+    print(*decoders.processes, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("deed", ["idle", "hang"])
+def test_workers_end_when_their_parent_is_killed(deed: str) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, deed],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    processes = [int(process) for process in parent.stdout.readline().split()]
+    assert len(processes) == 2
+    assert all(is_running(process) for process in processes)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_for(lambda: not any(is_running(process) for process in processes))
+
+
+SCRIPT = """
+print("started", flush=True)
+import sys
+from pathlib import Path
+from cache.decoding import Decoders
+from emonet.clips import Clip
+with Decoders(2, seconds=1.0, timeout=20.0) as decoders:
+    print([len(heard) for heard in decoders.decode([Clip("a", Path(sys.argv[1]), "s", "train")] * 3, ahead=2)])
+"""
+
+
+def test_a_script_without_a_guard_is_not_run_again(clips: list[Clip], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(clips[3].audio)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["started", "[8000, 8000, 8000]"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("program", "found"),
+    [
+        ("#!/bin/sh\necho 'ImportError: numpy is gone' >&2\nexit 1\n", "ImportError: numpy is gone"),
+        ("#!/bin/sh\nexit 4\n", "exit code 4"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_workers_that_cannot_start_are_one_clear_error(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str | None, found: str
+) -> None:
+    python = tmp_path / "python"
+    if program is not None:
+        python.write_text(program)
+        python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with (
+        pytest.raises(EmonetError, match=f"(?s)a process of our own cannot start.*found: +{found}"),
+        Decoders(2, seconds=1.0, timeout=20.0) as decoders,
+    ):
+        list(decoders.decode(clips, ahead=2))
+
+
+def test_a_worker_that_never_answers_is_an_error(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(decoding, "START_SECONDS", 0.5)
+    with (
+        pytest.raises(EmonetError, match=r"no answer within 0\.5 s"),
+        Decoders(1, seconds=1.0, timeout=20.0) as decoders,
+    ):
+        list(decoders.decode(clips, ahead=2))

@@ -1,0 +1,44 @@
+"""An experiment whose extraction and heads take a second or two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from experiments.config import Experiment
+
+SPLITS = {"a": "train", "b": "train", "c": "train", "d": "validation", **dict.fromkeys("efghi", "test")}
+CONFIG = {
+    "heads": {"inputs": ["flatten", "statistics", "attention"], "epochs": 4, "batch_size": 8},
+    "evaluation": {"resamples": 50},
+}
+
+
+@pytest.fixture
+def mini_experiment(tmp_path: Path, runs: Path, make_wav: Callable[..., Path]) -> Experiment:
+    """Nine speakers with four tones each, one of them broken; anger rises with the pitch, fear lacks scores."""
+    rows = []
+    for number, (speaker, split) in enumerate(SPLITS.items()):
+        for take in range(4):
+            path = make_wav(f"{speaker}{take}.wav", seconds=0.3 + 0.1 * take, hertz=150 + 60 * take + number)
+            fear = float(number % 5) if take % 2 else None
+            awe = 1.0 if split == "test" else None  # rated where no expert can learn it
+            row = {"audio": str(path), "speaker": speaker, "split": split, "anger": take, "fear": fear, "awe": awe}
+            rows.append({key: value for key, value in row.items() if value is not None})
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    torch.manual_seed(0)
+    config = WhisperConfig(
+        d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
+    )
+    WhisperEncoder(config).save_pretrained(tmp_path / "encoder")
+    extraction = {"captioner": str(tmp_path / "encoder"), "batch_size": 8, "shard_clips": 16}
+    return Experiment.model_validate(
+        {"name": "mini", "corpus": f"manifest:{manifest}", "runs": runs, "extraction": extraction, **CONFIG}
+    )
