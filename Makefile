@@ -15,11 +15,11 @@ OPTIONS = --experiment $(EXPERIMENT) $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup pretrain extract heads corpus verify ui check format test clean
+.PHONY: help setup pretrain extract heads corpus verify ui bench-extract bench-cache check format test clean
 
 help: ## show this list
 	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## create .venv with pinned versions (every other target does so when needed)
 
@@ -36,10 +36,16 @@ corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, 
 	$(RUN) corpus $(or $(CORPUS),sandbox)
 
 verify: $(STAMP) ## check the feature store of EXPERIMENT, every chunk of it
-	$(RUN) verify runs/$(basename $(notdir $(EXPERIMENT)))/store.zarr --deep
+	$(RUN) store verify runs/$(basename $(notdir $(EXPERIMENT)))/store.zarr --deep
 
 ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 	$(RUN) ui
+
+bench-extract: $(STAMP) ## speed of the extraction against what people write today (minutes)
+	$(BIN)/python -m benchmarks.extract $(ARGS)
+
+bench-cache: $(STAMP) ## size and speed of the feature store against other formats (minutes)
+	$(BIN)/python -m benchmarks.cache $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import order: what CI holds the code to
 	$(BIN)/ruff format --check .
@@ -62,6 +68,6 @@ $(STAMP): pyproject.toml constraints.txt tools/repair_torchaudio.py
 	  { echo "emonet needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version); try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox,dev,bench]'
 	$(BIN)/python tools/repair_torchaudio.py
 	@touch $@
