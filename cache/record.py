@@ -107,8 +107,6 @@ class ShardMarker(Schema):
     """Sum of the squares of these differences."""
     squared_states: float = Field(0.0, ge=0)
     """Sum of the squares of the states as computed; 0 where nothing is lost."""
-    batch_size: int = Field(ge=1)
-    """Clips per pass of the encoder: less than the record's where a GPU ran out of memory (count)."""
 
 
 def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:

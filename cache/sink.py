@@ -121,7 +121,6 @@ class ShardSink:
         self._clips: dict[int, Future[StoredClip]] = {}
         self._seconds: dict[int, float] = {}
         self._failures: dict[int, str] = {}
-        self._batch_size = record.batch_size
 
     def put(self, position: int, states: Float16[np.ndarray, "frames width"], seconds: float) -> None:
         """Compress a clip's states in the background; they must not be changed afterwards.
@@ -146,10 +145,6 @@ class ShardSink:
     def fail(self, position: int, reason: str) -> None:
         """Note that a clip has no states, and why."""
         self._failures[self.rows[position]] = reason
-
-    def halved(self, batch_size: int) -> None:
-        """Note that a pass had fewer clips than the record says."""
-        self._batch_size = min(self._batch_size, batch_size)
 
     def commit(self) -> None:
         """Write the shard in the background; waits while two others are being written.
@@ -190,7 +185,6 @@ class ShardSink:
             largest_error=max((clip.largest_error for clip in clips), default=0.0),
             squared_error=sum(clip.squared_error for clip in clips),
             squared_states=sum(clip.squared_states for clip in clips),
-            batch_size=self._batch_size,
         )
 
 

@@ -96,8 +96,8 @@ def run(experiment: Experiment) -> CodecsResult:
 def show(result: CodecsResult) -> None:
     """The table on stderr."""
     table = Table(
-        title=f"{result.experiment}: what each way to keep states costs, on {_any(result.ways).test.clips} test clips",
-        caption="changes against lossless, with the bootstrap interval of the difference below each",
+        title=f"{result.experiment}: ways to keep states, on {next(iter(result.ways.values())).test.clips} test clips",
+        caption="share of float16; changes against lossless, with the interval of the difference below each",
         title_justify="left",
         caption_justify="left",
     )
@@ -126,10 +126,6 @@ def show(result: CodecsResult) -> None:
             shown(way.pearson_change, signed=True),
         )
     console.console.print(table)
-
-
-def _any(ways: Mapping[str, CodecScores]) -> CodecScores:
-    return next(iter(ways.values()))
 
 
 def _work(job: Work, corpus: Corpus) -> Mapping[str, Any]:
