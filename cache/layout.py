@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
 
 from cache.record import FORMAT, FORMAT_VERSION, ExtractionRecord
-from cache.tiers import BLOCK, LEVEL, TIERS
+from cache.tiers import BLOCK, LEVEL, TIERS, Tier
 from emonet.errors import EmonetError, RequestError
 from emonet.targets import TargetSpec
 
@@ -60,14 +60,6 @@ def create(
         },
     )
     tier = TIERS[record.codec]
-    typesize = np.dtype(tier.dtype).itemsize
-    blosc = BloscCodec(
-        typesize=typesize,
-        cname="zstd",
-        clevel=LEVEL,
-        shuffle="shuffle" if typesize > 1 else "noshuffle",
-        blocksize=BLOCK,
-    )
     group.create_array(
         STATES,
         shape=record.shape,
@@ -76,7 +68,7 @@ def create(
         shards=(record.shard_clips, record.frames, record.width),
         fill_value=tier.fill_value,
         filters=[TransposeCodec(order=(0, 2, 1))] if tier.compressed else [],
-        compressors=[*([blosc] if tier.compressed else []), Crc32cCodec()],
+        compressors=[*([_blosc(tier)] if tier.compressed else []), Crc32cCodec()],
         dimension_names=("clip", "frame", "feature"),
     )
     if tier.scaled:
@@ -101,6 +93,18 @@ def create(
             dimension_names=("frame", "feature"),
         )
         array[:] = silence
+
+
+def _blosc(tier: Tier) -> BloscCodec:
+    """What undoes the compression of `cache.tiers`, as the array's metadata name it."""
+    typesize = np.dtype(tier.dtype).itemsize
+    return BloscCodec(
+        typesize=typesize,
+        cname="zstd",
+        clevel=LEVEL,
+        shuffle="shuffle" if typesize > 1 else "noshuffle",
+        blocksize=BLOCK,
+    )
 
 
 def open_array(path: Path, name: str = STATES, *, mode: str = "r") -> Any:
