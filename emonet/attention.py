@@ -1,8 +1,9 @@
 """Attention on the processor, a few heads at a time, so that the scores between them stay in cache.
 
-PyTorch's fused attention gains nothing from bfloat16 on a CPU. Two products with a softmax between them do, as long as
-the scores are still in cache for the next step: with Whisper's 1500 states, those of one head (4.5 MB). Scores are
-rounded to bf16, as in transformers' own (eager) attention.
+PyTorch's fused attention gains nothing from bfloat16 on a CPU without matrix units. Two products with a softmax between
+them do, as long as the scores are still in cache for the next step: with Whisper's 1500 states, those of one head
+(4.5 MB). Scores are rounded to bf16, as in transformers' own (eager) attention. With matrix units (Intel AMX) it is the
+fused attention that wins: 9 ms against 16 ms a clip and layer of Whisper small.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from jaxtyping import BFloat16
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from emonet.hardware import has_matrix_units
 
 NAME = "emonet_per_head"  # in transformers' attention interface
 SCORES = 1500 * 1500  # entries; one head over 30 s, in bf16 4.5 MB
@@ -54,7 +57,10 @@ def per_head(
 
 
 def applies(query: Tensor, attention_mask: Tensor | None, dropout: float) -> bool:
-    """Whether `per_head` can take this call and is faster: bf16 on the CPU, nothing masked, no gradient, not short."""
+    """Whether `per_head` can take this call and is faster.
+
+    That is in bf16 on a CPU without matrix units, nothing masked, no gradient, not short.
+    """
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
@@ -62,6 +68,7 @@ def applies(query: Tensor, attention_mask: Tensor | None, dropout: float) -> boo
         and attention_mask is None
         and dropout == 0.0
         and not torch.is_grad_enabled()
+        and not has_matrix_units()
     )
 
 

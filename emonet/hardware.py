@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 import torch
@@ -22,6 +23,12 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return any(has for name, has in torch.cpu.get_capabilities().items() if "bf16" in name)
+
+
+@cache
+def has_matrix_units() -> bool:
+    """Whether the processor multiplies bf16 tiles in hardware (Intel AMX), three to ten times faster than its vectors."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Arithmetic:

@@ -85,6 +85,18 @@ def test_one_head_of_thirty_seconds_at_once() -> None:
     assert SCORES // 1500**2 == 1
 
 
+@pytest.fixture
+def without_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "has_matrix_units", lambda: False)
+
+
+def test_not_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "has_matrix_units", lambda: True)
+    with torch.inference_mode():
+        assert not applies(states(length=SHORTEST)[0], None, 0.0)
+
+
+@pytest.mark.usefixtures("without_matrix_units")
 def test_where_it_applies() -> None:
     query = states(length=SHORTEST)[0]
     with torch.inference_mode():
@@ -97,6 +109,7 @@ def test_where_it_applies() -> None:
     assert not applies(query, None, 0.0)  # a gradient could be asked for
 
 
+@pytest.mark.usefixtures("without_matrix_units")
 @pytest.mark.parametrize(("length", "ours"), [(SHORTEST, True), (SHORTEST - 1, False)])
 def test_transformers_gets_whichever_is_faster(length: int, ours: bool) -> None:
     query, key, value = states(length=length)
@@ -117,6 +130,7 @@ def test_a_mask_is_heeded() -> None:
     assert torch.equal(found, fused.transpose(1, 2))
 
 
+@pytest.mark.usefixtures("without_matrix_units")
 def test_the_usual_scaling_is_the_default() -> None:
     query, key, value = states()
     with torch.inference_mode():
@@ -124,7 +138,9 @@ def test_the_usual_scaling_is_the_default() -> None:
         assert torch.equal(found, per_head(query, key, value, 64**-0.5))
 
 
-def test_inside_whispers_encoder() -> None:
+@pytest.mark.parametrize("matrix_units", [False, True])
+def test_inside_whispers_encoder(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "has_matrix_units", lambda: matrix_units)
     torch.manual_seed(0)
     shape = {"d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 128}
     encoder = WhisperEncoder(WhisperConfig(max_source_positions=200, **shape)).eval()

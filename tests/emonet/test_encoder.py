@@ -209,10 +209,21 @@ def test_operations_are_those_that_torch_counts(shape: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("frames", "hidden", "clips_per_pass"),
-    [(1500, 3072, 1), (250, 512, 16), (50, 64, 64), (500, 1024, 4), (150, 640, 16)],
+    ("frames", "hidden", "matrix_units", "clips_per_pass"),
+    [
+        (1500, 3072, False, 1),
+        (1500, 3072, True, 2),
+        (250, 512, False, 16),
+        (250, 512, True, 16),
+        (50, 64, False, 64),
+        (500, 1024, False, 4),
+        (150, 640, False, 16),
+    ],
 )
-def test_the_pass_on_a_processor_follows_from_the_shape(frames: int, hidden: int, clips_per_pass: int) -> None:
+def test_the_pass_on_a_processor_follows_from_its_kind_and_the_shape(
+    frames: int, hidden: int, matrix_units: bool, clips_per_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emonet.encoder.has_matrix_units", lambda: matrix_units)
     shape = {"max_source_positions": frames, "encoder_ffn_dim": hidden, "encoder_layers": 1}
     for precision in ("float32", "bf16"):
         encoder = FrozenEncoder(whisper(**shape), precision=precision, device="cpu")  # type: ignore[arg-type]

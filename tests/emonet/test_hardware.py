@@ -23,6 +23,16 @@ def test_capabilities_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.has_bf16(torch.device("cpu"))
 
 
+@pytest.mark.parametrize("found", [{"amx_bf16": True}, {"amx_bf16": False}, {"avx512_bf16": True}, {}])
+def test_matrix_units_of_a_cpu(found: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    hardware.has_matrix_units.cache_clear()
+    try:
+        assert hardware.has_matrix_units() == found.get("amx_bf16", False)
+    finally:
+        hardware.has_matrix_units.cache_clear()
+
+
 def test_bf16_on_a_gpu_without_it_is_a_wrong_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "has_bf16", lambda device: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
