@@ -81,7 +81,10 @@ class Child:
 
     def __init__(self, entry: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         module, function = entry.split(":")
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
+        try:
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
+        except OSError as error:  # the folder for temporary files is full, or gone
+            raise _not_started(error.strerror or error) from error
         path = [os.path.abspath(folder) for folder in sys.path]  # noqa: PTH100 an empty entry is the current folder
         try:
             self._process = subprocess.Popen(

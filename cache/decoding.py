@@ -33,10 +33,11 @@ Heard = Float32[np.ndarray, " _samples"] | AudioError
 """What became of a clip: 16 kHz mono, or the reason why there is none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     clip: Clip
     heard: Future[Heard] = field(default_factory=Future)
+    tried: bool = False  # a process has been lost with it
 
 
 @final
@@ -46,10 +47,13 @@ class Decoders:
     They start when it is entered and import in the background. They end when it is left, and by themselves when this
     process is killed, even while a decoder hangs.
 
+    A worker may crash or stand still for reasons that have nothing to do with the recording: no memory, a network drive
+    that was away. So a clip that it was lost with is tried once more, first in a fresh worker, before it is given up.
+
     Args:
         workers: processes (count).
         seconds: the most to decode of each clip, in seconds.
-        timeout: a clip that takes longer is given up, in seconds.
+        timeout: a try that takes longer has failed, in seconds.
     """
 
     def __init__(self, workers: int, *, seconds: float, timeout: float) -> None:
@@ -163,6 +167,8 @@ class _Worker:
             pass
         except EmonetError as error:
             self._refuse(error)
+        except Exception as error:  # noqa: BLE001 whoever waits for a clip would wait for ever
+            self._refuse(_broken(error))
         finally:
             self._close()
 
@@ -217,7 +223,10 @@ class _Worker:
         except (ChildDiedError, TimeoutError) as error:
             if self._ended.is_set():
                 raise _EndedError from error
-            self._flight.popleft().heard.set_result(AudioError(self._reason(child, error)))
+            if self._flight[0].tried:
+                self._flight.popleft().heard.set_result(AudioError(self._reason(child, error)))
+            else:
+                self._flight[0].tried = True
             return self._start()
         heard = content.view(np.float32) if kind == _SAMPLES else _rejection(content)
         self._flight.popleft().heard.set_result(heard)
@@ -235,6 +244,14 @@ class _Worker:
         for job in iter(self._jobs.get, None):
             if job.heard.set_running_or_notify_cancel():
                 job.heard.set_exception(error)
+
+
+def _broken(error: Exception) -> EmonetError:
+    return EmonetError(
+        "a thread that decodes has ended unexpectedly",
+        found=f"{type(error).__name__}: {error}",
+        hint="the same command again: it goes on where it stopped",
+    )
 
 
 def _rejection(content: UInt8[np.ndarray, " bytes"]) -> AudioError:

@@ -16,20 +16,21 @@ from typing import NoReturn, final
 import torch
 
 from cache.children import Child, ChildDiedError, Parent, packed, unpacked
-from cache.extraction import extract
 from cache.meter import Meter, Speed
+from cache.notices import Notices
 from cache.report import ExtractionReport, speed_fields
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoder import FrozenEncoder
 from emonet.errors import EmonetError
+from emonet.hardware import resolve_device
 from emonet.progress import Progress, silent
 
 START_SECONDS = 600.0  # to import PyTorch on the slowest network drive
 PATIENCE = 600.0  # seconds for the rest of a message that has begun
 GRACE = 60.0  # seconds in which a process that was asked to end may write the shards that it has complete
-_LOADED, _PROGRESS, _REPORT, _REFUSED = 1, 2, 3, 4  # kinds of messages to the parent
+_LOADED, _WAITING, _REPLACING, _PROGRESS, _REPORT, _REFUSED = range(1, 7)  # kinds of messages to the parent
 _FORCE, _JOIN = b"force", b"join"  # messages to a process that has loaded its encoder
+_REPLACE = b"replace"  # to one that is about to make the store
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,13 @@ class Job:
 
 
 def choose(config: ExtractionConfig) -> tuple[str, ...]:
-    """The devices of a configuration: those that it names, or else all GPUs; empty if this process' own will do."""
+    """The devices of a configuration: those that it names, or else all GPUs; empty if this process' own will do.
+
+    Raises:
+        RequestError: if it names one that is not there.
+    """
+    for device in config.devices:
+        resolve_device(device)
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     return config.devices or (tuple(f"cuda:{gpu}" for gpu in range(gpus)) if gpus > 1 else ())
 
@@ -69,6 +76,7 @@ def extract_on(
     source: str,
     force: bool = False,
     progress: Progress = silent,
+    notices: Notices | None = None,
 ) -> ExtractionReport:
     """`cache.extraction.extract` with one process on each device.
 
@@ -83,19 +91,24 @@ def extract_on(
         source: where the encoder came from, for the record.
         force: start anew where a store is there already.
         progress: called with clips done.
+        notices: called, in this process, before one begins.
 
     Raises:
         RequestError: if a process refuses the request, as `extract` does.
         EmonetError: if no process could finish; with the reason of the first that stopped.
     """
     started = time.monotonic()
-    with _Crew([Job(device, corpus, place, path, config, source) for device in devices], progress) as crew:
+    jobs = [Job(device, corpus, place, path, config, source) for device in devices]
+    with _Crew(jobs, progress, notices or Notices()) as crew:
         crew.work(force=force)
         return crew.report(time.monotonic() - started)
 
 
 def serve() -> None:
     """Do a job that comes over the pipe, in a process of its own."""
+    from cache.extraction import extract  # only here: the process that starts these needs no encoder
+    from emonet.encoder import FrozenEncoder
+
     signal.signal(signal.SIGTERM, _stop)
     parent = Parent(gone=lambda: os.kill(os.getpid(), signal.SIGTERM))
     requests = parent.requests()
@@ -110,8 +123,20 @@ def serve() -> None:
         def progress(completed: int, total: int, note: str = "") -> None:  # noqa: ARG001 the parent makes its own
             parent.send(_PROGRESS, pickle.dumps((completed, total, meter.speed())))
 
+        def replacing() -> None:
+            parent.send(_REPLACING)
+            next(requests)
+
         report = extract(
-            job.corpus, encoder, job.path, config, source=job.source, force=force, progress=progress, meter=meter
+            job.corpus,
+            encoder,
+            job.path,
+            config,
+            source=job.source,
+            force=force,
+            progress=progress,
+            meter=meter,
+            notices=Notices(replacing, waiting=lambda: parent.send(_WAITING)),
         )
     except EmonetError as error:
         _say_last(parent, _REFUSED, packed(error))
@@ -126,6 +151,7 @@ def _say_last(parent: Parent, kind: int, content: bytes) -> None:
 
 def _stop(*_: object) -> NoReturn:
     """As Ctrl-C does: shards whose states are complete are still written."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would cut that short
     raise KeyboardInterrupt
 
 
@@ -147,9 +173,10 @@ class _Process:
 class _Crew:
     """The processes of one extraction; a context manager that leaves none behind."""
 
-    def __init__(self, jobs: Sequence[Job], progress: Progress) -> None:
+    def __init__(self, jobs: Sequence[Job], progress: Progress, notices: Notices) -> None:
         self._jobs = jobs
         self._progress = progress
+        self._notices = notices
         self._opened = ExitStack()
         self._processes: list[_Process] = []
         self._done_before: int | None = None  # clips; not known until the first process has prepared the store
@@ -226,6 +253,11 @@ class _Crew:
             return
         if kind == _LOADED:
             process.loaded = True
+        elif kind == _WAITING:
+            self._notices.waiting()
+        elif kind == _REPLACING:
+            self._notices.replacing()
+            _tell(process, _REPLACE)
         elif kind == _PROGRESS:
             completed, total, process.speed = pickle.loads(content.data)  # noqa: S301 from our own process
             self._show(completed, total)

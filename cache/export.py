@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float16, Int
 from pydantic import NonNegativeInt
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from cache.store import FeatureStore
 from emonet import durable
@@ -27,6 +27,7 @@ ABOUT, TABLE = "export.json", "clips.parquet"
 FILE_BYTES = 256 << 20  # of states in one safetensors file, which is held in memory twice while it is written
 READ_BYTES = 64 << 20  # of states that are read at a time
 RESERVE = 64 << 20  # bytes left free for the table and whatever else the machine does
+_KEPT = "nothing was exported, and what was there before is still there"
 
 
 class ExportReport(Schema):
@@ -82,7 +83,7 @@ def export(
         what = "the store has no readable clips" + (f" in the split {split!r}" if split else "")
         raise RequestError(what, where=store.path, hint=f"emonet store info {store.path}")
     _check_place(store, out, force=force)
-    with durable.explained(out.parent):
+    with durable.explained(out.parent, what="the export", kept=_KEPT, then="it starts from the beginning"):
         out.parent.mkdir(parents=True, exist_ok=True)
         _check_space(out, len(rows) * store.clip_bytes)
         with durable.replacing(out) as folder:
@@ -137,7 +138,9 @@ class _Export:
             first, end = number * clips, min((number + 1) * clips, len(self._rows))
             name = f"states-{number:05d}-of-{files:05d}.safetensors"
             tensors = {"states": np.concatenate([*self._read(first, end)]), "rows": np.arange(first, end)}
-            save_file(tensors, self._folder / name, {"format": FORMAT, "fingerprint": self._store.fingerprint})
+            # Written here, since safetensors' own errors do not say that a disk is full.
+            content = save(tensors, {"format": FORMAT, "fingerprint": self._store.fingerprint})
+            (self._folder / name).write_bytes(content)
             counts[name] = end - first
         return counts
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from cache.decoding import Decoders
 from cache.filling import Filling, failed, rejections, silence_of
 from cache.info import errors_of
-from cache.layout import read_attributes
 from cache.meter import Meter
+from cache.notices import Notices
 from cache.record import ExtractionRecord
 from cache.report import ExtractionReport, speed_fields
 from cache.writer import Part, StoreWriter, read_marker
@@ -33,6 +33,7 @@ def extract(
     force: bool = False,
     progress: Progress = silent,
     meter: Meter | None = None,
+    notices: Notices | None = None,
 ) -> ExtractionReport:
     """Fill the store at `path` with the encoder's states of every clip; shards that are there are kept.
 
@@ -48,17 +49,18 @@ def extract(
         force: start anew where a store is there already.
         progress: called with clips done, those of other processes included.
         meter: counts what this run does; by default one of its own.
+        notices: called before it begins.
 
     Raises:
-        RequestError: if the corpus is empty, or the store there was made from something else.
-        EmonetError: if too many clips cannot be read, decoding processes cannot be started, the disk is full, or states
-            do not fit into float16.
+        RequestError: if the corpus is empty, the store there was made from something else, or one part of several is
+            to start anew.
+        EmonetError: if too many clips cannot be read, decoding processes cannot be started, the disk is full, states do
+            not fit into float16, or the store is removed meanwhile.
     """
     if not len(corpus):
         raise RequestError("the corpus has no clips", where=corpus.name, hint=f"emonet corpus {corpus.name}")
     started = time.monotonic()
-    batch_size = None if force else _batch_size_of(path)
-    record = record_of(corpus, encoder, config, source=source, batch_size=batch_size)
+    record = record_of(corpus, encoder, config, source=source)
     decoders = Decoders(config.workers, seconds=encoder.window.seconds, timeout=config.decode_timeout)
     writer = StoreWriter(
         path,
@@ -68,6 +70,8 @@ def extract(
         part=Part(config.num_shards, config.shard_index),
         threads=_compressors(config.workers),
         silence=lambda: silence_of(record, corpus, encoder, decoders),
+        any_batch_size=config.batch_size == "auto",
+        notices=notices,
     )
     meter = meter or Meter(encoder.flops_per_clip)
     with decoders, writer:
@@ -81,7 +85,6 @@ def record_of(
     config: ExtractionConfig,
     *,
     source: str,
-    batch_size: int | None = None,
 ) -> ExtractionRecord:
     """What a store of this corpus, encoder and configuration is made from.
 
@@ -90,10 +93,8 @@ def record_of(
         encoder: makes the states.
         config: how.
         source: where the encoder came from.
-        batch_size: what `auto` means; by default the encoder says.
     """
-    if config.batch_size != "auto":
-        batch_size = config.batch_size
+    batch_size = encoder.batch_size() if config.batch_size == "auto" else config.batch_size
     return ExtractionRecord(
         corpus=corpus.name,
         corpus_fingerprint=corpus.fingerprint,
@@ -105,7 +106,7 @@ def record_of(
         width=encoder.width,
         mels=encoder.mels,
         precision=encoder.precision,
-        batch_size=min(batch_size or encoder.batch_size(), config.shard_clips),
+        batch_size=min(batch_size, config.shard_clips),
         shard_clips=config.shard_clips,
         codec=config.codec,
         kept=config.frames,
@@ -115,6 +116,7 @@ def record_of(
 def _report(
     writer: StoreWriter, corpus: Corpus, config: ExtractionConfig, meter: Meter, started: float
 ) -> ExtractionReport:
+    writer.require_there()
     record, pending = writer.record, set(writer.pending())
     markers = [read_marker(writer.path, record, shard) for shard in range(record.shards) if shard not in pending]
     failures = rejections(corpus, markers)
@@ -142,11 +144,6 @@ def _report(
         fingerprint=fingerprint,
         **speed_fields(meter.speed(), time.monotonic() - started),
     )
-
-
-def _batch_size_of(path: Path) -> int | None:
-    """What a store that is there was begun with."""
-    return read_attributes(path)[0].batch_size if path.exists() else None
 
 
 def _compressors(workers: int) -> int:

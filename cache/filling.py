@@ -89,13 +89,13 @@ class Filling:
         Raises:
             EmonetError: if too many clips fail, decoders cannot be started, or a shard cannot be written.
         """
-        self._count()
+        self._count(fresh=True)
         self._show()
         for shards in self._rounds():
             self._round(shards)
             self._writer.flush()
             self._count()
-        self._count()
+        self._count(fresh=True)
         self._show()
 
     def _rounds(self) -> Iterator[Iterator[int]]:
@@ -156,9 +156,9 @@ class Filling:
             self._done += len(states)
         self._show()
 
-    def _count(self) -> None:
-        """See what is on disk by now, whoever wrote it."""
-        pending = self._writer.pending()
+    def _count(self, *, fresh: bool = False) -> None:
+        """See what is on disk by now, whoever wrote it; what others wrote is seen late unless the look is `fresh`."""
+        pending = self._writer.pending(fresh=fresh)
         for shard in sorted(self._unread.difference(pending)):
             self._unread.remove(shard)
             marker = read_marker(self._writer.path, self._writer.record, shard)

@@ -31,6 +31,9 @@ _FINGERPRINT, _DIGEST = b"emonet.fingerprint", b"emonet.digest"  # keys in the t
 
 # What Arrow and Pandas raise over bytes that are no table, or another one than was written.
 _DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError)
+# What Zarr raises over metadata that are no JSON, or JSON of something else, and over damaged chunks.
+_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+_ANEW = "emonet extract --force, which makes the store anew"
 
 
 def create(
@@ -112,24 +115,45 @@ def open_array(path: Path, name: str = STATES, *, mode: str = "r") -> Any:
     return zarr.open_array(path / name, mode=mode, zarr_format=3)  # type: ignore[arg-type]
 
 
+def wrong_metadata(path: Path, record: ExtractionRecord) -> dict[str, str]:
+    """The arrays whose metadata cannot be read, or are another array's; name -> what is wrong."""
+    tier, wrong = TIERS[record.codec], {}
+    arrays: dict[str, tuple[str, tuple[int, ...]]] = {STATES: (tier.dtype, record.shape)}
+    if tier.scaled:
+        arrays[SCALES] = ("float32", (record.clips, record.width))
+    if record.kept == "speech":
+        arrays[SILENCE] = ("float16", record.shape[1:])
+    for name, expected in arrays.items():
+        try:
+            array = open_array(path, name)
+            found = str(array.dtype), tuple(array.shape)
+        except _UNREADABLE as error:
+            wrong[name] = f"the metadata of the array {name} cannot be read: {error}"
+            continue
+        if found != expected:
+            wrong[name] = f"the array {name} is {found[0]} {found[1]}, the record says {expected[0]} {expected[1]}"
+    return wrong
+
+
 def read_silence(path: Path) -> Float16[np.ndarray, "frames width"]:
     """What the states that are not kept read as.
 
     Raises:
         EmonetError: if it is damaged.
     """
+    hint = f"emonet store repair {path}"
     try:
         silence = np.asarray(open_array(path, SILENCE)[:])
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EmonetError("the mean of silence cannot be read", where=path / SILENCE, found=error) from error
-    if not np.isfinite(silence).all():
-        raise EmonetError("the mean of silence is missing", where=path / SILENCE)
+    except _UNREADABLE as error:
+        raise EmonetError("the mean of silence cannot be read", where=path / SILENCE, found=error, hint=hint) from error
+    if silence.dtype != np.float16 or not np.isfinite(silence).all():
+        raise EmonetError("the mean of silence is missing", where=path / SILENCE, hint=hint)
     return silence
 
 
 def shard_file(path: Path, shard: int, array: str = STATES) -> Path:
     """Where a shard of an array lies."""
-    return path / array / "c" / str(shard) / ("0" if array == SCALES else "0/0")
+    return path / f"{array}/c/{shard}/{'0' if array == SCALES else '0/0'}"
 
 
 def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
@@ -139,14 +163,16 @@ def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
         RequestError: if there is no store at `path`, or one that this version cannot read.
     """
     attributes = _attributes(path)
-    version = attributes.get("record", {}).get("format_version")
-    if version != FORMAT_VERSION:
-        raise RequestError("the store has another format version", where=path, expected=FORMAT_VERSION, found=version)
     try:
+        version = attributes["record"].get("format_version")
+        if version != FORMAT_VERSION:
+            what = "the store has another format version"
+            raise RequestError(what, where=path, expected=FORMAT_VERSION, found=version, hint=_ANEW)
         record = ExtractionRecord.model_validate(attributes["record"])
         return record, TargetSpec.from_json(attributes["targets"]), str(attributes.get("note", ""))
-    except (ValidationError, KeyError, TypeError) as error:
-        raise RequestError("the attributes of the store are damaged", where=path / "zarr.json", found=error) from error
+    except (ValidationError, LookupError, TypeError, AttributeError) as error:
+        where = path / "zarr.json"
+        raise RequestError("the attributes of the store are damaged", where=where, found=error, hint=_ANEW) from error
 
 
 def require_store(path: Path) -> None:
@@ -160,15 +186,24 @@ def require_store(path: Path) -> None:
 
 def _attributes(path: Path) -> dict[str, Any]:
     try:
-        attributes: dict[str, Any] = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
-    except (OSError, ValueError, KeyError) as error:
-        found = "no readable zarr.json" if path.exists() else "no such folder"
-        raise RequestError(
-            "there is no feature store", where=path, found=found, hint="emonet extract, which makes one"
-        ) from error
-    if attributes.get("format") != FORMAT:
+        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+        ours = attributes.get("format") == FORMAT
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _no_store(path) from error
+    if not ours:
         raise RequestError("this Zarr group is not a feature store of emonet", where=path)
-    return attributes
+    found: dict[str, Any] = attributes
+    return found
+
+
+def _no_store(path: Path) -> RequestError:
+    if not path.exists():
+        found, hint = "no such folder", "emonet extract, which makes one"
+    elif path.is_dir() and not any(path.iterdir()):
+        found, hint = "an empty folder", _ANEW
+    else:  # which no command replaces, since it may be anything
+        found, hint = "no readable zarr.json", f"remove {path} if it is of no use, then emonet extract"
+    return RequestError("there is no feature store", where=path, found=found, hint=hint)
 
 
 def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: str) -> bytes:

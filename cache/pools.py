@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -15,6 +16,7 @@ from cache.store import FeatureStore
 from emonet.prefetch import prefetched
 
 POOLS = 2  # in memory: one goes out, one is read
+Changes = queue.SimpleQueue[None]  # says: look again, there may be memory, or something to do
 
 
 class FilledPool(NamedTuple):
@@ -36,21 +38,22 @@ class PoolReader:
 
     def __init__(self, store: FeatureStore, pools: Iterator[Pool], memory: PoolMemory) -> None:
         self._store, self._pools, self._memory = store, pools, memory
-        self._changes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._changes = Changes()
         self._asked = self._read = 0  # pools
         self._closed = False
 
     def __iter__(self) -> Iterator[FilledPool]:
         filled = prefetched(self._fill, ahead=1)
-        try:
-            self._ask()
-            for pool in filled:
-                yield pool
+        with self._memory.told(self._changes):
+            try:
                 self._ask()
-        finally:
-            self._closed = True
-            self._changes.put(None)
-            filled.close()
+                for pool in filled:
+                    yield pool
+                    self._ask()
+            finally:
+                self._closed = True
+                self._changes.put(None)
+                filled.close()
 
     def _ask(self) -> None:
         self._asked += 1
@@ -71,7 +74,7 @@ class PoolReader:
         """Memory that nobody uses; None when nobody wants the pools any more."""
         while not self._closed:
             # A caller who waits for a pool while this thread waits for memory keeps all there is: then take more.
-            states = self._memory.lend(self._changes, more=self._asked > self._read)
+            states = self._memory.lend(more=self._asked > self._read)
             if states is not None:
                 return states
             self._changes.get()
@@ -89,13 +92,23 @@ class PoolMemory:
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
         self._free: deque[np.ndarray] = deque(maxlen=POOLS)  # of more than these, the others are let go
+        self._told: list[Changes] = []
         self._made = 0
 
-    def lend(self, changes: queue.SimpleQueue[None], *, more: bool) -> Float16[np.ndarray, "clips frames width"] | None:
+    @contextmanager
+    def told(self, changes: Changes) -> Iterator[None]:
+        """Within the block `changes` is told of every array that becomes free, whoever it was lent to."""
+        self._told.append(changes)
+        try:
+            yield
+        finally:
+            self._told.remove(changes)
+            _tell(self._told)  # a lease may have passed one over while the list became shorter
+
+    def lend(self, *, more: bool) -> Float16[np.ndarray, "clips frames width"] | None:
         """A view of an array that nobody uses; None if there is none, unless `more` may be made.
 
         Args:
-            changes: is told when the array is free again.
             more: make a further one if all are in use.
         """
         try:
@@ -105,7 +118,7 @@ class PoolMemory:
                 return None
             self._made += 1
             buffer = np.empty(self.shape, np.float16)
-        return np.asarray(_Lease(buffer, self._free, changes))
+        return np.asarray(_Lease(buffer, self._free, self._told))
 
 
 @final
@@ -116,8 +129,8 @@ class _Lease:
     the tensors made from them. What the destructor calls is safe in whatever thread, and wherever in it, it runs.
     """
 
-    def __init__(self, buffer: np.ndarray, free: deque[np.ndarray], changes: queue.SimpleQueue[None]) -> None:
-        self._buffer, self._free, self._changes = buffer, free, changes
+    def __init__(self, buffer: np.ndarray, free: deque[np.ndarray], told: list[Changes]) -> None:
+        self._buffer, self._free, self._told = buffer, free, told
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -125,4 +138,9 @@ class _Lease:
 
     def __del__(self) -> None:
         self._free.append(self._buffer)
-        self._changes.put(None)
+        _tell(self._told)
+
+
+def _tell(told: list[Changes]) -> None:
+    for changes in told:
+        changes.put(None)

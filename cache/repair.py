@@ -18,11 +18,11 @@ import numpy as np
 
 from cache.extraction import extract
 from cache.info import readable_markers
-from cache.layout import SCALES, SILENCE, STATES, TABLE, create, read_attributes, read_silence, shard_file
+from cache.layout import SCALES, SILENCE, STATES, TABLE, create, read_attributes, shard_file
 from cache.locks import StoreLocks
 from cache.record import MARKERS, ExtractionRecord, marker_file
 from cache.store import FeatureStore
-from cache.verify import StoreReport, verify
+from cache.verify import StoreReport, verify, wrong_arrays
 from cache.writer import StoreWriter
 from emonet import durable
 from emonet.clips import Corpus, Rejection
@@ -84,7 +84,7 @@ def repair(path: Path, sources: Sources, show: ShowProgress) -> RepairReport:
 
     Raises:
         RequestError: if there is no store, or the corpus or the encoder is not the one it was made from; nothing
-            was changed then.
+            but metadata of the arrays was mended then.
         EmonetError: if another process writes the store, or what every shard needs is lost.
     """
     return _Repair(path, sources, show).run()
@@ -102,7 +102,7 @@ class _Repair:
         self._former: dict[int, str] = {}  # digests of shards, as they were first written
 
     def run(self) -> RepairReport:
-        self._check_silence()
+        self._mend_arrays()
         if wrong := self._wrong_table():
             self._problems.append(wrong)
             self._remake(())  # without a table nobody can say which chunks should be there
@@ -115,17 +115,16 @@ class _Repair:
             report = self._check()
         return self._report(report)
 
-    def _check_silence(self) -> None:
-        if self._record.kept != "speech":
+    def _mend_arrays(self) -> None:
+        """Restore metadata that are damaged; what is still wrong with the mean of silence then, nothing can mend."""
+        wrong = wrong_arrays(self._path, self._record)
+        if not wrong:
             return
-        try:
-            read_silence(self._path)
-        except EmonetError as error:
-            raise EmonetError(
-                f"{error.what}; every clip needs it",
-                where=self._path / SILENCE,
-                hint="emonet extract --force, which makes the store anew",
-            ) from error
+        self._problems += wrong.values()
+        self._mend_metadata()
+        if lost := wrong_arrays(self._path, self._record).get(SILENCE):
+            hint = "emonet extract --force, which makes the store anew"
+            raise EmonetError(lost, where=self._path / SILENCE, hint=hint)
 
     def _wrong_table(self) -> str | None:
         if not (self._path / TABLE).is_file():
@@ -145,12 +144,16 @@ class _Repair:
         """Mend what follows from the record alone: leftovers, and the metadata of the arrays."""
         with _alone(self._path):
             durable.remove_partials(self._path)
-            with TemporaryDirectory(durable.PARTIAL, f".{self._path.name}.", self._path.parent) as folder:
-                fresh = Path(folder) / self._path.name
-                silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
-                create(fresh, self._record, self._targets, self._note, silence)
-                for metadata in fresh.glob("*/zarr.json"):
-                    _restore(metadata, self._path / metadata.relative_to(fresh))
+        self._mend_metadata()
+
+    def _mend_metadata(self) -> None:
+        beside = self._path.parent
+        with _alone(self._path), TemporaryDirectory(durable.PARTIAL, f".{self._path.name}.", beside) as folder:
+            fresh = Path(folder) / self._path.name
+            silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
+            create(fresh, self._record, self._targets, self._note, silence)
+            for metadata in fresh.glob("*/zarr.json"):
+                _restore(metadata, self._path / metadata.relative_to(fresh))
 
     def _remake(self, damaged: Iterable[int]) -> None:
         """Extract shards again, those without a readable marker included, and write the table."""

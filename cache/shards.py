@@ -1,8 +1,9 @@
 """One shard of a Zarr array (codec `sharding_indexed`, index at its end), read and written directly.
 
-zarr-python takes milliseconds a clip for bookkeeping in the interpreter; here a clip is one `pread` and one call of its
-codec, both without the interpreter's lock. Layout: the chunks one after the other, then for each chunk its offset and
-length as little-endian 64-bit integers (both 2^64 - 1 where it is missing), then the CRC-32C of that index.
+zarr-python takes milliseconds a clip for bookkeeping in the interpreter; here a clip is one `pread`, one checksum and
+one call of its codec. Reading and decompressing do without the interpreter's lock; google-crc32c lets go of it for
+`bytes` of 1 MiB or more only. Layout: the chunks one after the other, then for each chunk its offset and length as
+little-endian 64-bit integers (both 2^64 - 1 where it is missing), then the CRC-32C of that index.
 Source: Zarr v3 specification, sharding codec.
 """
 
@@ -67,7 +68,7 @@ class ShardIndex:
 
     def __getitem__(self, chunk: int) -> tuple[int, int] | None:
         """Offset and length of a chunk in bytes; None where it is missing."""
-        offset, length = (int(value) for value in self._entries[chunk])
+        offset, length = self._entries[chunk].tolist()
         return None if offset == MISSING else (offset, length)
 
 
@@ -88,7 +89,7 @@ def read_plain(file: int, place: tuple[int, int], out: np.ndarray) -> None:
         DamagedChunkError: if it is not what was written.
     """
     offset, length = place
-    target: Any = out.reshape(-1).view(np.uint8).data
+    target: Any = out.reshape(-1).view(np.uint8)
     written = bytearray(CRC_BYTES)
     if length != out.nbytes + CRC_BYTES or os.preadv(file, [target, written], offset) != length:
         raise DamagedChunkError(f"its chunk has {length} bytes, of which not all are there")

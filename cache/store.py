@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext, suppress
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, final
 
@@ -53,7 +54,7 @@ class FeatureStore:
         self.note = note
         self.fingerprint = fingerprint
         self._tier = TIERS[record.codec]
-        self._indices: dict[Path, ShardIndex] = {}
+        self._indices: dict[str, ShardIndex] = {}
 
     @classmethod
     def open(cls, path: Path | str, *, expect: ExtractionRecord | None = None) -> FeatureStore:
@@ -137,9 +138,18 @@ class FeatureStore:
         speech = self.speech_frames(wanted) if self.record.kept == "speech" else None
         # Neighbours in the store go to one thread: it opens their shard's file once.
         order = np.argsort(wanted, kind="stable")
-        parts = [part for part in np.array_split(order, THREADS) if len(part)]
-        for done in [_pool().submit(self._read, wanted, part, states, speech) for part in parts]:
-            done.result()
+        clips = list(zip(wanted[order].tolist(), order.tolist(), strict=True))
+        size = max(1, -(-len(clips) // THREADS))
+        parts = [clips[first : first + size] for first in range(0, len(clips), size)]
+        # One part without a change of threads; but in the main thread Blosc would start threads of its own.
+        mine = parts.pop() if parts and self._tier.plain else []
+        others = [_pool().submit(self._read, part, states, speech) for part in parts]
+        try:
+            self._read(mine, states, speech)
+        finally:
+            wait(others)  # nobody writes into the states any more when the caller hears of damage
+        for other in others:
+            other.result()
         return states
 
     def __getstate__(self) -> dict[str, Any]:
@@ -191,26 +201,22 @@ class FeatureStore:
 
     def _read(
         self,
-        rows: Int64[np.ndarray, " rows"],
-        places: Int[np.ndarray, " part"],
+        clips: Sequence[tuple[int, int]],
         states: Float16[np.ndarray, "rows frames width"],
         speech: Int64[np.ndarray, " rows"] | None,
     ) -> None:
-        """Fill `states[places]`, whose rows ascend."""
-        shards = rows[places] // self.record.shard_clips
-        for group in np.split(places, np.flatnonzero(np.diff(shards)) + 1):
-            shard = int(rows[group[0]]) // self.record.shard_clips
-            with ExitStack() as opened:
-                chunks = opened.enter_context(self._chunks(shard, STATES))
-                scales = opened.enter_context(self._chunks(shard, SCALES)) if self._tier.scaled else None
-                for place in group:
-                    self._read_clip(int(rows[place]), chunks, scales, states[place])
+        """Fill `states[place]` for each pair of row and place; the rows ascend."""
+        for shard, group in groupby(clips, lambda clip: clip[0] // self.record.shard_clips):
+            scaled = self._chunks(shard, SCALES) if self._tier.scaled else nullcontext()
+            with self._chunks(shard, STATES) as chunks, scaled as scales:
+                for row, place in group:
+                    self._read_clip(row, chunks, scales, states[place])
         if speech is not None:
-            for place in places:
+            for _, place in clips:
                 states[place, speech[place] :] = self._silence[speech[place] :]
 
     def _chunks(self, shard: int, array: str) -> _Chunks:
-        return _Chunks(shard_file(self.path, shard, array), self.record.shard_clips, self._indices)
+        return _Chunks(str(shard_file(self.path, shard, array)), self.record.shard_clips, self._indices)
 
     def _read_clip(self, row: int, chunks: _Chunks, scales: _Chunks | None, out: np.ndarray) -> None:
         position = row % self.record.shard_clips
@@ -259,7 +265,7 @@ class _Chunks:
         indices: of shards that were read before; this one's is added.
     """
 
-    def __init__(self, file: Path, count: int, indices: dict[Path, ShardIndex]) -> None:
+    def __init__(self, file: str, count: int, indices: dict[str, ShardIndex]) -> None:
         self._file, self._count, self._indices = file, count, indices
         self.handle = -1
 
@@ -277,14 +283,15 @@ class _Chunks:
         """Where a clip's chunk lies in the file; None if it is missing."""
         if self.handle < 0:
             return None
-        if self._file not in self._indices:
-            self._indices[self._file] = ShardIndex.read(self.handle, self._count)
-        return self._indices[self._file][position]
+        index = self._indices.get(self._file)
+        if index is None:
+            index = self._indices[self._file] = ShardIndex.read(self.handle, self._count)
+        return index[position]
 
 
 def _pool() -> ThreadPoolExecutor:
     process = os.getpid()
-    if process not in _pools:
-        _pools.clear()
-        _pools[process] = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
-    return _pools[process]
+    pool = _pools.get(process)
+    if pool is None:  # of two threads that get here, both take what the first one made
+        pool = _pools.setdefault(process, ThreadPoolExecutor(THREADS, thread_name_prefix="store"))
+    return pool

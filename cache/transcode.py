@@ -30,7 +30,7 @@ def transcode(
 
     Args:
         store: lossless, with all states kept; otherwise losses would add up unseen.
-        corpus: what it was extracted from.
+        corpus: what it was extracted from; checked.
         path: the new folder NAME.zarr; goes on where a former run stopped.
         codec: tier of the new store.
         kept: which states the new store keeps.
@@ -40,9 +40,11 @@ def transcode(
         The new store's fingerprint.
 
     Raises:
-        RequestError: if there is a store at `path` made from something else.
+        RequestError: if `corpus` is another one, or there is a store at `path` made from something else.
         EmonetError: if `store` is damaged, or the disk is full.
     """
+    given = store.record.model_copy(update={"corpus_fingerprint": corpus.fingerprint, "clips": len(corpus)})
+    store.record.require(given, where=store.path, hint="the corpus that this store was extracted from")
     fields = store.record.model_dump() | {"codec": codec, "kept": kept}
     record = ExtractionRecord.model_validate(fields)
     silence = None if kept == "all" else (lambda: mean_silence(store))

@@ -10,11 +10,10 @@ import numpy as np
 from pydantic import Field
 
 from cache.info import errors_of
-from cache.layout import SCALES, STATES, open_array, shard_file
-from cache.record import ShardMarker, fingerprint
+from cache.layout import SCALES, SILENCE, STATES, read_silence, shard_file, wrong_metadata
+from cache.record import ExtractionRecord, ShardMarker, fingerprint
 from cache.sink import clip_digest, joined_digest
 from cache.store import FeatureStore
-from cache.tiers import TIERS
 from cache.writer import read_marker
 from emonet import durable
 from emonet.clips import Rejection
@@ -77,7 +76,7 @@ class _Problem:
 
 
 def verify(path: Path, *, deep: bool = False, progress: Progress = silent) -> StoreReport:
-    """Check a finished store.
+    """Check a finished store. Where the mean of silence is lost no clip can be read, so the deep look reads none.
 
     Args:
         path: the folder NAME.zarr.
@@ -89,7 +88,9 @@ def verify(path: Path, *, deep: bool = False, progress: Progress = silent) -> St
         EmonetError: if the table of clips is damaged.
     """
     store = FeatureStore.open(path)
-    problems = list(_wrong_array(store))
+    arrays = wrong_arrays(store.path, store.record)
+    readable = SILENCE not in arrays
+    problems = [_Problem(what) for what in arrays.values()]
     markers, done = [], 0
     progress(0, len(store))
     for shard in range(store.record.shards):
@@ -100,7 +101,7 @@ def verify(path: Path, *, deep: bool = False, progress: Progress = silent) -> St
             continue
         markers.append(marker)
         wrong = list(_wrong_shard(store, marker))
-        if deep and not wrong:
+        if deep and readable and not wrong:
             wrong = list(_wrong_states(store, marker))
         problems += wrong
         done += len(store.record.rows(shard))
@@ -136,16 +137,15 @@ def _report(store: FeatureStore, markers: list[ShardMarker], problems: list[_Pro
     )
 
 
-def _wrong_array(store: FeatureStore) -> Iterator[_Problem]:
-    expected = TIERS[store.record.codec].dtype, store.record.shape
-    try:
-        array = open_array(store.path)
-        found = str(array.dtype), tuple(array.shape)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield _Problem(f"the array's metadata cannot be read: {error}")
-        return
-    if found != expected:
-        yield _Problem(f"the array is {found[0]} {found[1]}, the record says {expected[0]} {expected[1]}")
+def wrong_arrays(path: Path, record: ExtractionRecord) -> dict[str, str]:
+    """What concerns every shard, the metadata of the arrays and the mean of silence: name of the array -> problem."""
+    wrong = wrong_metadata(path, record)
+    if record.kept == "speech" and SILENCE not in wrong:
+        try:
+            read_silence(path)
+        except EmonetError as error:
+            wrong[SILENCE] = f"{error.what}; every clip needs it"
+    return wrong
 
 
 def _wrong_shard(store: FeatureStore, marker: ShardMarker) -> Iterator[_Problem]:
@@ -159,7 +159,7 @@ def _wrong_shard(store: FeatureStore, marker: ShardMarker) -> Iterator[_Problem]
         yield _Problem(what, marker.shard)
     table = store.clips.iloc[rows.start : rows.stop]
     listed = {row: reason for row, reason in zip(rows, table["failed"], strict=True) if reason is not None}
-    if listed != marker.failures or len(marker.seconds) != len(rows):
+    if listed != marker.failures:
         yield _Problem(f"shard {marker.shard}: the table and the marker list different failed clips", marker.shard)
 
 

@@ -25,8 +25,10 @@ from cache.layout import (
     table_bytes,
 )
 from cache.locks import StoreLocks
+from cache.notices import Notices
 from cache.record import MARKERS, ExtractionRecord, ShardMarker, fingerprint, marker_file
 from cache.sink import ClipCodec, ShardSink
+from cache.tiers import TIERS
 from emonet import durable
 from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
@@ -34,7 +36,8 @@ from emonet.windows import Window
 
 RESERVE = 64 << 20  # bytes left free for the table, markers and whatever else the machine does
 BEHIND = 2  # shards that may wait to be written while the next one is computed
-POLL = 0.2  # seconds between looks at shards that other processes are writing
+POLL = 0.2  # seconds between attempts at shards that other processes are writing
+LOOK = 1.0  # seconds; listing the markers of a million clips takes milliseconds, on a network drive far more
 _FORCE = "the same command with --force, which makes the store anew"
 
 
@@ -80,12 +83,14 @@ class StoreWriter:
         part: which shards are this process' own.
         threads: that compress (count).
         silence: makes what the states that are not kept read as; asked once, by the process that makes the store.
+        any_batch_size: go on with the batch size of a store that is there, whatever the record says.
+        notices: called on entering.
 
     Raises:
-        RequestError: on entering, if the store there was made from something else, the folder is no store,
-            or it may not be written.
+        RequestError: if a part of several is to start anew; on entering, if the store there was made from something
+            else, the folder is no store, or it may not be written.
         EmonetError: on entering, if `force` is set and another process writes this store, this process writes
-            it already, or the disk has too little space.
+            it already, the file system has no locks, or the disk has too little space.
     """
 
     def __init__(
@@ -98,24 +103,37 @@ class StoreWriter:
         part: Part | None = None,
         threads: int = 2,
         silence: Silence | None = None,
+        any_batch_size: bool = False,
+        notices: Notices | None = None,
     ) -> None:
-        self.path = path
+        self.path = path.resolve()  # what is renamed is the folder, not a link to it
         self.record = record
         self._corpus = corpus
         self._force = force
         self._part = part or Part()
         self._make_silence = silence
-        self._locks = StoreLocks(path)
+        self._any_batch_size = any_batch_size
+        self._notices = notices or Notices()
+        self._locks = StoreLocks(self.path)
         self._threads = threads
         self._opened = ExitStack()
         self._behind = threading.Semaphore(BEHIND)
         self._commits: list[Future[None]] = []
+        self._there: set[int] = set()  # shards that are known to have their marker
+        self._looked = -LOOK  # when all were looked for
+        if force and self._part.count > 1:
+            raise RequestError(
+                "parts of a job array cannot each start anew",
+                where=self.path,
+                found=f"--force with --num-shards {self._part.count}",
+                hint="remove the store (or run --force without --num-shards) once, then the parts without --force",
+            )
 
     def __enter__(self) -> StoreWriter:
         with ExitStack() as opened, durable.explained(self.path.parent):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             opened.enter_context(self._locks)
-            with self._locks.preparing():
+            with self._locks.preparing(self._notices.waiting):
                 self._prepare(alone=self._locks.join())
             self._check_space()
             self._compressors = opened.enter_context(ThreadPoolExecutor(self._threads, thread_name_prefix="compress"))
@@ -130,15 +148,17 @@ class StoreWriter:
             if kind is None:
                 self.flush()
 
-    @property
-    def complete(self) -> bool:
-        """Whether every shard of the store is there."""
-        return not self.pending()
+    def pending(self, *, fresh: bool = True) -> list[int]:
+        """Shards without a marker, in order.
 
-    def pending(self) -> list[int]:
-        """Shards without a marker, in order."""
-        done = {int(marker.stem) for marker in (self.path / MARKERS).glob("*.json")}
-        return [shard for shard in range(self.record.shards) if shard not in done]
+        Args:
+            fresh: look for all of them now; without, that is done at most once a second, so that shards of other
+                processes may be noticed late.
+        """
+        if fresh or time.monotonic() - self._looked >= LOOK:
+            self._there = _markers(self.path)
+            self._looked = time.monotonic()
+        return [shard for shard in range(self.record.shards) if shard not in self._there]
 
     def finished_clips(self) -> int:
         """Clips in shards that are there (count)."""
@@ -153,11 +173,12 @@ class StoreWriter:
                 wait for each other's never end. Without, it ends there.
         """
         mine: set[int] = set()
-        while waiting := [shard for shard in self.pending() if self._is_own(shard) and shard not in mine]:
+        while waiting := [shard for shard in self.pending(fresh=False) if self._is_own(shard) and shard not in mine]:
             claimed = False
             for shard in waiting:
                 if self._locks.claim(shard):
-                    if marker_file(self.path, shard).exists():  # finished between the look and the claim
+                    if marker_file(self.path, shard).exists():  # finished since the last look
+                        self._there.add(shard)
                         self._locks.release(shard)
                         continue
                     claimed = True
@@ -205,8 +226,24 @@ class StoreWriter:
         return mark
 
     def discard(self) -> None:
-        """Remove the store."""
-        remove_store(self.path)
+        """Remove the store, unless another process writes it: then it is left to that one."""
+        with durable.explained(self.path.parent), self._locks.preparing():
+            if self._locks.alone() and self.path.exists():
+                remove_store(self.path)
+
+    def require_there(self) -> None:
+        """Check that nobody has removed the store.
+
+        Raises:
+            EmonetError: if somebody has.
+        """
+        if not self.path.exists():
+            raise EmonetError(
+                "the feature store has been removed while it was written",
+                where=self.path,
+                found="no such folder",
+                hint="the same command again, which makes it anew",
+            )
 
     def _commit(self, sink: ShardSink) -> None:
         """Write a sink's shard behind the compute; waits while too many are to be written already."""
@@ -221,6 +258,7 @@ class StoreWriter:
             with durable.explained(self.path):
                 marker = sink.store(self.path)
                 durable.write(marker_file(self.path, sink.shard), marker.model_dump_json().encode())
+            self._there.add(sink.shard)
         finally:
             self._locks.release(sink.shard)
             self._behind.release()
@@ -249,10 +287,12 @@ class StoreWriter:
                 raise EmonetError(
                     "another process is writing this store", where=self.path, hint="wait until it has finished"
                 )
-            remove_store(self.path)
-        if not self.path.exists():
+            _require_removable(self.path)
+        if self._force or not self.path.exists():
             self._create()
         record, _, _ = read_attributes(self.path)
+        if self._any_batch_size:  # known only now: what other processes chose, they chose under the same lock
+            self.record = ExtractionRecord.model_validate(self.record.model_dump() | {"batch_size": record.batch_size})
         record.require(self.record, where=self.path, hint=_FORCE)
         self._codec = ClipCodec(record, read_silence(self.path) if record.kept == "speech" else None)
         if alone:
@@ -264,17 +304,23 @@ class StoreWriter:
         """Make the empty store beside its place and rename it: a kill leaves none without attributes."""
         fresh = _beside(self.path)
         silence = self._make_silence() if self._make_silence and self.record.kept == "speech" else None
-        create(fresh, self.record, self._corpus.targets, self._corpus.note, silence)
-        (fresh / MARKERS).mkdir()
-        for file in fresh.rglob("*"):
-            if file.is_file():
-                durable.sync_up_to(file, fresh)
-        fresh.rename(self.path)
+        try:
+            create(fresh, self.record, self._corpus.targets, self._corpus.note, silence)
+            (fresh / MARKERS).mkdir()
+            for file in fresh.rglob("*"):
+                if file.is_file():
+                    durable.sync_up_to(file, fresh)
+            self._notices.replacing()
+            if self.path.exists():
+                remove_store(self.path)
+            fresh.rename(self.path)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)  # is there only if it has not taken its place
         durable.sync(self.path.parent)
 
     def _check_space(self) -> None:
         own = [shard for shard in self.pending() if self._is_own(shard)]
-        needed = sum(len(self.record.rows(shard)) for shard in own) * self.record.clip_bytes
+        needed = sum(len(self.record.rows(shard)) for shard in own) * _stored_bytes(self.record)
         free = shutil.disk_usage(self.path).free
         if needed + RESERVE > free:
             raise EmonetError(
@@ -313,12 +359,28 @@ def remove_store(path: Path) -> None:
     Raises:
         RequestError: if the folder does not hold a store of emonet.
     """
-    if any(path.iterdir()):
-        require_store(path)
+    _require_removable(path)
     aside = _beside(path)
     path.rename(aside)  # at once, so that a kill leaves no store that is half there
     shutil.rmtree(aside)
 
 
+def _require_removable(path: Path) -> None:
+    if any(path.iterdir()):
+        require_store(path)
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{time.time_ns()}{durable.PARTIAL}")
+
+
+def _markers(path: Path) -> set[int]:
+    """Shards that have a marker."""
+    return {int(marker.stem) for marker in (path / MARKERS).glob("*.json")}
+
+
+def _stored_bytes(record: ExtractionRecord) -> int:
+    """The most that a clip takes in a store: its chunk before compression, and its scales."""
+    tier = TIERS[record.codec]
+    states = record.frames * record.width * np.dtype(tier.dtype).itemsize
+    return states + (record.width * np.dtype("float32").itemsize if tier.scaled else 0)

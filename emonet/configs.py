@@ -99,7 +99,7 @@ class ExtractionConfig(Schema):
     workers: PositiveInt = 2
     """Processes that decode audio (count)."""
     decode_timeout: PositiveFloat = 60.0
-    """A recording that takes longer to decode is given up (seconds)."""
+    """A recording that takes longer to decode is tried once more, then given up (seconds)."""
     max_failed: float = Field(0.25, ge=0, le=1)
     """Share of the corpus' clips that may fail; beyond it the run stops (0 to 1)."""
     devices: tuple[str, ...] = ()

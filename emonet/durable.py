@@ -74,8 +74,20 @@ def remove_partials(folder: Path) -> None:
 
 
 @contextmanager
-def explained(where: Path) -> Iterator[None]:
+def explained(
+    where: Path,
+    *,
+    what: str = "the store",
+    kept: str = "every finished shard is kept",
+    then: str = "it goes on where it stopped",
+) -> Iterator[None]:
     """Turn the operating system's refusals to write into messages that say what to do.
+
+    Args:
+        where: what is being written.
+        what: whose folder it is.
+        kept: what is there in spite of the refusal.
+        then: what the same command does when it is run again.
 
     Raises:
         EmonetError: if the disk is full, or a file too large.
@@ -86,18 +98,16 @@ def explained(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise EmonetError(
-                "the disk is full; every finished shard is kept",
+                f"the disk is full; {kept}",
                 where=where,
-                hint="free some space and run the same command again: it goes on where it stopped",
+                hint=f"free some space and run the same command again: {then}",
             ) from error
         if error.errno == errno.EFBIG:
             raise EmonetError(
-                "a file would be larger than this process may write; every finished shard is kept",
+                f"a file would be larger than this process may write; {kept}",
                 where=where,
-                hint="raise the limit (ulimit -f) and run the same command again: it goes on where it stopped",
+                hint=f"raise the limit (ulimit -f) and run the same command again: {then}",
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise RequestError(
-                "the folder for the store cannot be written", where=where, found=error.strerror
-            ) from error
+            raise RequestError(f"the folder for {what} cannot be written", where=where, found=error.strerror) from error
         raise

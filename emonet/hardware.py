@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import Literal
 
@@ -14,8 +15,33 @@ Arithmetic = Literal["float32", "bf16"]
 
 
 def resolve_device(device: str | None = None) -> torch.device:
-    """`device` where one is given, else the first CUDA GPU, else the CPU."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """`device` where one is given, else the first CUDA GPU, else the CPU.
+
+    Raises:
+        RequestError: if there is no such device; lists what there is.
+    """
+    there = _devices()
+    if not device:
+        return torch.device("cuda" if "cuda:0" in there else "cpu")
+    names = {name for one in there for name in (one, one.split(":")[0])}
+    wanted: torch.device | None = None
+    with suppress(RuntimeError):  # not even the name of a device
+        wanted = torch.device(device)
+    if wanted is None or str(wanted) not in {*names, "cpu:0"}:
+        raise RequestError(
+            "there is no such device",
+            expected=f"one of {', '.join(there)}",
+            found=device,
+            hint=f"--devices {there[-1]}",
+        )
+    return wanted
+
+
+def _devices() -> tuple[str, ...]:
+    """Names of what can compute here."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    metal = ("mps",) if torch.backends.mps.is_available() else ()
+    return ("cpu", *metal, *(f"cuda:{gpu}" for gpu in range(gpus)))
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -27,7 +53,7 @@ def has_bf16(device: torch.device) -> bool:
 
 @cache
 def has_matrix_units() -> bool:
-    """Whether the processor multiplies bf16 tiles in hardware (Intel AMX), three to ten times faster than its vectors."""
+    """Whether the processor multiplies tiles of bf16 in hardware (Intel AMX)."""
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 

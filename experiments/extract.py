@@ -39,7 +39,8 @@ def run(experiment: Experiment) -> ExtractResult:
     """Extract the experiment's corpus into `runs/NAME/store.zarr`; several processes at once share the work.
 
     Raises:
-        RequestError: if there is no captioner, the corpus cannot be used, or the store has another origin.
+        RequestError: if there is no captioner or no such device, the corpus cannot be used, or the store has another
+            origin.
         EmonetError: if too many clips cannot be read, or the disk is full.
     """
     from emonet.corpora import open_corpus
@@ -106,8 +107,6 @@ def _own(experiment: Experiment) -> str:
 
 
 def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Mapping[str, Any]:
-    if job.experiment.force or not path.exists():
-        job.commit()  # else the store is finished as it was begun, or refused
     report = _fill(job, corpus, source, place, path)
     if report.complete:
         _check(path)
@@ -127,15 +126,21 @@ def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> 
 def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> ExtractionReport:
     """Run the extraction in this process, or in one on each device."""
     from cache.devices import choose, extract_on
-    from cache.extraction import extract
-    from emonet.encoder import FrozenEncoder
+    from cache.notices import Notices
 
     config, force = job.experiment.extraction, job.experiment.force
     devices = choose(config)
+    # A store that is there already is finished as it was begun, or refused: then the former result describes it still.
+    notices = Notices(job.commit, waiting=lambda: job.say("another process prepares the store; this one waits for it"))
     if len(devices) > 1:
         job.say(f"encoder of {escape(source)}: a process on each of {', '.join(devices)}")
         with job.progress("encoding") as progress:
-            return extract_on(devices, corpus, place, path, config, source=source, force=force, progress=progress)
+            return extract_on(
+                devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
+            )
+    from cache.extraction import extract
+    from emonet.encoder import FrozenEncoder
+
     device = devices[0] if devices else None
     encoder = FrozenEncoder.load(place, precision=config.precision, device=device, compile=config.compile)
     job.say(
@@ -143,7 +148,7 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
         f"{encoder.width}, {encoder.precision} on {encoder.device.type}"
     )
     with job.progress("encoding") as progress:
-        return extract(corpus, encoder, path, config, source=source, force=force, progress=progress)
+        return extract(corpus, encoder, path, config, source=source, force=force, progress=progress, notices=notices)
 
 
 def _check(path: Path) -> None:

@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from cache.extraction import extract
 from cache.record import ExtractionRecord
 from emonet.clips import SPLITS, Clip, Corpus
+from emonet.configs import ExtractionConfig
+from emonet.encoder import FrozenEncoder
+from tests.cache.repairing import BROKEN, CLIPS, SHARD, Made, copied
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +60,7 @@ def make_record() -> Callable[..., ExtractionRecord]:
     ) -> ExtractionRecord:
         return ExtractionRecord(
             corpus=corpus.name,
-            corpus_fingerprint="f" * 64,
+            corpus_fingerprint=corpus.fingerprint,
             clips=len(corpus),
             encoder="test",
             encoder_digest="d" * 64,
@@ -80,3 +85,41 @@ def some_states() -> Callable[..., np.ndarray]:
         return np.random.default_rng(seed).normal(0, 1, (clips, frames, width)).astype(np.float16)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Ten tones, one of them a file without samples."""
+    folder, clips = tmp_path_factory.mktemp("tones"), []
+    for row in range(CLIPS):
+        time = np.arange(round((0.3 + 0.07 * row) * 16_000)) / 16_000
+        sf.write(folder / f"{row}.wav", 0.3 * np.sin(2 * np.pi * (120 + 30 * row) * time), 16_000)
+        split = SPLITS[row % 3]
+        clips.append(Clip(f"t/{row}", folder / f"{row}.wav", split, split, scores={"anger": float(row % 5)}))
+    (folder / f"{BROKEN}.wav").write_bytes(b"")
+    return Corpus("tones", tuple(clips))
+
+
+@pytest.fixture(scope="session")
+def whole(tones: Corpus, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
+    """Extracts each kind of store once."""
+    made: dict[tuple[str, str], Made] = {}
+
+    def make(codec: str = "lossless", frames: str = "all") -> Made:
+        if (codec, frames) not in made:
+            encoder = FrozenEncoder.load(str(tiny_encoder), precision="float32", device="cpu")
+            path = tmp_path_factory.mktemp("whole") / "s.zarr"
+            config = ExtractionConfig.model_validate(
+                {"batch_size": 2, "shard_clips": SHARD, "codec": codec, "frames": frames, "workers": 1}
+            )
+            extract(tones, encoder, path, config, source=str(tiny_encoder))
+            made[codec, frames] = Made(path, tones, encoder)
+        return made[codec, frames]
+
+    return make
+
+
+@pytest.fixture
+def made(whole: Callable[..., Made], tmp_path: Path) -> Made:
+    """A lossless store of the test's own."""
+    return copied(whole(), tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from cache import decoding
+from cache import children, decoding
 from cache.decoding import Decoders
 from emonet.audio import decode
 from emonet.clips import Clip
@@ -40,6 +41,24 @@ class Trap(type(Path())):  # type: ignore[misc]
 
 def trap(deed: str) -> Clip:
     return Clip(deed, Trap(deed), "s", "train")
+
+
+class OnceTrap(type(Path())):  # type: ignore[misc]
+    """A recording that crashes or hangs the first process that unpickles it, and no other one."""
+
+    FIRST = "__import__('os').mkdir({flag!r}) or __import__('{deed[0]}').{deed[1]}"
+    THEN = "__import__('pathlib').Path({path!r})"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        parts = {"path": str(self), "flag": f"{self}.tried", "deed": self.deed}
+        code = f"{self.THEN} if __import__('os').path.exists({{flag!r}}) else {self.FIRST}"
+        return eval, (code.format_map(parts),)
+
+
+def once(clip: Clip, module: str, call: str) -> Clip:
+    path = OnceTrap(clip.audio)
+    path.deed = (module, call)
+    return Clip(clip.id, path, clip.speaker, clip.split)
 
 
 @pytest.fixture
@@ -104,7 +123,7 @@ def test_results_come_in_order_and_reasons_as_they_are(clips: list[Clip], decode
     ],
 )
 def test_a_crash_costs_one_clip(clips: list[Clip], decoders: Decoders, deed: str, reason: str) -> None:
-    asked = [clips[0], trap(deed), clips[1], trap(deed), trap(deed), *clips[2:]]
+    asked = [clips[0], trap(deed), trap(deed), *clips[1:6]]
     for clip, heard in zip(asked, decoders.decode(asked, ahead=4), strict=True):
         if isinstance(clip.audio, Trap):
             assert isinstance(heard, AudioError)
@@ -130,21 +149,28 @@ def test_a_worker_that_stands_still_is_replaced(clips: list[Clip]) -> None:
         assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
         (stopped,) = decoders.processes
         os.kill(stopped, signal.SIGSTOP)
-        first, second = decoders.decode(clips[1:3], ahead=2)
-        assert isinstance(first, AudioError)  # nobody can tell this from a hang
-        assert_right(second, clips[2])
+        for one, clip in zip(decoders.decode(clips[1:3], ahead=2), clips[1:3], strict=True):
+            assert_right(one, clip)  # nobody can tell this from a hang, but it is over in another process
         assert not is_running(stopped)
 
 
-def test_a_worker_killed_from_outside_costs_the_clip_it_was_at(clips: list[Clip]) -> None:
+def test_a_worker_killed_from_outside_costs_nothing(clips: list[Clip]) -> None:
+    slow = once(clips[2], "time", "sleep(60)")
     with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
-        heard = decoders.decode([clips[0], trap("hang"), clips[1]], ahead=1)
+        heard = decoders.decode([clips[0], slow, clips[1]], ahead=1)
         assert_right(next(heard), clips[0])
+        wait_for(Path(f"{slow.audio}.tried").exists)
         os.kill(decoders.processes[0], signal.SIGKILL)
-        lost, last = heard
-        assert isinstance(lost, AudioError)
-        assert lost.what == "the decoder crashed (signal 9, SIGKILL)"
-        assert_right(last, clips[1])
+        for one, clip in zip(heard, (clips[2], clips[1]), strict=True):
+            assert_right(one, clip)
+
+
+@pytest.mark.parametrize("fault", [("os", "abort()"), ("time", "sleep(60)")])
+def test_a_passing_fault_costs_nothing(clips: list[Clip], fault: tuple[str, str]) -> None:
+    asked = [clips[0], once(clips[1], *fault), clips[2]]
+    with Decoders(1, seconds=1.0, timeout=1.0) as decoders:
+        for one, clip in zip(decoders.decode(asked, ahead=3), clips[:3], strict=True):
+            assert_right(one, clip)
 
 
 def test_a_worker_killed_while_idle_costs_nothing(clips: list[Clip]) -> None:
@@ -297,3 +323,35 @@ def test_a_worker_that_never_answers_is_an_error(
         Decoders(1, seconds=1.0, timeout=20.0) as decoders,
     ):
         list(decoders.decode(clips, ahead=2))
+
+
+@pytest.mark.timeout(30)  # who waits for a clip would wait for ever
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot start.*found: +No space left on device"),
+        (FileNotFoundError("no usable temporary directory"), "cannot start.*found: +no usable temporary directory"),
+        (ZeroDivisionError("a bug"), "ended unexpectedly.*found: +ZeroDivisionError: a bug\n.*try: "),
+    ],
+)
+def test_whatever_keeps_workers_from_starting_is_an_error(
+    clips: list[Clip], monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(children.tempfile, "TemporaryFile", fail)
+    with pytest.raises(EmonetError, match=f"(?s){message}"), Decoders(2, seconds=1.0, timeout=20.0) as decoders:
+        list(decoders.decode(clips, ahead=2))
+
+
+@pytest.mark.timeout(30)
+def test_a_thread_that_dies_in_the_middle_refuses_its_clips(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
+        assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(children.Child, "receive", lambda *arguments: {}["a bug"])
+            with pytest.raises(EmonetError, match=r"(?s)ended unexpectedly.*KeyError: 'a bug'"):
+                list(decoders.decode(clips, ahead=2))
+        with pytest.raises(EmonetError, match="ended unexpectedly"):
+            list(decoders.decode(clips, ahead=2))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pytest
 from cache import devices
 from cache.devices import choose, extract_on
 from cache.extraction import extract
+from cache.locks import StoreLocks
+from cache.notices import Notices
 from cache.report import ExtractionReport
 from cache.verify import verify
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoder import FrozenEncoder
-from emonet.errors import EmonetError, RequestError
-from emonet.progress import Progress, silent
+from emonet.errors import RequestError
 
 Make = Callable[..., Any]
 CONFIG = ExtractionConfig(batch_size=2, shard_clips=3, precision="float32", workers=1)
@@ -33,11 +35,9 @@ def run(
     weights: Path,
     path: Path,
     on: tuple[str, ...] = ("cpu", "cpu"),
-    *,
-    force: bool = False,
-    progress: Progress = silent,
+    **options: Any,
 ) -> ExtractionReport:
-    return extract_on(on, corpus, str(weights), path, CONFIG, source="tiny", force=force, progress=progress)
+    return extract_on(on, corpus, str(weights), path, CONFIG, source="tiny", **options)
 
 
 def alone(corpus: Corpus, weights: Path, path: Path) -> ExtractionReport:
@@ -67,11 +67,15 @@ def children() -> list[int]:
 
 
 def test_the_devices_of_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose(ExtractionConfig(devices=("cuda:1",))) == ("cuda:1",)
+    assert choose(ExtractionConfig(devices=("cpu", "cpu"))) == ("cpu", "cpu")
     for gpus, expected in [(0, ()), (1, ()), (3, ("cuda:0", "cuda:1", "cuda:2"))]:
         monkeypatch.setattr(devices.torch.cuda, "is_available", lambda gpus=gpus: gpus > 0)
         monkeypatch.setattr(devices.torch.cuda, "device_count", lambda gpus=gpus: gpus)
         assert choose(ExtractionConfig()) == expected
+    assert choose(ExtractionConfig(devices=("cuda:1",))) == ("cuda:1",)
+    with pytest.raises(RequestError, match=r"(?s)no such device.*cuda:0, cuda:1, cuda:2.*found: +cuda:3") as refused:
+        choose(ExtractionConfig(devices=("cuda:0", "cuda:3")))
+    assert refused.value.exit_code == 2
 
 
 def test_processes_share_the_work_and_make_the_same_store(
@@ -87,7 +91,10 @@ def test_processes_share_the_work_and_make_the_same_store(
         calls.append((completed, total))
         notes.append(note)
 
-    report = run(corpus, tiny_encoder, store, force=True, progress=progress)
+    former: list[bool] = []
+    notices = Notices(replacing=lambda: former.append((store / "clips.parquet").exists()))
+    report = run(corpus, tiny_encoder, store, force=True, progress=progress, notices=notices)
+    assert former == [True]  # told once, while the former store was there
     assert report.fingerprint == alone(corpus, tiny_encoder, tmp_path / "alone.zarr").fingerprint
     assert (report.complete, report.clips, report.failed, report.lost, report.workers) == (True, 40, 1, (), 2)
     assert report.clips_per_second == pytest.approx(40 / report.seconds, rel=0.01)
@@ -99,7 +106,7 @@ def test_processes_share_the_work_and_make_the_same_store(
     assert verify(store, deep=True).problems == ()
 
 
-def test_processes_that_die_are_named_and_the_others_do_their_work(
+def test_a_process_that_dies_is_named_and_the_others_do_its_work(
     make_corpus: Make, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     corpus, store = make_corpus(60), tmp_path / "s.zarr"
@@ -111,20 +118,21 @@ def test_processes_that_die_are_named_and_the_others_do_their_work(
             first.append(next(child for child in children() if child not in before))
             os.kill(first[0], signal.SIGKILL)
 
-    report = run(corpus, tiny_encoder, store, on=("cpu", "cpu", "cuda:77"), progress=kill_one)
+    report = run(corpus, tiny_encoder, store, progress=kill_one)
     assert report.complete
-    assert report.lost[0] == "cpu: the extraction process ended (signal 9, SIGKILL)"
-    assert report.lost[1].startswith("cuda:77: ")  # there is no such device
+    assert report.lost == ("cpu: the extraction process ended (signal 9, SIGKILL)",)
     assert report.fingerprint == alone(corpus, tiny_encoder, tmp_path / "alone.zarr").fingerprint
 
 
 def test_what_all_processes_refuse_is_raised(make_corpus: Make, tiny_encoder: Path, tmp_path: Path) -> None:
-    alone(make_corpus(4), tiny_encoder, tmp_path / "s.zarr")
-    with pytest.raises(RequestError, match=r"(?s)clips: the store has 4, wanted 5.*--force") as refused:
-        run(make_corpus(5), tiny_encoder, tmp_path / "s.zarr", on=("cpu",))
+    store, corpus = tmp_path / "s.zarr", make_corpus(5)
+    alone(make_corpus(4), tiny_encoder, store)
+    with StoreLocks(store) as locks, ExitStack() as held:
+        held.enter_context(locks.preparing())
+        notices = Notices(waiting=held.close)  # who waits for the store says so
+        with pytest.raises(RequestError, match=r"(?s)clips: the store has 4, wanted 5.*--force") as refused:
+            run(corpus, tiny_encoder, store, on=("cpu",), notices=notices)
     assert refused.value.exit_code == 2
-    with pytest.raises(EmonetError, match=r"(?s)the extraction process ended \(exit code 1\).*where: +cuda:77"):
-        run(make_corpus(5), tiny_encoder, tmp_path / "t.zarr", on=("cuda:77",))
 
 
 def test_ctrl_c_keeps_what_is_finished_and_ends_every_process(
@@ -143,6 +151,16 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_every_process(
     assert len(list((store / "shards").iterdir())) >= 2
     assert not list(tmp_path.rglob("*partial*"))
     assert alone(corpus, tiny_encoder, store).complete
+
+
+def test_a_second_request_to_end_does_not_cut_the_first_one_short() -> None:
+    before = signal.signal(signal.SIGTERM, devices._stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 PARENT = """

@@ -171,7 +171,8 @@ def test_a_full_disk_is_seen_before(tmp_path: Path, store: FeatureStore, monkeyp
     assert export(store, tmp_path / "out", "npy").clips == 8
 
 
-def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, store: FeatureStore) -> None:
+@pytest.mark.parametrize("form", ["safetensors", "npy"])
+def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, store: FeatureStore, form: Form) -> None:
     """With a limit on the size of a file, which is an error on writing just as a full disk is."""
     import resource
     import signal
@@ -179,9 +180,14 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, store: FeatureStore) ->
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (4 * CLIP, before[1]))
-        with pytest.raises(EmonetError, match="a file would be larger than this process may write"):
-            export(store, tmp_path / "out", "npy")
+        with pytest.raises(EmonetError) as caught:
+            export(store, tmp_path / "out", form)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
+    assert str(caught.value).splitlines() == [
+        "a file would be larger than this process may write; nothing was exported, and what was there before is still there",
+        f"  where:    {tmp_path}",
+        "  try:      raise the limit (ulimit -f) and run the same command again: it starts from the beginning",
+    ]
     assert not list(tmp_path.glob("*out*"))

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cache import writer
 from cache.extraction import extract, record_of
 from cache.report import ExtractionReport
 from cache.store import FeatureStore
@@ -23,7 +28,8 @@ from emonet.logmel import pad
 from emonet.progress import Progress, silent
 
 Make = Callable[..., Any]
-CONFIG = ExtractionConfig(batch_size=2, shard_clips=3, precision="float32")
+CONFIG = ExtractionConfig(batch_size=2, shard_clips=3, precision="float32", workers=1)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEn
         calls.append((completed, total))
         notes.append(note)
 
-    report = run(corpus, encoder, tmp_path / "s.zarr", progress=progress)
+    report = run(corpus, encoder, tmp_path / "s.zarr", progress=progress, workers=2)
     assert (report.clips, report.failed, report.shape) == (8, 0, (8, 50, 32))
     assert report.bytes_raw == 8 * 50 * 32 * 2
     assert 0 < report.bytes_stored < 1.2 * report.bytes_raw
@@ -220,6 +226,84 @@ def test_the_store_keeps_the_batch_size_it_was_begun_with(
     assert run(corpus, encoder, store, batch_size="auto", shard_clips=8, force=True).batch_size == 4
     with pytest.raises(RequestError, match="batch_size: the store has 4, wanted 2"):
         run(corpus, encoder, store, batch_size=2, shard_clips=8)
+
+
+def test_two_that_begin_at_once_agree_on_the_batch_size(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, store = make_corpus(10), tmp_path / "s.zarr"
+
+    def probe(self: FrozenEncoder) -> int:  # while it tries what fits, another process begins the store
+        run(corpus, encoder, store, batch_size=3, num_shards=2)
+        return 2
+
+    monkeypatch.setattr(FrozenEncoder, "batch_size", probe)
+    report = run(corpus, encoder, store, batch_size="auto")
+    assert (report.batch_size, report.complete) == (3, True)
+    assert report.fingerprint == run(corpus, encoder, tmp_path / "alone.zarr", batch_size=3).fingerprint
+
+
+def test_a_part_does_not_start_anew(make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path) -> None:
+    corpus, store = make_corpus(6), tmp_path / "s.zarr"
+    run(corpus, encoder, store, num_shards=2)
+    with pytest.raises(RequestError, match="parts of a job array cannot each start anew"):
+        run(corpus, encoder, store, num_shards=2, shard_index=1, force=True)
+    assert run(corpus, encoder, store, num_shards=2, shard_index=1).complete
+
+
+def test_markers_are_not_listed_after_every_shard(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[Path] = []
+    look = writer._markers
+    monkeypatch.setattr(writer, "LOOK", 3600.0)
+    monkeypatch.setattr(writer, "_markers", lambda path: looks.append(path) or look(path))
+    report = run(make_corpus(30, broken=(4,)), encoder, tmp_path / "s.zarr", shard_clips=1)
+    assert (report.complete, report.failed) == (True, 1)
+    assert len(looks) < 10  # not 30
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from cache.locks import StoreLocks
+
+with StoreLocks(Path(sys.argv[1])) as locks:
+    print(locks.join(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_store_of_nothing_is_left_to_another_that_writes_it(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    corpus, store = make_corpus(3, broken=(0, 1, 2)), tmp_path / "s.zarr"
+    command = [sys.executable, "-c", HOLD, str(store)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"True\n"
+        with pytest.raises(EmonetError, match="none of the 3 clips could be read"):
+            run(corpus, encoder, store, max_failed=1.0)
+        assert store.is_dir()
+        other.communicate()
+    with pytest.raises(EmonetError, match="none of the 3 clips could be read"):  # what that one would say
+        run(corpus, encoder, store, max_failed=1.0)
+    assert not store.exists()
+
+
+def test_a_store_that_is_removed_meanwhile_is_an_error(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    store, calls = tmp_path / "s.zarr", []
+
+    def remove(completed: int, total: int, note: str = "") -> None:
+        calls.append(completed)
+        if calls[-2:] == [total, total]:  # the last call
+            shutil.rmtree(store)
+
+    with pytest.raises(EmonetError, match="the feature store has been removed while it was written"):
+        run(make_corpus(4), encoder, store, progress=remove)
 
 
 def test_too_many_failures_stop_the_run_and_keep_what_is_finished(

@@ -239,6 +239,26 @@ def test_the_next_pool_is_read_while_this_one_goes_out(
     assert not is_reading()
 
 
+def test_a_batch_of_the_last_epoch_does_not_hold_the_next_one_up(
+    numbered: tuple[FeatureStore, np.ndarray], reads: list[np.ndarray]
+) -> None:
+    """Both pools are in use until the caller lets that batch go; then the next one is read without being asked for."""
+    store, _ = numbered
+    loader = loader_of(store)
+    batch = None
+    for batch in loader:  # noqa: B007 - the last one stays
+        pass
+    reads.clear()
+    batches = iter(loader)
+    following = next(batches)
+    time.sleep(0.1)
+    assert len(reads) == 1
+    del batch
+    wait_for(lambda: len(reads) == 2)
+    assert following.rows.size
+    del batches
+
+
 @pytest.fixture
 def held_bytes() -> Iterator[Callable[[], int]]:
     """How much memory Python and NumPy hold now that they did not hold before the test; arrays count whole."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cache import locks
 from cache.locks import StoreLocks
 from emonet.errors import EmonetError
 
@@ -14,13 +16,18 @@ ROOT = Path(__file__).parents[2]
 # Does what each line on stdin says and prints what came of it.
 OTHER = """
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from cache.locks import StoreLocks
 
 with StoreLocks(Path(sys.argv[1])) as locks:
     print("open", flush=True)
+    held = ExitStack()
     for line in sys.stdin:
         name, *number = line.split()
+        if name in ("prepare", "done"):
+            print(held.enter_context(locks.preparing()) if name == "prepare" else held.close(), flush=True)
+            continue
         print(getattr(locks, name)(*map(int, number)), flush=True)
 """
 
@@ -89,3 +96,55 @@ def test_one_writer_in_a_process(tmp_path: Path) -> None:
     with StoreLocks(path):
         pass
     assert [file.name for file in tmp_path.iterdir()] == [".s.zarr.lock"]
+
+
+def test_every_spelling_of_a_path_has_the_same_lock(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "s.zarr").symlink_to(tmp_path / "disk" / "real.zarr")
+    with (
+        StoreLocks(tmp_path / "disk" / "real.zarr"),
+        pytest.raises(EmonetError, match="this process is writing this store already"),
+        StoreLocks(tmp_path / "disk" / ".." / "s.zarr"),
+    ):
+        pass
+    assert [file.name for file in (tmp_path / "disk").iterdir()] == [".real.zarr.lock"]
+
+
+def test_who_waits_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    other, told = Other(path), []
+
+    def let_go() -> None:
+        told.append("waits")
+        other.ask("done")
+
+    with StoreLocks(path) as mine:
+        with mine.preparing(let_go):
+            pass
+        assert told == []
+        other.ask("prepare")
+        with mine.preparing(let_go):
+            assert told == ["waits"]
+    other.kill()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
+    with (
+        pytest.raises(EmonetError, match=r"(?s)file system has no locks.*\.s\.zarr\.lock.*POSIX.*found: .*local disk"),
+        StoreLocks(tmp_path / "s.zarr") as mine,
+    ):
+        mine.join()
+
+
+def test_other_refusals_of_a_lock_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EIO, "broken disk")
+
+    monkeypatch.setattr(locks.fcntl, "lockf", refuse)
+    with pytest.raises(OSError, match="broken disk"), StoreLocks(tmp_path / "s.zarr") as mine:
+        mine.claim(3)

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import cache.store
 from cache.layout import shard_file
 from cache.record import ExtractionRecord
 from cache.store import FeatureStore
@@ -159,6 +164,53 @@ def test_a_missing_shard_is_an_error_and_not_zeros(store: Path) -> None:
         opened.read([0, 5])
 
 
+def test_damage_is_told_when_nobody_writes_into_the_states_any_more(
+    store: Path, some_states: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread reads a shard that is lost, another one a whole shard, slowly."""
+    shard_file(store, 0).unlink()
+    monkeypatch.setattr(cache.store, "THREADS", 2)
+    monkeypatch.setattr(cache.store, "_pools", {})
+    read = cache.store.read_chunk
+    begun = threading.Event()
+
+    def slow(file: int, place: tuple[int, int]) -> bytes:
+        begun.set()
+        time.sleep(0.05)
+        return read(file, place)
+
+    monkeypatch.setattr(cache.store, "read_chunk", slow)
+    out, reading = np.zeros((6, 50, 8), np.float16), FeatureStore._read
+
+    def after_the_other(self: FeatureStore, clips: list[tuple[int, int]], *rest: Any) -> None:
+        if clips and clips[0][0] == 0:
+            assert begun.wait(10)
+        reading(self, clips, *rest)
+
+    monkeypatch.setattr(FeatureStore, "_read", after_the_other)
+    with pytest.raises(EmonetError, match=r"clip 'm/0'.*its chunk is missing"):
+        FeatureStore.open(store).read([0, 1, 2, 4, 5, 6], out=out)
+    np.testing.assert_array_equal(out[3:], some_states(10)[4:7])
+    assert not out[:3].any()
+
+
+def test_threads_that_read_first_share_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find none and make one; the slower of them takes the other's."""
+    monkeypatch.setattr(cache.store, "_pools", {-1: None})  # as after a fork
+    both, made = threading.Barrier(2), iter([0.0, 0.2])
+
+    def make(*args: Any, **kwargs: Any) -> ThreadPoolExecutor:
+        pool = ThreadPoolExecutor(*args, **kwargs)
+        both.wait(10)
+        time.sleep(next(made))
+        return pool
+
+    monkeypatch.setattr(cache.store, "ThreadPoolExecutor", make)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = (asked.result() for asked in [threads.submit(cache.store._pool) for _ in range(2)])
+    assert first is second
+
+
 def test_a_damaged_shard_is_an_error(store: Path) -> None:
     file = shard_file(store, 0)
     content = bytearray(file.read_bytes())
@@ -186,8 +238,38 @@ def test_what_is_no_store_is_named(tmp_path: Path, store: Path) -> None:
         FeatureStore.open(tmp_path / "other.zarr")
     metadata = store / "zarr.json"
     metadata.write_text(metadata.read_text().replace('"format_version": 2', '"format_version": 9'))
-    with pytest.raises(RequestError, match=r"(?s)another format version.*expected: 2.*found: +9"):
+    with pytest.raises(
+        RequestError, match=r"(?s)another format version.*expected: 2.*found: +9.*try: +emonet .*--force"
+    ):
         FeatureStore.open(store)
+
+
+@pytest.mark.parametrize(
+    "attributes", ["[]", '{"format": "emonet-feature-store"}', '{"format": "emonet-feature-store", "record": 3}']
+)
+def test_attributes_of_something_else_are_named(store: Path, attributes: str) -> None:
+    (store / "zarr.json").write_text('{"attributes": ' + attributes + "}")
+    with pytest.raises(RequestError, match=r"attributes of the store are damaged|there is no feature store"):
+        FeatureStore.open(store)
+
+
+def test_what_lies_where_a_store_should_be_does_not_send_in_circles(tmp_path: Path) -> None:
+    """`emonet extract` refuses both, so neither may be told to type just that."""
+    path = tmp_path / "s.zarr"
+    path.mkdir()
+    with pytest.raises(RequestError) as caught:
+        FeatureStore.open(path)
+    assert str(caught.value).splitlines() == [
+        "there is no feature store",
+        f"  where:    {path}",
+        "  found:    an empty folder",
+        "  try:      emonet extract --force, which makes the store anew",
+    ]
+    (path / "thesis.tex").touch()
+    with pytest.raises(
+        RequestError, match=rf"(?s)no readable zarr\.json.*try: +remove {path} if it is of no use, then"
+    ):
+        FeatureStore.open(path)
 
 
 def test_an_unfinished_store_says_to_extract_again(store: Path) -> None:

@@ -13,6 +13,7 @@ from cache.tiers import TIERS
 from cache.transcode import transcode
 from cache.verify import verify
 from emonet.clips import Corpus
+from emonet.errors import RequestError
 
 Make = Callable[..., Any]
 
@@ -60,6 +61,18 @@ def test_states_that_hear_nothing_become_their_mean(tmp_path: Path, source: Feat
     np.testing.assert_allclose(other.read([0])[0, 30], late, atol=1e-3)
     for row, frames in zip(rows.tolist(), heard.tolist(), strict=True):
         np.testing.assert_array_equal(other.read([row])[0, :frames], source.read([row])[0, :frames])
+
+
+def test_another_corpus_is_refused_with_both_values(tmp_path: Path, source: FeatureStore, make_corpus: Make) -> None:
+    """Its ids and scores would stand beside the states of others."""
+    other = make_corpus(8)
+    with pytest.raises(RequestError) as caught:
+        transcode(source, other, tmp_path / "t.zarr", "int8")
+    message, mine = str(caught.value), source.record.corpus_fingerprint
+    assert f"corpus_fingerprint: the store has {mine}, wanted {other.fingerprint}" in message
+    assert "clips: the store has 9, wanted 8" in message
+    assert "try:      the corpus that this store was extracted from" in message
+    assert not (tmp_path / "t.zarr").exists()
 
 
 def test_where_no_clip_is_silent_the_overall_mean_stands() -> None:

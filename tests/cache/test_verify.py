@@ -40,6 +40,48 @@ def test_a_whole_store_has_no_problems(store: Path, deep: bool) -> None:
     assert not shard_file(store, 2).exists()
 
 
+@pytest.fixture
+def speech(tmp_path: Path, make_corpus: Make, make_record: Make, some_states: Make, fill_store: Make) -> Path:
+    """Ten clips in three shards, of which only the states that hear the clip are kept, as int8."""
+    corpus, silence = make_corpus(10), some_states(1, seed=9)[0]
+    record = make_record(corpus, codec="int8", kept="speech")
+    fill_store(tmp_path / "p.zarr", record, corpus, some_states(10), silence=lambda: silence)
+    return tmp_path / "p.zarr"
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    "content", [lambda whole: whole[:-9], lambda whole: b"{}", lambda whole: b"[]", lambda whole: b"7"]
+)
+@pytest.mark.parametrize("name", ["states", "scales", "silence"])
+def test_damaged_metadata_of_any_array_are_one_problem(
+    speech: Path, name: str, content: Callable[[bytes], bytes], deep: bool
+) -> None:
+    metadata = speech / name / "zarr.json"
+    metadata.write_bytes(content(metadata.read_bytes()))
+    report = verify(speech, deep=deep)
+    assert len(report.problems) == 1
+    assert report.problems[0].startswith(f"the metadata of the array {name} cannot be read: ")
+    assert report.damaged == ()
+
+
+def test_metadata_of_another_array_are_seen(speech: Path) -> None:
+    (speech / "silence" / "zarr.json").write_bytes((speech / "scales" / "zarr.json").read_bytes())
+    assert verify(speech).problems == ("the array silence is float32 (10, 8), the record says float16 (50, 8)",)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_lost_silence_is_one_problem_that_no_shard_is_to_blame_for(speech: Path, deep: bool) -> None:
+    file = speech / "silence" / "c" / "0" / "0"
+    content = bytearray(file.read_bytes())
+    content[9] ^= 1
+    file.write_bytes(content)
+    report = verify(speech, deep=deep)
+    assert (report.problems, report.damaged) == (("the mean of silence cannot be read; every clip needs it",), ())
+    file.unlink()
+    assert verify(speech, deep=deep).problems == ("the mean of silence is missing; every clip needs it",)
+
+
 def test_a_shard_of_another_size_is_seen_at_once(store: Path) -> None:
     file = shard_file(store, 1)
     file.write_bytes(file.read_bytes()[:-7])

@@ -15,6 +15,7 @@ import pytest
 
 from cache import writer
 from cache.layout import shard_file
+from cache.notices import Notices
 from cache.record import ExtractionRecord
 from cache.store import FeatureStore
 from cache.writer import Part, StoreWriter
@@ -103,12 +104,11 @@ def test_two_processes_share_the_shards_and_a_dead_one_loses_its_claims(
             for shard in (2, 3, 4, 5):
                 assert next(claims) == shard
                 put(mine, shard, states)
-            assert not mine.complete
             assert mine.pending() == [0, 1]
             other.kill()
             for shard in claims:  # it waits for the other, sees it die, and takes over
                 put(mine, shard, states)
-            assert mine.complete
+            assert not mine.pending()
             mine.finish()
     np.testing.assert_array_equal(FeatureStore.open(path).read(range(6)), states)
 
@@ -134,8 +134,20 @@ def test_parts_of_a_job_array_split_the_shards(
             for shard in target.claims():
                 taken.append(shard)
                 put(target, shard, some_states(6))
-            assert target.complete == (index == 1)
+            assert (not target.pending()) == (index == 1)
     assert taken == [2, 5, 0, 3, 1, 4]
+
+
+def test_a_part_does_not_start_anew_what_others_have_done(
+    tmp_path: Path, make_record: Make, corpus: Corpus, some_states: Make
+) -> None:
+    path, record = tmp_path / "s.zarr", make_record(corpus, shard_clips=1)
+    with StoreWriter(path, record, corpus, part=Part(2, 0)) as target:
+        put(target, 0, some_states(6))
+    with pytest.raises(RequestError, match=r"(?s)parts of a job array cannot each start anew.*--num-shards 2.*try: "):
+        StoreWriter(path, record, corpus, part=Part(2, 1), force=True).__enter__()
+    with StoreWriter(path, record, corpus) as target:
+        assert 0 not in target.pending()
 
 
 def test_a_part_that_is_not_there_is_refused() -> None:
@@ -234,6 +246,21 @@ def test_a_disk_without_space_is_noticed_before_the_start(
         StoreWriter(tmp_path / "s.zarr", record, corpus).__enter__()
 
 
+def test_the_space_that_a_tier_takes_is_what_must_be_free(
+    tmp_path: Path, make_record: Make, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = 6 * (50 * 8 + 8 * 4)  # a byte for each value, and a scale for each channel
+    usage = shutil.disk_usage(tmp_path)._replace(free=writer.RESERVE + small)
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage)
+    with StoreWriter(tmp_path / "small.zarr", make_record(corpus, codec="int8"), corpus):
+        pass
+    with pytest.raises(EmonetError, match="too little space"):
+        StoreWriter(tmp_path / "large.zarr", make_record(corpus), corpus).__enter__()
+    usage = usage._replace(free=usage.free - 1)
+    with pytest.raises(EmonetError, match="too little space"):
+        StoreWriter(tmp_path / "small.zarr", make_record(corpus, codec="int8"), corpus).__enter__()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_that_fills_up_keeps_what_is_finished(
     tmp_path: Path,
@@ -289,3 +316,82 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
         durable.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_store_behind_a_link_is_the_same_store(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus, some_states: Make
+) -> None:
+    disk, link = tmp_path / "disk" / "real.zarr", tmp_path / "s.zarr"
+    disk.parent.mkdir()
+    link.symlink_to(disk)
+    with StoreWriter(link, record, corpus) as first:
+        put(first, 0, some_states(6))
+        with pytest.raises(EmonetError, match="this process is writing this store already"):
+            StoreWriter(disk, record, corpus).__enter__()
+    with StoreWriter(link, record, corpus, force=True) as anew:
+        assert anew.pending() == [0, 1]
+    assert link.is_symlink()
+    assert sorted(entry.name for entry in disk.parent.iterdir()) == [".real.zarr.lock", "real.zarr"]
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_what_others_have_written_is_looked_for_now_and_then(
+    tmp_path: Path, make_record: Make, corpus: Corpus, some_states: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LOOK", 3600.0)
+    with StoreWriter(tmp_path / "s.zarr", make_record(corpus, shard_clips=1), corpus) as target:
+        put(target, 3, some_states(6))
+        assert target.pending(fresh=False) == [0, 1, 2, 4, 5]  # its own at once
+        writer.marker_file(target.path, 0).touch()
+        assert target.pending(fresh=False) == [0, 1, 2, 4, 5]
+        assert next(target.claims()) == 1  # nothing is done twice for that
+        writer.marker_file(target.path, 2).touch()
+        assert target.pending(fresh=False) == [1, 2, 4, 5]
+        assert target.pending() == [1, 4, 5]
+        monkeypatch.setattr(writer, "LOOK", 0.0)
+        writer.marker_file(target.path, 4).touch()
+        assert target.pending(fresh=False) == [1, 5]
+
+
+def test_the_former_store_stays_until_the_new_one_can_be_made(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus, make_record: Make, some_states: Make
+) -> None:
+    path, told = tmp_path / "s.zarr", []
+
+    def no_memory() -> np.ndarray:
+        raise EmonetError("no memory")
+
+    def tell() -> None:
+        told.append(len(list((path / "shards").glob("*"))))
+
+    with StoreWriter(path, record, corpus) as first:
+        put(first, 0, some_states(6))
+    speech = make_record(corpus, kept="speech")
+    with pytest.raises(EmonetError, match="no memory"):
+        StoreWriter(path, speech, corpus, force=True, silence=no_memory, notices=Notices(replacing=tell)).__enter__()
+    with pytest.raises(EmonetError, match="no memory"):
+        StoreWriter(path, record, corpus, force=True, notices=Notices(replacing=no_memory)).__enter__()
+    assert [entry.name for entry in tmp_path.iterdir() if "partial" in entry.name] == []
+    with StoreWriter(path, record, corpus, notices=Notices(replacing=tell)) as same:
+        assert same.pending() == [1]
+    assert told == []
+    with StoreWriter(path, record, corpus, force=True, notices=Notices(replacing=tell)) as anew:
+        assert anew.pending() == [0, 1]
+    assert told == [1]  # while the former one was there
+
+
+def test_a_store_that_another_process_writes_is_not_discarded(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus
+) -> None:
+    path = tmp_path / "s.zarr"
+    with StoreWriter(path, record, corpus) as mine:
+        with another(path, record, corpus) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"open\n"
+            mine.discard()
+            assert path.is_dir()
+            other.kill()
+        mine.discard()
+        assert not path.exists()
+        with pytest.raises(EmonetError, match=r"(?s)removed while it was written.*s\.zarr.*no such folder.*try: "):
+            mine.require_there()

@@ -43,3 +43,22 @@ def test_bf16_on_a_gpu_without_it_is_a_wrong_request(monkeypatch: pytest.MonkeyP
 def test_device() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda:9", "cuda:-1", "foo", "meta"])
+def test_a_device_that_is_not_there_is_a_wrong_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(
+        RequestError, match=rf"(?s)no such device.*one of cpu, cuda:0, cuda:1\n.*found: +{name}\n.*--devices cuda:1"
+    ):
+        resolve_device(name)
+    assert [str(resolve_device(there)) for there in ("cuda:1", "cuda", "cpu:0")] == ["cuda:1", "cuda", "cpu:0"]
+
+
+def test_without_a_gpu_none_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(RequestError, match=r"(?s)one of cpu\n.*--devices cpu"):
+        resolve_device("cuda")

@@ -16,7 +16,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
-from emonet.errors import RequestError
+from emonet.errors import EmonetError, RequestError
 from experiments import extract, store
 from experiments.config import Experiment
 
@@ -35,7 +35,7 @@ def experiment(tmp_path: Path, runs: Path, make_wav: Callable[..., Path]) -> Exp
         d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
     )
     WhisperEncoder(config).save_pretrained(tmp_path / "encoder")
-    extraction = ExtractionConfig(captioner=str(tmp_path / "encoder"), batch_size=2, shard_clips=2)
+    extraction = ExtractionConfig(captioner=str(tmp_path / "encoder"), batch_size=2, shard_clips=2, workers=1)
     return Experiment(name="mini", corpus=f"manifest:{manifest}", runs=runs, extraction=extraction)
 
 
@@ -94,10 +94,53 @@ def changed(experiment: Experiment, **extraction: Any) -> Experiment:
     return Experiment.model_validate(values | {"extraction": values["extraction"] | extraction})
 
 
+def forced(experiment: Experiment, **extraction: Any) -> Experiment:
+    return Experiment.model_validate(changed(experiment, **extraction).model_dump() | {"force": True})
+
+
+@pytest.mark.parametrize("devices", [["foo"], ["cuda:99"], ["cpu", "cuda:99"]])
+def test_a_request_that_cannot_work_leaves_the_former_result(experiment: Experiment, devices: list[str]) -> None:
+    before = extract.run(experiment)
+    with pytest.raises(RequestError, match=rf"(?s)no such device.*one of cpu.*found: +{devices[-1]}") as refused:
+        extract.run(forced(experiment, devices=devices))
+    assert refused.value.exit_code == 2
+    assert extract.run(experiment) == before
+
+
+def test_weights_that_cannot_be_read_leave_the_former_result(experiment: Experiment) -> None:
+    before = extract.run(experiment)
+    weights = Path(str(experiment.extraction.captioner)) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
+    with pytest.raises(RequestError, match="the encoder of this captioner cannot be loaded"):
+        extract.run(forced(experiment))
+    weights.write_bytes(content)
+    assert extract.run(experiment) == before
+
+
+def test_a_part_that_is_to_start_anew_leaves_the_former_result(experiment: Experiment) -> None:
+    before = extract.run(experiment)
+    with pytest.raises(RequestError, match=r"(?s)parts of a job array cannot each start anew.*without --force"):
+        extract.run(forced(experiment, num_shards=2))
+    assert extract.run(experiment) == before
+
+
+def test_the_former_result_goes_when_its_store_does(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    extract.run(experiment)
+
+    def stop(path: Path) -> None:
+        raise EmonetError("stopped")
+
+    monkeypatch.setattr(extract, "_check", stop)
+    with pytest.raises(EmonetError, match="stopped"):
+        extract.run(forced(experiment))
+    assert not (experiment.folder / "extract.json").exists()
+
+
 def test_the_figures_of_a_run_are_written_and_shown(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     result = extract.run(changed(experiment, codec="int8"))
     assert result.complete
-    assert (result.codec, result.batch_size, result.workers, result.lost) == ("int8", 2, 2, ())
+    assert (result.codec, result.batch_size, result.workers, result.lost) == ("int8", 2, 1, ())
     assert 0 < result.rms_error < 0.02
     assert 0 < result.encoder_share <= 1
     assert result.encoder_tflops > 0
@@ -128,7 +171,7 @@ def test_parts_of_a_job_array_complete_one_store(experiment: Experiment, capsys:
 
 def test_what_does_not_change_the_bytes_does_not_run_it_again(experiment: Experiment) -> None:
     result = extract.run(experiment)
-    other = changed(experiment, workers=1, decode_timeout=5, max_failed=1, num_shards=3, shard_index=2, devices=["cpu"])
+    other = changed(experiment, workers=2, decode_timeout=5, max_failed=1, num_shards=3, shard_index=2, devices=["cpu"])
     assert extract.run(other) == result
     with pytest.raises(RequestError, match=r"(?s)codec: the store has lossless, wanted bfloat.*--force"):
         extract.run(changed(experiment, codec="bfloat"))
@@ -137,7 +180,7 @@ def test_what_does_not_change_the_bytes_does_not_run_it_again(experiment: Experi
 @pytest.mark.slow
 def test_one_process_on_each_device(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     result = extract.run(changed(experiment, devices=["cpu", "cpu"]))
-    assert (result.complete, result.workers, result.lost) == (True, 4, ())
+    assert (result.complete, result.workers, result.lost) == (True, 2, ())
     assert "a process on each of cpu, cpu" in capsys.readouterr().err
     assert store.verify(SimpleNamespace(store=result.store, deep=True)).exit_code == 0
 
