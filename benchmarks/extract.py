@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
 import tempfile
@@ -27,8 +28,10 @@ from emonet.corpora import open_corpus
 from emonet.encoder import FrozenEncoder
 from emonet.errors import EmonetError
 from emonet.hardware import resolve_device
+from experiments.console import say
 
 OURS = "emonet extract"
+WARM_UP = "warm-up"  # folder of a store that does not count
 TODAY = "float32, one clip at a time"
 BATCHES = (4, 8)  # clips per pass of those who batch
 HEAD_WIDTH = 64  # of every Whisper
@@ -79,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(scratch)
         captioner = save_captioner(folder / "captioner", width=options.width, layers=options.layers)
         ours = Ours(FrozenEncoder.load(str(captioner), device=str(device)), corpus, folder)
+        left_out = missing_peers(device)
+        for line in left_out:
+            say(f"left out: {line}")
         peers, probed = open_peers(captioner, device, corpus)
         rate = matmul_rate(ours.encoder, hidden=4 * options.width)
         taken = measure(ours, peers, rate, runs=options.runs)
@@ -86,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = speed_rows(seconds, ours.encoder.flops_per_clip / rate.best, device.type) + own_rows(ours, rate)
     about = {
         "notes": NOTES,
+        "left out": left_out,
         "clips": f"{len(corpus)} of {corpus.name}, padded to 30 s",
         "encoder": f"{options.layers} layers, width {options.width}, random weights",
         "precision": ours.encoder.precision,
@@ -121,12 +128,18 @@ def repeated(corpus: Corpus, clips: int) -> Corpus:
     return replace(corpus, clips=tuple(again), rejected=())
 
 
+def missing_peers(device: torch.device) -> list[str]:
+    """Who would take part on this device if it were installed, one line each."""
+    absent = device.type == "cpu" and importlib.util.find_spec("ctranslate2") is None
+    return ["CTranslate2: ctranslate2 is not installed"] if absent else []
+
+
 def open_peers(captioner: Path, device: torch.device, corpus: Corpus) -> tuple[dict[str, Peer], dict[str, float]]:
     """The contestants by name, and the seconds per clip of each of CTranslate2's types."""
     peers = {TODAY: with_transformers(captioner, device, dtype=torch.float32, batch_size=1)}
     for size in BATCHES:
         peers[f"bf16, {size} at a time"] = with_transformers(captioner, device, dtype=torch.bfloat16, batch_size=size)
-    if device.type != "cpu":
+    if device.type != "cpu" or missing_peers(device):
         return peers, {}
     kind, peer, probed = with_ctranslate2(captioner, captioner.parent, corpus.clips)
     return peers | {f"CTranslate2, {kind}": peer}, probed
@@ -142,7 +155,7 @@ def measure(ours: Ours, peers: Mapping[str, Peer], rate: MatmulRate, *, runs: in
     """Seconds of each run of each contestant, in turn; the first clip goes through each before that."""
     outputs = {name: ours.folder / f"peer-{number}" for number, name in enumerate(peers)}
     first = replace(ours.corpus, clips=ours.corpus.clips[:1])
-    Ours(ours.encoder, first, ours.folder).run()
+    Ours(ours.encoder, first, ours.folder / WARM_UP).run()
     calls: dict[str, Callable[[], None]] = {OURS: ours.run}
     for name, peer in peers.items():
         outputs[name].mkdir()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,13 +45,6 @@ class Row:
         if self.ratio is None or self.reach is None:
             return ""
         return "met" if self.ratio >= self.reach else "short"
-
-
-def median_seconds(call: Callable[[], object], *, repeats: int = 5, warmup: int = 1) -> float:
-    """The median time of `repeats` calls, after `warmup` calls that do not count (seconds)."""
-    for _ in range(warmup):
-        call()
-    return statistics.median(seconds_of(call) for _ in range(repeats))
 
 
 def interleaved_seconds(

@@ -45,11 +45,6 @@ class StateSet:
     silence: Path
     corpus: Corpus
 
-    def load(self) -> Float16[np.ndarray, "clips frames width"]:
-        """All states, in memory."""
-        states: np.ndarray = np.load(self.file)
-        return states
-
     def load_silence(self) -> Float16[np.ndarray, "frames width"]:
         """The states of an empty recording."""
         states: np.ndarray = np.load(self.silence)

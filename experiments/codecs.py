@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cache.verify import StoreReport
 
 FOLDER = "codecs"
+_NAMED = 12  # digits of a fingerprint that name a folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def show(result: CodecsResult) -> None:
     """The table on stderr."""
     table = Table(
         title=f"{result.experiment}: ways to keep states, on {next(iter(result.ways.values())).test.clips} test clips",
-        caption="share of float16; changes against lossless, with the interval of the difference below each",
+        caption="share of float16; below each figure its bootstrap interval; changes against lossless, with the "
+        "interval of the difference",
         title_justify="left",
         caption_justify="left",
     )
@@ -120,9 +122,9 @@ def show(result: CodecsResult) -> None:
             f"{way.share:.1%}",
             f"{way.largest_error:.3g}",
             f"{way.rms_error:.2%}",
-            f"{way.test.mae.mean.value:.3f}",
+            shown(way.test.mae.mean),
             shown(way.mae_change, signed=True),
-            f"{way.test.pearson.mean.value:.3f}",
+            shown(way.test.pearson.mean),
             shown(way.pearson_change, signed=True),
         )
     console.console.print(table)
@@ -135,7 +137,7 @@ def _work(job: Work, corpus: Corpus) -> Mapping[str, Any]:
     data = open_data(job.experiment, corpus)
     _require_lossless(data.store)
     job.commit()
-    folder = job.experiment.folder / FOLDER
+    folder = _folder(job.experiment, data.store)
     reference: TriedForm | None = None
     ways: dict[str, CodecScores] = {}
     for way in WAYS:
@@ -146,7 +148,9 @@ def _work(job: Work, corpus: Corpus) -> Mapping[str, Any]:
         reference = reference or tried
         ways[way.label] = _scores(job.experiment, there, verify(path), tried, reference)
         _log(job, way.label, ways[way.label])
-    shutil.rmtree(folder, ignore_errors=True)
+        if path.is_relative_to(folder):  # else it is the experiment's own
+            shutil.rmtree(path)
+    shutil.rmtree(folder.parent, ignore_errors=True)
     return {"ways": ways}
 
 
@@ -159,6 +163,18 @@ def _require_lossless(store: FeatureStore) -> None:
             found=f"codec {store.record.codec}, frames {store.record.kept}",
             hint="emonet extract --codec lossless --frames all --force",
         )
+
+
+def _folder(experiment: Experiment, store: FeatureStore) -> Path:
+    """Where the stores of a run lie; what a killed run left is kept if it was made of the same states."""
+    parent = experiment.folder / FOLDER
+    folder = parent / store.fingerprint[:_NAMED]
+    for leftover in parent.iterdir() if parent.is_dir() else ():
+        if not leftover.is_dir():
+            leftover.unlink()
+        elif leftover != folder or experiment.force:
+            shutil.rmtree(leftover)
+    return folder
 
 
 def _stored(job: Work, store: FeatureStore, corpus: Corpus, way: Way, folder: Path) -> Path:

@@ -78,7 +78,7 @@ def filled(one: Format, states: np.ndarray, folder: Path) -> Path:
 @leaks_files
 @pytest.mark.parametrize("one", peers(), ids=lambda one: one.name)
 def test_each_peer_gives_back_what_it_stores(one: Format, subject: StateSet, tmp_path: Path) -> None:
-    states = subject.load()
+    states = np.load(subject.file)
     folder = filled(one, states, tmp_path / "peer")
     reader = one.reader(folder)
     assert len(reader) == CLIPS
@@ -99,7 +99,7 @@ def test_each_peer_gives_back_what_it_stores(one: Format, subject: StateSet, tmp
 def test_a_shuffled_pass_has_each_clip_once_in_an_order_that_follows_the_seed(
     one: Format, subject: StateSet, tmp_path: Path
 ) -> None:
-    marked = subject.load()
+    marked = np.load(subject.file)
     marked[:, 0, 0] = np.arange(CLIPS)  # lilcom keeps whole numbers
     reader = one.reader(filled(one, marked, tmp_path / "peer"))
     orders = [np.concatenate([batch[:, 0, 0] for batch in reader.shuffled(seed)]).tolist() for seed in (0, 0, 1)]
@@ -117,25 +117,25 @@ def test_compression_makes_states_smaller(subject: StateSet, tmp_path: Path) -> 
     sizes = {}
     for one in peers():
         if not one.missing and "lists" not in one.name:
-            folder = filled(one, subject.load(), tmp_path / one.name.replace(" ", "-"))
+            folder = filled(one, np.load(subject.file), tmp_path / one.name.replace(" ", "-"))
             sizes[one.name] = sum(file.stat().st_size for file in folder.iterdir())
     for smaller, larger in ((".npz per clip, compressed", ".npz per clip"), ("HDF5, gzip 9", "HDF5, raw")):
         if larger in sizes:
             assert sizes[smaller] < sizes[larger]
-    assert sizes["np.memmap"] == pytest.approx(subject.load().nbytes, abs=200)
+    assert sizes["np.memmap"] == pytest.approx(np.load(subject.file).nbytes, abs=200)
 
 
 @pytest.mark.parametrize("name", ["none", "lossless", "bfloat", "int8", "lossless, speech"])
 def test_each_tier_gives_back_what_it_stores(name: str, subject: StateSet, tmp_path: Path) -> None:
     one = next(tier for tier in tiers(subject) if tier.name == f"emonet {name}")
-    folder = filled(one, subject.load(), tmp_path / "ours")
+    folder = filled(one, np.load(subject.file), tmp_path / "ours")
     largest, rms = losses(one, subject.file, folder)
     assert (largest == 0.0) == one.exact
     assert rms <= largest
     if name in {"bfloat", "int8"}:
-        assert largest < 0.02 * np.abs(subject.load()).max()
+        assert largest < 0.02 * np.abs(np.load(subject.file)).max()
     if name == "lossless, speech":  # what hears the clip is exact, the rest reads as silence
-        reader, states = one.reader(folder), subject.load()
+        reader, states = one.reader(folder), np.load(subject.file)
         heard = [round(clip.seconds * 50 - 0.49) for clip in subject.corpus.clips]
         for row, read in enumerate(reader.read(np.arange(CLIPS))):
             np.testing.assert_array_equal(read[: heard[row]], states[row, : heard[row]])
@@ -147,7 +147,7 @@ def test_each_tier_gives_back_what_it_stores(name: str, subject: StateSet, tmp_p
 
 def test_states_are_made_once_and_a_killed_run_goes_on(encoder: FrozenEncoder, corpus: Corpus, tmp_path: Path) -> None:
     whole = make("tones", "", encoder, corpus, tmp_path / "whole")
-    assert whole.load().shape == (CLIPS, 50, 32)
+    assert np.load(whole.file).shape == (CLIPS, 50, 32)
     assert whole.load_silence().shape == (50, 32)
     assert whole.seconds() == [min(clip.seconds, 1.0) for clip in corpus.clips]
     killed = tmp_path / "killed"
@@ -159,7 +159,7 @@ def test_states_are_made_once_and_a_killed_run_goes_on(encoder: FrozenEncoder, c
         "tones", "", encoder, corpus, killed, progress=lambda completed, total, note="": calls.append(completed)
     )
     assert calls[0] == 16
-    np.testing.assert_array_equal(resumed.load(), whole.load())
+    np.testing.assert_array_equal(np.load(resumed.file), np.load(whole.file))
     assert not partial.exists()
     calls.clear()
     make("tones", "", encoder, corpus, killed, progress=lambda completed, total, note="": calls.append(completed))
@@ -229,7 +229,7 @@ class Forgetful(Reader):
 
 def test_a_format_that_loses_something_is_found_out(subject: StateSet, tmp_path: Path) -> None:
     one = replace(peers()[0], name="forgetful", reader=Forgetful)
-    one.write(tmp_path, subject.load())
+    one.write(tmp_path, np.load(subject.file))
     with pytest.raises(EmonetError, match=rf"lost clips(.|\n)*expected: *{CLIPS}\n *found: *{CLIPS - 1}"):
         losses(one, subject.file, tmp_path)
     (tmp_path / "changed").touch()
@@ -242,7 +242,7 @@ def test_a_store_of_metadata_opens_and_reads(subject: StateSet, tmp_path: Path) 
     path = metadata_store(tmp_path, subject, 5000)
     store = FeatureStore.open(path)
     assert len(store) == 5000
-    np.testing.assert_array_equal(store.read(range(CLIPS)), subject.load())
+    np.testing.assert_array_equal(store.read(range(CLIPS)), np.load(subject.file))
     assert len(store.clips) == store.clips["id"].nunique() == 5000
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import peers
 from benchmarks.extract import (
     OURS,
     TODAY,
@@ -16,6 +18,8 @@ from benchmarks.extract import (
     main,
     matmul_rate,
     measure,
+    missing_peers,
+    open_peers,
     own_rows,
     repeated,
     save_captioner,
@@ -47,6 +51,13 @@ def corpus(make_wav: Callable[..., Path]) -> Corpus:
             for row, seconds in enumerate(lengths)
         ),
     )
+
+
+@pytest.fixture
+def short_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates of products over a moment, for tests that are about something else."""
+    monkeypatch.setattr(peers, "BURST", 0.01)
+    monkeypatch.setattr(peers, "SQUARES", (64,))
 
 
 @pytest.fixture
@@ -93,6 +104,7 @@ def test_ctranslate2_keeps_the_same_states(
     assert_close(written(tmp_path, 3), expected, error=0.1)
 
 
+@pytest.mark.usefixtures("short_bursts")
 def test_ours_is_extracted_anew_and_verified(
     captioner: Path, corpus: Corpus, expected: np.ndarray, tmp_path: Path
 ) -> None:
@@ -120,15 +132,37 @@ def test_a_store_that_is_not_whole_does_not_count(captioner: Path, corpus: Corpu
         ours.run()
 
 
+@pytest.mark.usefixtures("short_bursts")
 def test_everyone_takes_turns(captioner: Path, corpus: Corpus, tmp_path: Path) -> None:
     ours = Ours(FrozenEncoder.load(str(captioner), device="cpu"), corpus, tmp_path)
     heard: list[tuple[int, Path]] = []
-    peers = {name: lambda clips, folder: heard.append((len(clips), folder)) for name in ("a", "b")}
+    others = {name: lambda clips, folder: heard.append((len(clips), folder)) for name in ("a", "b")}
     rate = MatmulRate(CPU, torch.float32, frames=8, width=8, hidden=8)
-    taken = measure(ours, peers, rate, runs=2)
+    taken = measure(ours, others, rate, runs=2)
     assert {name: len(seconds) for name, seconds in taken.items()} == {OURS: 2, "a": 2, "b": 2}
     assert [clips for clips, _ in heard] == [1, 1, 3, 3, 3, 3]
     assert len(ours.reports) == 2
+
+
+@pytest.mark.usefixtures("short_bursts")
+def test_the_warm_up_does_not_do_the_work_of_the_first_run(captioner: Path, corpus: Corpus, tmp_path: Path) -> None:
+    """With a single clip it would be the same store, found complete."""
+    single = Corpus("single", corpus.clips[:1])
+    ours = Ours(FrozenEncoder.load(str(captioner), device="cpu"), single, tmp_path)
+    measure(ours, {}, MatmulRate(CPU, torch.float32, frames=8, width=8, hidden=8), runs=1)
+    assert ours.reports[0].encoder_tflops > 0
+    assert len(list(tmp_path.rglob("*.zarr"))) == 2
+
+
+def test_a_peer_that_is_not_installed_is_left_out(
+    captioner: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)  # importing it fails, as where it is not installed
+    assert missing_peers(CPU) == ["CTranslate2: ctranslate2 is not installed"]
+    assert missing_peers(torch.device("cuda")) == []
+    opened, probed = open_peers(captioner, CPU, corpus)
+    assert list(opened) == [TODAY, "bf16, 4 at a time", "bf16, 8 at a time"]
+    assert probed == {}
 
 
 def test_rows_compare_seconds_so_that_higher_is_better() -> None:
@@ -161,6 +195,7 @@ def test_clips_are_repeated_under_other_ids(corpus: Corpus) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_bursts")
 def test_the_benchmark_runs(corpora: Path, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
     out = tmp_path / "extract.json"
@@ -184,9 +219,9 @@ def test_the_benchmark_runs(corpora: Path, tmp_path: Path) -> None:
         ]
     )
     content = json.loads(out.read_text())
-    peers = [row["peer"] for row in content["rows"] if row["reach"] is not None]
-    assert peers[:3] == [TODAY, "bf16, 4 at a time", "bf16, 8 at a time"]
-    assert peers[3].startswith("CTranslate2, ")
-    assert peers[4] == "the machine's limit"
+    against = [row["peer"] for row in content["rows"] if row["reach"] is not None]
+    assert against[:3] == [TODAY, "bf16, 4 at a time", "bf16, 8 at a time"]
+    assert against[3].startswith("CTranslate2, ")
+    assert against[4] == "the machine's limit"
     assert set(content["about"]["versions"]) == {"torch", "transformers", "ctranslate2"}
     assert all(len(seconds) == 1 for seconds in content["about"]["seconds of each run"].values())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.rows import Row, interleaved_seconds, machine, median_seconds, publish
+from benchmarks.rows import Row, interleaved_seconds, machine, publish
 
 ROWS = (
     Row("ours, end to end", 1.0421, "s/clip", "float32 [one] at a time", ratio=2.4, reach=3.5),
@@ -50,18 +50,6 @@ def test_a_figure_that_is_none_is_refused_and_nothing_written(tmp_path: Path) ->
 @pytest.mark.parametrize(("ratio", "reach", "verdict"), [(1.0, 1.0, "met"), (0.99, 1.0, "short"), (2.0, None, "")])
 def test_a_ratio_at_its_reach_meets_it(ratio: float, reach: float | None, verdict: str) -> None:
     assert Row("x", 1.0, "s", "peer", ratio, reach).verdict == verdict
-
-
-def test_median_seconds_leaves_the_warm_up_out() -> None:
-    waits = iter([0.2, 0.0, 0.02, 0.0])
-    calls: list[float] = []
-
-    def call() -> None:
-        calls.append(next(waits))
-        time.sleep(calls[-1])
-
-    assert median_seconds(call, repeats=3, warmup=1) < 0.015
-    assert calls == [0.2, 0.0, 0.02, 0.0]
 
 
 def test_interleaved_calls_take_turns() -> None:
