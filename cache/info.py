@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeInt
 
+from cache.derived import listed
 from cache.layout import TABLE, read_attributes, read_summary, read_table
 from cache.record import ExtractionRecord, ShardMarker
 from cache.writer import read_marker
@@ -54,6 +55,8 @@ class StoreInfo(Schema):
     """Target -> clips with a score for it, of those that have one (count)."""
     fingerprint: str | None
     """SHA-256 over what the store was made from and what it holds."""
+    principal: tuple[str, ...]
+    """Principal coordinates that are kept in the store, a line for each."""
 
 
 def describe(path: Path) -> StoreInfo:
@@ -73,6 +76,7 @@ def describe(path: Path) -> StoreInfo:
     failed = sum(len(marker.failures) for marker in markers)
     raw, stored = (clips - failed) * record.clip_bytes, sum(marker.stored_bytes for marker in markers)
     largest, rms = errors_of(markers)
+    fingerprint = read_summary(path)[1] if finished else None
     splits, speakers, rated = _table(path, targets.ids) if finished else ({}, None, {})
     return StoreInfo(
         store=path,
@@ -92,7 +96,8 @@ def describe(path: Path) -> StoreInfo:
         splits=splits,
         speakers=speakers,
         rated=rated,
-        fingerprint=read_summary(path)[1] if finished else None,
+        fingerprint=fingerprint,
+        principal=() if fingerprint is None else tuple(listed(path, fingerprint)),
     )
 
 

@@ -271,3 +271,33 @@ def damaged_table(path: Path, reason: object) -> EmonetError:
     """Says that the table of clips is damaged."""
     hint = f"emonet store repair {path}"
     return EmonetError("the table of clips is damaged", where=path / TABLE, found=reason, hint=hint)
+
+
+def create_group(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Make an empty Zarr group of its own at `path`, which must not exist."""
+    zarr.create_group(path, zarr_format=3, attributes=dict(attributes))
+
+
+def create_values(path: Path, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str) -> Any:
+    """An array in the group at `path`: checksums, no compression; NaN or -1 where nothing was written."""
+    return zarr.open_group(path, mode="r+", zarr_format=3).create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=tuple(min(chunk, size) for chunk, size in zip(chunks, shape, strict=True)),
+        fill_value=float("nan") if dtype == "float32" else -1,
+        compressors=[Crc32cCodec()],
+    )
+
+
+def read_group_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of the Zarr group at `path`.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: if they are damaged, or it is no group.
+    """
+    metadata = json.loads((path / "zarr.json").read_text("utf-8"))
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("attributes"), dict):
+        raise ValueError("it has no attributes")
+    return dict(metadata["attributes"])

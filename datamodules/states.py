@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,10 +32,12 @@ class Batch(NamedTuple):
     Args:
         features: what `HeadBank` takes.
         scores: `batch experts`, NaN where nobody rated.
+        weights: `batch experts`, how much each score counts in training, 0 or more.
     """
 
     features: Features
     scores: Tensor
+    weights: Tensor
 
 
 class StateDataset(Dataset[Batch]):
@@ -47,6 +50,11 @@ class StateDataset(Dataset[Batch]):
         targets: ids of the experts, in order.
         in_memory: prepare all clips at once and keep them; else read the store for every batch.
         progress: called with the number of clips read.
+        weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default.
+        instead: of the states, values of each clip of the store, whose number `spec` gives as the width of one frame.
+
+    Raises:
+        ValueError: if there are not as many weights as clips and experts, or one is negative or not finite.
     """
 
     def __init__(
@@ -58,11 +66,21 @@ class StateDataset(Dataset[Batch]):
         *,
         in_memory: bool,
         progress: Progress = silent,
+        weights: Float32[np.ndarray, "stored experts"] | None = None,
+        instead: Float32[np.ndarray, "stored features"] | None = None,
     ) -> None:
         self.store, self.rows, self._spec = store, rows, spec
         columns = [store.targets.index(target) for target in targets]
         self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(rows)[:, columns])
-        self._features = self._load(progress) if in_memory and len(rows) else None
+        self.weights: Float32[Tensor, "clips experts"] = torch.ones_like(self.scores)
+        if weights is not None:
+            self.weights = torch.from_numpy(_checked(weights, (len(store), len(columns)))[rows])
+        self._features: Features | None = None
+        if instead is not None:
+            values = torch.from_numpy(instead[rows])
+            self._features = Features(values, torch.ones(len(rows), dtype=torch.int64))
+        elif in_memory and len(rows):
+            self._features = self._load(progress)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,16 +88,23 @@ class StateDataset(Dataset[Batch]):
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         index = torch.as_tensor(positions)
         features = self._read(index.numpy()) if self._features is None else self._features.rows(index)
-        return Batch(features, self.scores[index])
+        return Batch(features, self.scores[index], self.weights[index])
 
     def in_order(self) -> Iterator[Features]:
         """All clips in order, a few at a time."""
         for start in range(0, len(self), READ_CLIPS):
             yield self[range(start, min(start + READ_CLIPS, len(self)))].features
 
+    def narrowed(self, experts: slice) -> StateDataset:
+        """The same clips, with the states that are in memory, for some of the experts."""
+        narrow = copy.copy(self)
+        narrow.scores, narrow.weights = self.scores[:, experts], self.weights[:, experts]
+        return narrow
+
     def batch(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Batch:
         """A batch of these rows of the store, which are of this split, whose states have been read."""
-        return Batch(self._prepare(rows, states), self.scores[torch.from_numpy(np.searchsorted(self.rows, rows))])
+        index = torch.from_numpy(np.searchsorted(self.rows, rows))
+        return Batch(self._prepare(rows, states), self.scores[index], self.weights[index])
 
     def _read(self, positions: Int[np.ndarray, " batch"]) -> Features:
         rows = self.rows[positions]
@@ -159,6 +184,8 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         memory_gib: up to this size prepared clips are kept in memory; beyond it each epoch reads the store, and this
             is the memory for clips that are read ahead, but no less than two batches (GiB).
         progress: called with the number of training clips read into memory.
+        weights: how much each clip of the store counts for each expert in training, 0 or more; 1 by default.
+        instead: of the states, values of each clip of the store, whose number `spec` gives as the width of one frame.
     """
 
     def __init__(
@@ -171,25 +198,42 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         seed: int,
         memory_gib: float,
         progress: Progress = silent,
+        weights: Float32[np.ndarray, "stored experts"] | None = None,
+        instead: Float32[np.ndarray, "stored features"] | None = None,
     ) -> None:
         super().__init__()
-        self.spec = spec
-        self._store, self._targets, self._batch_size = store, tuple(targets), batch_size
-        train, validation = store.rows("train"), store.rows("validation")
-        self.in_memory = (len(train) + len(validation)) * spec.bytes_per_clip <= memory_gib * GIB
-        self.train = self._dataset(train, progress)
-        self.validation = self._dataset(validation)
-        order = seed_of(seed, "order of training clips")
-        self._order = torch.Generator().manual_seed(order)
+        self.spec, self.targets = spec, tuple(targets)
+        self._store, self._batch_size, self._memory_bytes = store, batch_size, memory_gib * GIB
+        self._weights, self._instead = weights, instead
+        clips = len(store.rows("train")) + len(store.rows("validation"))
+        self.in_memory = instead is not None or clips * spec.bytes_per_clip <= self._memory_bytes
+        self.train = self._dataset("train", in_memory=self.in_memory, progress=progress)
+        self.validation = self._dataset("validation", in_memory=self.in_memory)
+        self._order_seed = seed_of(seed, "order of training clips")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._order = torch.Generator().manual_seed(self._order_seed)
         self._streamed: StreamedBatches | None = None
         if not self.in_memory:
             self._streamed = StreamedBatches(
-                self.train, batch_size=batch_size, seed=order, memory_bytes=memory_gib * GIB
+                self.train, batch_size=self._batch_size, seed=self._order_seed, memory_bytes=self._memory_bytes
             )
 
+    def narrowed(self, experts: slice) -> StateDataModule:
+        """The same clips, with the states that are in memory, in the same order, for some of the experts."""
+        narrow = copy.copy(self)
+        narrow.targets = self.targets[experts]
+        narrow._weights = None if self._weights is None else self._weights[:, experts]
+        narrow.train, narrow.validation = self.train.narrowed(experts), self.validation.narrowed(experts)
+        narrow._begin()
+        return narrow
+
     def dataset(self, split: Split) -> StateDataset:
-        """The clips of a split, read as they are asked for."""
-        return StateDataset(self._store, self._store.rows(split), self.spec, self._targets, in_memory=False)
+        """The clips of a split; states that are not in memory are read as they are asked for."""
+        if split == "validation":
+            return self.validation
+        return self.train if split == "train" else self._dataset(split, in_memory=False)
 
     def scaling(self) -> Scaling:
         """Mean and deviation of the inputs over the training clips, in one pass."""
@@ -213,8 +257,27 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         if self._streamed is not None:
             self._streamed.release()
 
-    def _dataset(self, rows: Int[np.ndarray, " clips"], progress: Progress = silent) -> StateDataset:
-        return StateDataset(self._store, rows, self.spec, self._targets, in_memory=self.in_memory, progress=progress)
+    def _dataset(self, split: Split, *, in_memory: bool, progress: Progress = silent) -> StateDataset:
+        return StateDataset(
+            self._store,
+            self._store.rows(split),
+            self.spec,
+            self.targets,
+            in_memory=in_memory,
+            progress=progress,
+            weights=self._weights,
+            instead=self._instead,
+        )
+
+
+def _checked(
+    weights: Float32[np.ndarray, "stored experts"], shape: tuple[int, int]
+) -> Float32[np.ndarray, "stored experts"]:
+    if weights.shape != shape:
+        raise ValueError(f"weights of {weights.shape}, expected {shape}: every clip of the store, every expert")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError("weights are numbers of 0 or more")
+    return weights
 
 
 def _loader(dataset: StateDataset, sampler: RandomSampler | SequentialSampler, batch_size: int) -> DataLoader[Batch]:

@@ -36,6 +36,8 @@ class Clip:
         start: where the clip starts in the audio, in seconds; None is the beginning.
         end: where it ends, in seconds; None is the end of the audio.
         seconds: length of the clip in seconds (from the header, before the window cuts it).
+        weight: how much the clip counts in the experts' training, 0 or more.
+        weights: target id -> how much its score of this clip counts, times `weight`; 1 where absent.
     """
 
     id: str
@@ -48,6 +50,8 @@ class Clip:
     start: float | None = None
     end: float | None = None
     seconds: float = float("nan")
+    weight: float = 1.0
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,14 @@ class Corpus:
                 matrix[row, self.targets.index(name)] = score
         return matrix
 
+    def weights(self) -> Float32[np.ndarray, "clips targets"]:
+        """How much each score counts in the experts' training; 1 unless the corpus says otherwise."""
+        matrix = np.repeat(np.array([[clip.weight] for clip in self.clips], np.float32), len(self.targets), 1)
+        for row, clip in enumerate(self.clips):
+            for name, weight in clip.weights.items():
+                matrix[row, self.targets.index(name)] *= weight
+        return matrix
+
     @cached_property
     def rated(self) -> tuple[str, ...]:
         """Ids of the targets that at least one clip has a score for, in the order of `targets`."""
@@ -143,6 +155,7 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 over the clips (id, size of the audio, part, speaker, split, language, scores, caption) and targets.
 
+        Weights are left out: states do not depend on them, and a store need not be made again when they change.
         Audio enters by its size, not its content, so that a corpus of a million files is fingerprinted in seconds.
         """
         return digest([self.targets.to_json(), [_identity(clip) for clip in self.clips]])

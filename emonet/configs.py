@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
@@ -11,6 +11,10 @@ from emonet.schema import Schema
 Precision = Literal["auto", "float32", "bf16"]
 CodecTier = Literal["none", "lossless", "bfloat", "int8"]
 InputForm = Literal["flatten", "statistics", "attention"]
+Preset = Literal["small", "large"]
+Loss = Literal["mae", "huber", "mse", "ccc"]
+HIDDEN: dict[Preset, tuple[int, ...]] = {"small": (64, 64, 32, 16), "large": (128, 128, 64, 32)}
+"""Outputs of the projection and of each hidden layer after it (EmoNet-Voice Small and Large)."""
 
 
 class AugmentConfig(Schema):
@@ -117,8 +121,10 @@ class HeadsConfig(Schema):
 
     inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
     """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
-    preset: Literal["small", "large"] = "small"
+    preset: Preset = "small"
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
+    hidden: tuple[PositiveInt, ...] = ()
+    """Other widths: outputs of the projection and of each hidden layer (count)."""
     frames: Literal["all", "speech"] = "all"
     """Which states statistics and attention pool over: all (the paper), or those that hear the clip."""
     epochs: PositiveInt = 60
@@ -131,14 +137,33 @@ class HeadsConfig(Schema):
     """Learning rate of AdamW (per step)."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""
-    dropout: tuple[float, float, float, float] = (0.0, 0.1, 0.1, 0.1)
-    """Dropout after the projection and after each hidden layer (0 to 1)."""
+    dropout: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.0, 0.1, 0.1, 0.1), min_length=1)
+    """Dropout after the projection and after each hidden layer (0 to 1); further layers have the last one's."""
+    loss: Loss = "mae"
+    """Of each expert: mae (the paper), huber (of width 1), mse, or ccc (1 minus the concordance within a batch)."""
+    features: Literal["states", "principal"] = "states"
+    """What flatten is trained on: the states, or their principal coordinates, far cheaper; lifted back when saved."""
+    rank: Literal["all"] | PositiveInt | Annotated[float, Field(gt=0, lt=1)] = "all"
+    """Principal coordinates: all, the first so many (count), or those with this share of the energy (0 to 1)."""
     standardise: bool = True
     """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form."""
     select_by: Literal["mae", "pearson"] = "pearson"
     """The mean validation metric by which one of several input forms is chosen."""
-    memory_gib: PositiveFloat = 4.0
+    states_gib: PositiveFloat = 4.0
     """States up to this size stay in memory; beyond it each epoch reads the store, in pools of this size (GiB)."""
+    memory: PositiveFloat | Literal["auto"] = "auto"
+    """Memory that training may take, states included (GiB): experts that do not fit are trained group after group."""
+    precision: Literal["float32", "mixed", "bf16"] = "float32"
+    """Of training: mixed multiplies in bf16; bf16 also keeps weights and moments in it, rounded at random."""
+    optimiser_state: Literal["full", "8bit"] = "full"
+    """AdamW's moments: as precise as the weights, or in 8 bits (on a GPU, with torchao)."""
+    compare_inputs: bool = False
+    """Train every form of input, and tell which serves which emotions."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Outputs of the projection and of each hidden layer: `hidden`, or else the preset's."""
+        return self.hidden or HIDDEN[self.preset]
 
 
 class EvaluationConfig(Schema):

@@ -14,20 +14,23 @@ import pandas as pd
 import torch
 
 from emonet.audio import decode
-from emonet.checkpoints import ExpertsInfo, load_bank
+from emonet.checkpoints import INFO, ExpertsInfo, LoadedBank, check_banks, check_unique, load_banks
+from emonet.compact import ExpertsPrecision
 from emonet.configs import Precision
 from emonet.durable import replacing
 from emonet.encoder import FrozenEncoder
 from emonet.errors import AudioError, RequestError
-from emonet.experts import HeadBank
 from emonet.logmel import pad
 from emonet.progress import Progress, silent
+from emonet.published import holds_published, import_published, load_published, open_published
+from emonet.targets import ATTRIBUTES, QUALITY, TargetSpec
 from emonet.windows import SAMPLE_RATE
 
 CHAMPION_URI = "models:/emonet-voice@champion"
 ENCODER = "encoder"
 EXPERTS = "experts"
 DECODERS = 4  # threads; libsndfile and soxr release the interpreter
+_APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Prediction:
 
     Args:
         audio: its path, or `bytes`.
-        scores: target id -> score, strongest first; empty where the recording could not be used.
+        scores: target id -> score: emotions, strongest first, then attributes and quality in their own order; empty
+            where the recording could not be used.
         seconds: how much of it was heard, at most the model's window.
         error: why it could not be used, else None.
     """
@@ -52,11 +56,10 @@ class EmotionPipeline:
 
     Args:
         encoder: turns audio into states.
-        bank: the experts.
-        info: what the experts were trained on.
+        banks: the experts, one bank for each form and depth; all hear the same states.
 
     Raises:
-        RequestError: if the experts were trained on another encoder's states.
+        RequestError: if experts were trained on another encoder's states, or a target has several.
 
     Example:
         >>> pipeline = EmotionPipeline.from_registry("models:/emonet-voice@champion")  # doctest: +SKIP
@@ -64,21 +67,21 @@ class EmotionPipeline:
         {'elation': 2.31, 'amusement': 1.08, ...}
     """
 
-    def __init__(self, encoder: FrozenEncoder, bank: HeadBank, info: ExpertsInfo) -> None:
-        if encoder.digest != info.encoder_digest:
-            raise RequestError(
-                "these experts were trained on the states of another encoder",
-                expected=f"encoder weights {info.encoder_digest[:16]}",
-                found=f"encoder weights {encoder.digest[:16]}",
-                hint="give the captioner that the store was extracted with",
-            )
+    def __init__(self, encoder: FrozenEncoder, banks: Sequence[LoadedBank]) -> None:
+        infos = [info for _, info in banks]
+        _check_fit(encoder, infos)
         self.encoder = encoder
-        self.bank = bank.eval()
-        self.info = info
+        self.banks = tuple(bank.eval() for bank, _ in banks)
+        self.target_spec = TargetSpec(tuple(target for info in infos for target in info.target_spec))
 
     @classmethod
     def from_registry(
-        cls, uri: str = CHAMPION_URI, *, tracking_uri: str | None = None, precision: Precision = "auto"
+        cls,
+        uri: str = CHAMPION_URI,
+        *,
+        tracking_uri: str | None = None,
+        precision: Precision = "auto",
+        experts_precision: ExpertsPrecision = "float32",
     ) -> EmotionPipeline:
         """Load a registered version of `emonet-voice`.
 
@@ -86,33 +89,72 @@ class EmotionPipeline:
             uri: `models:/emonet-voice@ALIAS` or `models:/emonet-voice/VERSION`.
             tracking_uri: of the registry; by default `MLFLOW_TRACKING_URI`, else `runs/mlflow.db`.
             precision: arithmetic of the encoder.
+            experts_precision: how wide first layers of the experts are held: bf16 and int8 need a half and a quarter of
+                the memory.
 
         Raises:
             RequestError: if there is no such model.
         """
         from emonet.tracking import default_uri, resolve
 
-        return cls.from_folder(Path(resolve(uri, tracking_uri or default_uri(Path("runs")))), precision=precision)
+        folder = resolve(uri, tracking_uri or default_uri(Path("runs")))
+        return cls.from_folder(folder, precision=precision, experts_precision=experts_precision)
 
     @classmethod
-    def from_folder(cls, folder: Path | str, *, precision: Precision = "auto") -> EmotionPipeline:
+    def from_folder(
+        cls, folder: Path | str, *, precision: Precision = "auto", experts_precision: ExpertsPrecision = "float32"
+    ) -> EmotionPipeline:
         """Load a voice model's folder (`assemble`), or a registry version's that holds one.
+
+        Args:
+            folder: with the folders `encoder` and `experts`.
+            precision: arithmetic of the encoder.
+            experts_precision: as of `from_registry`.
 
         Raises:
             RequestError: if the folder holds no voice model.
         """
         root = _voice_folder(Path(folder))
         encoder = FrozenEncoder.load(str(root / ENCODER), precision=precision)
-        bank, info = load_bank(root / EXPERTS)
-        return cls(encoder, bank, info)
+        return cls(encoder, load_banks(root / EXPERTS, experts_precision))
+
+    @classmethod
+    def from_experts(
+        cls,
+        experts: Path | str,
+        encoder: str,
+        *,
+        precision: Precision = "auto",
+        experts_precision: ExpertsPrecision = "float32",
+        progress: Progress = silent,
+    ) -> EmotionPipeline:
+        """Put experts and their encoder together without a voice model's folder.
+
+        Args:
+            experts: folder of published `model_NAME_best.pth`, or one that `emonet heads` wrote.
+            encoder: folder or hub id of the captioner whose encoder the experts were trained on.
+            precision: arithmetic of the encoder.
+            experts_precision: as of `from_registry`.
+            progress: called with the number of published experts read.
+
+        Raises:
+            RequestError: if the folder holds no experts, or unusable ones, or they do not fit the encoder.
+        """
+        folder = Path(experts)
+        published = holds_published(folder)
+        (open_published if published else check_banks)(folder)  # before the encoder is loaded, or even fetched
+        frozen = FrozenEncoder.load(encoder, precision=precision)
+        if published:
+            return cls(frozen, load_published(folder, frozen, experts_precision, progress=progress))
+        return cls(frozen, load_banks(folder, experts_precision))
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Ids of the targets that there is an expert for."""
-        return self.bank.targets
+        return self.target_spec.ids
 
     def __call__(self, audio: Path | str | bytes) -> dict[str, float]:
-        """Scores of one recording, strongest first.
+        """Scores of one recording: emotions, strongest first, then attributes and quality in their own order.
 
         Args:
             audio: a file that libsndfile reads, or its bytes.
@@ -178,8 +220,8 @@ class EmotionPipeline:
             if isinstance(wave, AudioError):
                 predictions.append(Prediction(label, error=wave.what))
                 continue
-            scores = sorted(zip(self.targets, next(rows), strict=True), key=lambda item: -item[1])
-            predictions.append(Prediction(label, dict(scores), round(len(wave) / SAMPLE_RATE, 3)))
+            scores = _sorted(dict(zip(self.targets, next(rows), strict=True)))
+            predictions.append(Prediction(label, scores, round(len(wave) / SAMPLE_RATE, 3)))
         return predictions
 
     @torch.inference_mode()
@@ -187,8 +229,9 @@ class EmotionPipeline:
         window = self.encoder.window
         states = self.encoder(pad(waves, window))
         lengths = torch.tensor([window.speech_frames(len(wave) / SAMPLE_RATE) for wave in waves])
-        scores: list[list[float]] = self.bank(self.bank.spec.prepare(states, lengths)).float().tolist()
-        return scores
+        scores = [bank(bank.spec.prepare(states, lengths)).float() for bank in self.banks]
+        rows: list[list[float]] = torch.cat(scores, 1).tolist()
+        return rows
 
 
 def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
@@ -196,18 +239,71 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
 
     Args:
         captioner: folder or hub id whose encoder the experts were trained on.
-        experts: folder that `save_bank` wrote.
+        experts: folder that `save_bank` wrote, or with several such folders.
         folder: where to; replaced if it exists.
 
     Raises:
-        RequestError: if the experts were trained on another encoder's states.
+        RequestError: if the experts were trained on another encoder's states, or their files are damaged.
     """
     encoder = FrozenEncoder.load(str(captioner), precision="float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
         shutil.copytree(experts, partial / EXPERTS)
-        EmotionPipeline.from_folder(partial)  # refuses what does not fit, before anything is replaced
+        # What does not fit is refused before anything is replaced; 40 wide experts are not loaded for it (11.8 GB).
+        _check_fit(encoder, list(check_banks(partial / EXPERTS).values()))
     return folder
+
+
+def assemble_published(
+    captioner: Path | str, published: Path, folder: Path, *, progress: Progress = silent
+) -> tuple[ExpertsInfo, ...]:
+    """The same with published experts, of which no more than one is in memory at a time.
+
+    Args:
+        captioner: folder or hub id whose encoder the experts were trained on.
+        published: folder of `model_NAME_best.pth`.
+        folder: where to; replaced if it exists.
+        progress: called with the number of experts written of one bank.
+
+    Returns:
+        What the banks hold.
+
+    Raises:
+        RequestError: if files are unusable, or the encoder gives other states than the experts hear.
+    """
+    open_published(published)  # before the encoder is loaded, or even fetched
+    encoder = FrozenEncoder.load(str(captioner), precision="float32")
+    with replacing(folder) as partial:
+        encoder.save(partial / ENCODER)
+        return import_published(published, encoder, partial / EXPERTS, progress=progress)
+
+
+def experts_of(folder: Path) -> Path:
+    """The folder of experts within a voice model's, or `folder` itself where that is one.
+
+    Raises:
+        RequestError: if it holds neither.
+    """
+    several = any(folder.glob(f"*/{INFO}")) and not (folder / ENCODER).is_dir()
+    return folder if several or (folder / INFO).is_file() else _voice_folder(folder) / EXPERTS
+
+
+def _check_fit(encoder: FrozenEncoder, infos: Sequence[ExpertsInfo]) -> None:
+    other = next((info.encoder_digest for info in infos if info.encoder_digest != encoder.digest), None)
+    if other is not None:
+        raise RequestError(
+            "these experts were trained on the states of another encoder",
+            expected=f"encoder weights {other[:16]}",
+            found=f"encoder weights {encoder.digest[:16]}",
+            hint="give the captioner that the store was extracted with",
+        )
+    check_unique(infos)
+
+
+def _sorted(scores: Mapping[str, float]) -> dict[str, float]:
+    """Strongest first; attributes and quality, whose scales differ, follow in their own order."""
+    ranked = sorted((name for name in scores if name not in _APART), key=lambda name: -scores[name])
+    return {name: scores[name] for name in [*ranked, *(name for name in scores if name in _APART)]}
 
 
 def _voice_folder(folder: Path) -> Path:

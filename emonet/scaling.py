@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from emonet.inputs import Features, InputSpec
 
+_BLOCK = 1 << 18  # values measured at a time: 1 MB, which stays in the processor's cache
+_LEAST = 1024  # features at a time
 FLOOR = 0.05  # of the median deviation: padding's nearly constant states must not be blown up to full scale
 
 
@@ -29,7 +31,7 @@ class Scaling:
 
 
 class ScalingMeter:
-    """Mean and deviation of each feature, batch by batch, in float64 (Chan et al. 1983).
+    """Mean and deviation of each feature: in float32 within a batch, merged in float64 (Chan et al. 1983).
 
     Args:
         spec: the form of the input.
@@ -44,16 +46,36 @@ class ScalingMeter:
 
     def update(self, features: Features) -> None:
         """Take in a batch of training clips."""
-        values = self._spec.summary(features).double()
-        count = len(values)
-        mean = values.mean(0)
-        delta = mean - self._mean
-        total = self._count + count
-        self._squares += (values - mean).square_().sum(0) + delta.square() * (self._count * count / total)
-        self._mean += delta * (count / total)
-        self._count = total
+        values = self._spec.summary(features)
+        count, width = values.shape
+        step = max(_LEAST, _BLOCK // count)
+        for start in range(0, width, step):
+            self._merge(values[:, start : start + step], slice(start, start + step))
+        self._count += count
         if self._spec.form == "attention":
-            self._within += values[:, self._spec.width : 2 * self._spec.width].square().sum(0)
+            self._within += values[:, self._spec.width : 2 * self._spec.width].double().square().sum(0)
+
+    def _merge(self, values: Float32[Tensor, "batch block"], block: slice) -> None:
+        """Take in some features of a batch; `torch.var_mean` goes from value to value, in float64."""
+        count, total = len(values), self._count + len(values)
+        first = values[0]
+        # Less one of them, values are as small as their deviation, and exactly zero where nothing varies.
+        centred = values - first
+        middle = centred.mean(0)
+        squares = centred.sub_(middle).square_().sum(0)
+        delta = first.double().add_(middle).sub_(self._mean[block])
+        self._mean[block].add_(delta, alpha=count / total)
+        self._squares[block].add_(squares).add_(delta.square_(), alpha=self._count * count / total)
+
+    def variance(self) -> Float64[Tensor, " features"]:
+        """Variance of each feature over everything taken in so far.
+
+        Raises:
+            ValueError: if nothing was taken in.
+        """
+        if self._count == 0:
+            raise ValueError("no training clips to measure the scaling on")
+        return self._squares / self._count
 
     def scaling(self) -> Scaling:
         """The scaling of everything taken in so far; features that never vary keep their scale.
@@ -61,9 +83,7 @@ class ScalingMeter:
         Raises:
             ValueError: if nothing was taken in.
         """
-        if self._count == 0:
-            raise ValueError("no training clips to measure the scaling on")
-        variance = self._squares / self._count
+        variance = self.variance()
         if self._spec.form == "attention":  # law of total variance: within clips, plus between their means
             states = (self._within / self._count + variance[: self._spec.width]).sqrt()
         else:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from emonet.errors import RequestError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from emonet.pipeline import EmotionPipeline
+
+
+PRECISIONS = ("float32", "bf16", "int8")
 
 
 class VoiceModel:
@@ -37,7 +43,16 @@ class VoiceModel:
         return self.pipeline.frame([Path(path) for path in model_input["audio"]])
 
 
-def _load_pyfunc(data_path: str) -> VoiceModel:
+def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> VoiceModel:
+    """What MLflow calls; `model_config` may hold `experts_precision`: float32, bf16 or int8."""
     from emonet.pipeline import EmotionPipeline
 
-    return VoiceModel(EmotionPipeline.from_folder(data_path))
+    precision = (model_config or {}).get("experts_precision", "float32")
+    if precision not in PRECISIONS:
+        raise RequestError(
+            "there is no such precision of experts",
+            where="model_config: experts_precision",
+            expected=", ".join(PRECISIONS),
+            found=repr(precision),
+        )
+    return VoiceModel(EmotionPipeline.from_folder(data_path, experts_precision=precision))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from emonet.experts import HeadBank
 
@@ -29,11 +30,12 @@ class ExpertStopping:
         self.best_errors = [math.inf] * experts
         self.best_epochs = [-1] * experts
         self._stopped = [False] * experts
-        # On the CPU: on a GPU the optimiser already holds the weights four times.
-        self._best = [
-            {key: torch.empty_like(tensor, device="cpu") for key, tensor in bank.tensors(expert)}
-            for expert in range(experts)
-        ]
+        self._best: list[dict[str, Tensor]] = [{} for _ in range(experts)]
+
+    @property
+    def stopped(self) -> tuple[bool, ...]:
+        """Which experts have stopped, in the bank's order."""
+        return tuple(self._stopped)
 
     @property
     def all_stopped(self) -> bool:
@@ -53,14 +55,24 @@ class ExpertStopping:
             if error < self.best_errors[expert] or self.best_epochs[expert] < 0:
                 self.best_errors[expert] = math.inf if math.isnan(error) else error
                 self.best_epochs[expert] = epoch
-                for key, tensor in self._bank.tensors(expert):
-                    self._best[expert][key].copy_(tensor)
+                self._keep(expert)
             elif epoch - self.best_epochs[expert] >= self._patience:
                 self._stopped[expert] = True
 
     def restore(self) -> None:
-        """Give every expert the weights of its best epoch."""
+        """Give every expert the weights of its best epoch, and let go of the copies."""
         for expert, best in enumerate(self._best):
-            if self.best_epochs[expert] >= 0:
+            if best:
                 for key, tensor in self._bank.tensors(expert):  # views: writing to them sets the bank's weights
                     tensor.copy_(best[key])
+                best.clear()
+
+    def _keep(self, expert: int) -> None:
+        best = self._best[expert]
+        # Validation runs in inference mode, whose tensors nobody may write to afterwards.
+        with torch.inference_mode(False), torch.no_grad():
+            for key, tensor in self._bank.tensors(expert):
+                if key not in best:
+                    # On the CPU: on a GPU the optimiser already holds the weights four times.
+                    best[key] = torch.empty_like(tensor, device="cpu")
+                best[key].copy_(tensor)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,13 +135,20 @@ class TargetSpec:
 
     @classmethod
     def from_json(cls, rows: Iterable[dict[str, object]]) -> TargetSpec:
-        """The inverse of `to_json`; terms and aliases come back for targets of the taxonomy."""
-        known = {target.id: target for target in EMOTIONS}
-        return cls(tuple(known.get(str(row["id"])) or Target(**row) for row in rows))  # type: ignore[arg-type]
+        """The inverse of `to_json`; terms and aliases come back for published targets on their published scale."""
+        return cls(tuple(_published(row) or Target(**row) for row in rows))  # type: ignore[arg-type]
+
+
+def _published(row: Mapping[str, object]) -> Target | None:
+    target = next((target for target in PUBLISHED if target.id == row["id"]), None)
+    return target if target is not None and (target.low, target.high) == (row["low"], row["high"]) else None
+
+
+def _rows(name: str) -> Any:
+    return json.loads(resources.files("emonet").joinpath(name).read_text("utf-8"))
 
 
 def _read_taxonomy() -> TargetSpec:
-    rows = json.loads(resources.files("emonet").joinpath("taxonomy.json").read_text("utf-8"))
     return TargetSpec(
         tuple(
             Target(
@@ -153,10 +161,24 @@ def _read_taxonomy() -> TargetSpec:
                 checkpoint=row["checkpoint"],
                 aliases=tuple(row["aliases"]),
             )
-            for row in rows
+            for row in _rows("taxonomy.json")
         )
     )
 
 
+def _read_attributes(group: str) -> TargetSpec:
+    rows = _rows("attributes.json")[group]
+    return TargetSpec(tuple(Target(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows))
+
+
 EMOTIONS = _read_taxonomy()
 """The 40 emotions of EmoNet-Voice (arXiv 2506.09827, appendix A.1), each from 0 to 4."""
+
+ATTRIBUTES = _read_attributes("attributes")
+"""15 further attributes of a voice that published experts score, each on its own scale."""
+
+QUALITY = _read_attributes("quality")
+"""Four scores of a recording's quality that published experts give, each from 1 to 5."""
+
+PUBLISHED = TargetSpec((*EMOTIONS, *ATTRIBUTES, *QUALITY))
+"""Everything that there is a published expert for."""

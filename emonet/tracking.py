@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
@@ -32,6 +33,7 @@ CAPTIONER = "emonet-captioner"
 VOICE = "emonet-voice"
 CANDIDATE = "candidate"
 CHAMPION = "champion"
+PUBLISHED = "published"  # the experiment of models that others trained
 # What the registered voice model needs to run, at the versions that it was trained with.
 VOICE_REQUIREMENTS = (
     "torch", "torchaudio", "transformers", "safetensors", "soundfile", "soxr", "numpy", "pandas", "pydantic",
@@ -91,11 +93,23 @@ class Run:
         version = self.client.create_model_version(CAPTIONER, source, run_id=self.id, tags=_as_tags(metrics))
         return _with_aliases(self.client, CAPTIONER, int(version.version))
 
-    def register_voice(self, folder: Path, target_ids: tuple[str, ...], metrics: Mapping[str, float]) -> Registered:
+    def register_voice(
+        self,
+        folder: Path,
+        target_ids: tuple[str, ...],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> Registered:
         """Log a voice model's folder as a pyfunc and register it as a version of `emonet-voice`.
 
         Its `predict` takes a frame with a column `audio` of paths and returns a frame of scores; the code of the
         package `emonet` travels with it.
+
+        Args:
+            folder: of the voice model.
+            target_ids: columns of the frame.
+            metrics: test figures, which become tags of the version.
+            tags: further tags of the version.
         """
         _ensure_model(self.client, VOICE, "Encoder and experts: audio paths in, a frame of scores out.")
         signature = ModelSignature(
@@ -112,10 +126,11 @@ class Run:
                 code_paths=[str(Path(__file__).parent)],
                 pip_requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS],
                 signature=signature,
+                model_config={"experts_precision": "float32"},  # what a reader may change: load_model(model_config=...)
                 step=0,
             )
         version = self.client.create_model_version(
-            VOICE, info.artifact_path, run_id=self.id, tags=_as_tags(metrics), model_id=info.model_id
+            VOICE, info.artifact_path, run_id=self.id, tags={**_as_tags(metrics), **tags}, model_id=info.model_id
         )
         return _with_aliases(self.client, VOICE, int(version.version))
 

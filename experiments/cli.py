@@ -91,12 +91,18 @@ class StoreExportArguments(StoreArguments):
 
 
 class PredictArguments(Common):
-    """Score recordings: 40 emotions from 0 to 4 for each file, strongest first."""
+    """Score recordings: emotions from 0 to 4 for each file, strongest first, and what else the experts score."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Audio files, or folders that are searched for them."""
     model: str = "models:/emonet-voice@champion"
-    """A registry URI, or a folder that `emonet heads` made."""
+    """A registry URI, or a folder that `emonet heads` or `emonet experts import` made."""
+    experts: Path | None = None
+    """Instead of a model: a folder of published experts (model_NAME_best.pth), or of our own; needs --encoder."""
+    encoder: str | None = None
+    """Of --experts: folder, hub id or registry URI of the captioner whose encoder they were trained on."""
+    experts_precision: Literal["float32", "bf16", "int8"] = "float32"
+    """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
     csv: Path | None = None
     """Write one row per file to this CSV file."""
     plot: Path | None = None
@@ -105,6 +111,36 @@ class PredictArguments(Common):
     """Emotions shown per file (count)."""
     batch_size: int = Field(8, ge=1)
     """Files per pass through the model (count)."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class ExpertsImportArguments(Common):
+    """Make a voice model of published experts (a folder of model_NAME_best.pth) and the encoder that they hear."""
+
+    folder: tyro.conf.Positional[Path]
+    """The folder of model_NAME_best.pth; some of the published experts are enough."""
+    out: tyro.conf.Positional[Path]
+    """The folder to make: `emonet predict --model OUT` uses it."""
+    encoder: str
+    """Folder, hub id or registry URI of the captioner whose encoder they were trained on (laion/BUD-E-Whisper)."""
+    registered: Annotated[bool, tyro.conf.arg(name="register")] = False
+    """Register it as a version of emonet-voice, too; the registry keeps a copy of its own."""
+    force: bool = False
+    """Replace OUT if it is there already."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class ExpertsExportArguments(Common):
+    """Write a model's experts as published ones: one model_NAME_best.pth each, a float32 state dict."""
+
+    model: tyro.conf.Positional[str]
+    """A registry URI, a voice model's folder or a folder of experts."""
+    out: tyro.conf.Positional[Path]
+    """The folder to make."""
+    force: bool = False
+    """Replace OUT if it is there already."""
     runs: Path = Path("runs")
     """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
 
@@ -173,6 +209,8 @@ VERBS: dict[str, Verb] = {
     "store compare-codecs": Verb(
         "codecs", StageArguments, "what each codec tier saves, and costs the experts", section="heads"
     ),
+    "experts import": Verb("experts", ExpertsImportArguments, "make a voice model of published experts", "import_"),
+    "experts export": Verb("experts", ExpertsExportArguments, "write a model's experts as published ones", "export"),
     "ui": Verb("ui", UiArguments, "open MLflow's pages on 127.0.0.1"),
     "targets": Verb("listing", TargetsArguments, "list the 40 emotions", "targets"),
     "experiments": Verb("listing", ExperimentsArguments, "list the shipped experiments", "experiments"),

@@ -14,13 +14,21 @@ from rich.table import Table
 from emonet.clips import Corpus
 from emonet.configs import CodecTier
 from emonet.errors import RequestError
-from emonet.evaluation import Estimate, Scores, difference
+from emonet.evaluation import METRICS, Estimate, Scores, difference
 from emonet.schema import Schema
 from experiments import console
 from experiments.config import Experiment
 from experiments.extract import STORE, ExtractResult
 from experiments.heads_table import shown
-from experiments.heads_training import HeadsData, TriedForm, open_corpus_of, open_data, train_forms
+from experiments.heads_training import (
+    HeadsData,
+    TriedForm,
+    best_of,
+    open_corpus_of,
+    open_data,
+    scratch_folder,
+    train_forms,
+)
 from experiments.stage import StageResult, Work, require_result, run_stage
 
 if TYPE_CHECKING:
@@ -86,7 +94,7 @@ def run(experiment: Experiment) -> CodecsResult:
     corpus = open_corpus_of(experiment, extracted)
     inputs = {
         "store": extracted.fingerprint,
-        "heads": experiment.heads.model_dump(mode="json", exclude={"memory_gib"}),
+        "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
         "ways": [way.label for way in WAYS],
@@ -142,9 +150,11 @@ def _work(job: Work, corpus: Corpus) -> Mapping[str, Any]:
     ways: dict[str, CodecScores] = {}
     for way in WAYS:
         path = _stored(job, data.store, corpus, way, folder)
-        there = HeadsData(FeatureStore.open(path), data.clips, data.rated)
+        there = HeadsData(FeatureStore.open(path), data.corpus, data.rated)
         job.say(f"experts on [bold]{way.label}[/]")
-        tried, _ = train_forms(job, there, prefix=f"{way.label}/")
+        with scratch_folder(job.experiment) as scratch:
+            forms = train_forms(job, there, scratch, prefix=f"{way.label}/")
+        tried = best_of(forms, METRICS[job.experiment.heads.select_by])
         reference = reference or tried
         ways[way.label] = _scores(job.experiment, there, verify(path), tried, reference)
         _log(job, way.label, ways[way.label])
@@ -193,12 +203,12 @@ def _scores(
     experiment: Experiment, data: HeadsData, stored: StoreReport, tried: TriedForm, reference: TriedForm
 ) -> CodecScores:
     readable = stored.clips - stored.failed
-    truth, speakers = data.truth("test"), [data.clips[row].speaker for row in data.store.rows("test")]
+    truth, speakers = data.truth("test"), data.speakers("test")
     changes = {
         f"{metric}_change": difference(
             truth,
-            tried.predictions,
-            reference.predictions,
+            tried.trained.predictions["test"],
+            reference.trained.predictions["test"],
             metric=metric,
             speakers=speakers,
             config=experiment.evaluation,
@@ -211,7 +221,7 @@ def _scores(
         share=stored.bytes_stored / stored.bytes_raw,
         largest_error=stored.largest_error,
         rms_error=stored.rms_error,
-        form=tried.fitted.bank.spec.form,
+        form=tried.trained.spec.form,
         test=tried.scores.test,
         **changes,
     )

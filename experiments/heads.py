@@ -13,7 +13,8 @@ from emonet import durable
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores
-from emonet.schema import Registered
+from emonet.schema import Registered, digest
+from emonet.targets import EMOTIONS
 from experiments import console
 from experiments.config import Experiment
 from experiments.extract import ExtractResult
@@ -21,18 +22,21 @@ from experiments.heads_training import (
     FormScores,
     HeadsData,
     TriedForm,
+    best_of,
     captioner_of,
     open_corpus_of,
     open_data,
     run_baselines,
+    scratch_folder,
     train_forms,
 )
+from experiments.input_forms import GroupComparison, compare_forms, forms_table, groups_table
 from experiments.stage import StageResult, Work, require_result, run_stage
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
     from emonet.checkpoints import ExpertsInfo
-    from lightningmodules.fitting import FittedBank
+    from lightningmodules.training import TrainedExperts
 
 EXPERTS = "heads"
 PREDICTIONS = "predictions.parquet"
@@ -45,11 +49,15 @@ class HeadsResult(StageResult):
     targets: tuple[str, ...]
     """Ids of all targets of the store."""
     rated: tuple[str, ...]
-    """Those rated in the training and the validation split: each has an expert; the others have none."""
+    """Those rated in the training and the validation split: each has an expert."""
+    skipped: tuple[str, ...]
+    """Those with scores, but not in both splits: they have no expert."""
     input: InputForm
     """The form of input chosen on the validation split."""
     forms: dict[InputForm, FormScores]
     """Every form that was tried."""
+    comparison: tuple[GroupComparison, ...] = ()
+    """With `compare_inputs`: how much the forms differ, over all targets and by arousal."""
     test: Scores
     """Test figures of the chosen experts."""
     baselines: dict[str, Scores]
@@ -60,6 +68,10 @@ class HeadsResult(StageResult):
     """Folder of the saved experts."""
     registered: Registered
     """The version of `emonet-voice`."""
+
+    def names(self) -> dict[str, str]:
+        """Published names of the rated targets, by id."""
+        return {target: EMOTIONS[target].name if target in EMOTIONS.ids else target for target in self.rated}
 
 
 def run(experiment: Experiment) -> HeadsResult:
@@ -75,7 +87,8 @@ def run(experiment: Experiment) -> HeadsResult:
     inputs = {
         "corpus": extracted.corpus,
         "store": extracted.fingerprint,
-        "heads": experiment.heads.model_dump(mode="json", exclude={"memory_gib"}),
+        "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
+        "weights": _digest_of_weights(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
     }
@@ -88,23 +101,31 @@ def show(result: HeadsResult) -> None:
     from experiments.heads_table import figures
 
     console.console.print(figures(result))
+    if result.comparison:
+        console.console.print(forms_table({form: tried.test for form, tried in result.forms.items()}, result.names()))
+        console.console.print(groups_table(result.comparison))
 
 
 def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     experiment = job.experiment
     data = open_data(experiment, corpus)
-    best, forms = train_forms(job, data)
-    baselines = run_baselines(job, data)
-    chosen = forms[best.fitted.bank.spec.form]
-    registered = _save(job, data, best, folder)
-    for label, scores in {"test": chosen.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
+    if data.skipped:
+        job.say(f"no expert, since not rated in both the training and the validation split: {', '.join(data.skipped)}")
+    with scratch_folder(experiment) as scratch:
+        tried = train_forms(job, data, scratch)
+        best = best_of(tried, METRICS[experiment.heads.select_by])
+        baselines = run_baselines(job, data)
+        registered = _save(job, data, best, folder)
+    for label, scores in {"test": best.scores.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
         job.run.metrics(_flat(label, scores))
     result = {
         "targets": data.store.targets.ids,
         "rated": data.rated,
-        "input": best.fitted.bank.spec.form,
-        "forms": forms,
-        "test": chosen.test,
+        "skipped": data.skipped,
+        "input": best.trained.spec.form,
+        "forms": {form: one.scores for form, one in tried.items()},
+        "comparison": _comparison(experiment, data, tried),
+        "test": best.scores.test,
         "baselines": baselines,
         "clips": {split: len(data.store.rows(split)) for split in SPLITS},
         "experts": folder,
@@ -117,37 +138,60 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
 
 def _save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Registered:
     """Write the experts, the voice model and the test predictions, and register the voice model."""
-    from emonet.checkpoints import save_bank
+    from emonet.checkpoints import write_experts
     from emonet.pipeline import assemble
 
     experiment = job.experiment
     job.commit()
-    save_bank(best.fitted.bank, _info(data.store, best.fitted), folder)
+    experts = best.trained.experts()
+    with durable.replacing(folder) as partial:
+        write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
     voice = assemble(captioner_of(experiment), folder, experiment.folder / VOICE)
-    _write_predictions(data, best.predictions, folder / PREDICTIONS)
+    _write_predictions(data, best.trained.predictions["test"], folder / PREDICTIONS)
     job.run.artifact(folder / PREDICTIONS)
     test = best.scores.test
     metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := test.of(name).mean.value) is not None}
     return job.run.register_voice(voice, data.rated, metrics)
 
 
-def _info(store: FeatureStore, fitted: FittedBank) -> ExpertsInfo:
+def _digest_of_weights(corpus: Corpus) -> str | None:
+    """None where all scores count the same."""
+    weights = corpus.weights()
+    return None if (weights == 1).all() else digest(weights.tolist())
+
+
+def _comparison(
+    experiment: Experiment, data: HeadsData, tried: Mapping[InputForm, TriedForm]
+) -> tuple[GroupComparison, ...]:
+    if not experiment.heads.compare_inputs:
+        return ()
+    return compare_forms(
+        data.truth("test"),
+        {form: one.trained.predictions["test"] for form, one in tried.items()},
+        targets=data.rated,
+        speakers=data.speakers("test"),
+        config=experiment.evaluation,
+        seed=experiment.seed,
+    )
+
+
+def _info(store: FeatureStore, trained: TrainedExperts) -> ExpertsInfo:
     from emonet.checkpoints import ExpertsInfo
 
-    spec, record = fitted.bank.spec, store.record
+    spec, record = trained.spec, store.record
     return ExpertsInfo(
-        targets=store.targets.subset(fitted.bank.targets).to_json(),
+        targets=store.targets.subset(trained.targets).to_json(),
         form=spec.form,
         pool_over=spec.pool_over,
         queries=spec.queries,
         window_seconds=record.window_seconds,
         frames=spec.frames,
         width=spec.width,
-        preset=fitted.bank.preset,
+        hidden=trained.hidden,
         encoder_digest=record.encoder_digest,
         store_fingerprint=store.fingerprint,
-        validation_mae=dict(fitted.validation_mae),
-        best_epoch=dict(fitted.best_epoch),
+        validation_mae=dict(trained.validation_mae),
+        best_epoch=dict(trained.best_epoch),
     )
 
 
@@ -164,14 +208,15 @@ def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Ma
     from experiments.heads_table import rows
     from experiments.report import Findings, write_report
 
-    record, spec = data.store.record, best.fitted.bank.spec
+    record, spec = data.store.record, best.trained.spec
     clips = result["clips"]
+    widths = "-".join(str(width) for width in best.trained.hidden)
     facts = {
         "Corpus": record.corpus,
         "Clips": ", ".join(f"{clips[split]} {split}" for split in SPLITS),
         "Encoder": f"{record.encoder} (weights {record.encoder_digest[:12]})",
         "States": f"{record.frames} of {record.width} values, {record.window_seconds:g} s",
-        "Experts": f"{len(data.rated)} of {len(data.store.targets)} targets, {experiment.heads.preset}, {spec.form}",
+        "Experts": f"{len(data.rated)} of {len(data.store.targets)} targets, {widths}, {spec.form}",
         "Chosen by": f"mean validation {METRICS[experiment.heads.select_by].label}",
         "Intervals": f"{best.scores.test.resampled} resampled",
         "Store": data.store.fingerprint[:12],
@@ -181,7 +226,7 @@ def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Ma
         rows=rows(result["input"], result["forms"], result["baselines"]),
         spec=data.store.targets.subset(data.rated),
         truth=data.truth("test"),
-        predictions=best.predictions,
+        predictions=best.trained.predictions["test"],
         note=data.store.note,
         facts=facts,
     )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
-from emonet.clips import SPLITS, Clip, Corpus, Split
+from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
-from emonet.evaluation import METRICS, Scores, evaluate
+from emonet.evaluation import Metric, Scores, evaluate
 from emonet.hub import weights_identity
 from emonet.schema import Schema
 from experiments import console
@@ -21,7 +26,10 @@ from experiments.stage import Work, resolve_source
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
-    from lightningmodules.fitting import FittedBank
+    from lightningmodules.training import TrainedExperts
+
+
+SCRATCH = ".experts-"
 
 
 class FormScores(Schema):
@@ -31,6 +39,8 @@ class FormScores(Schema):
     """On the validation clips; the form is chosen by these."""
     test: Scores
     """On the test clips; reported, never chosen by."""
+    energy: float | None = None
+    """Share of the states' variance that principal coordinates held (0 to 1); None where experts saw the states."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +49,41 @@ class HeadsData:
 
     Args:
         store: states and scores.
-        clips: of the corpus, one for each row of the store.
+        corpus: that the store was made from; clip by clip the store's rows.
         rated: ids of the targets that get an expert.
     """
 
     store: FeatureStore
-    clips: tuple[Clip, ...]
+    corpus: Corpus
     rated: tuple[str, ...]
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Targets that somebody rated, but not in both the training and the validation split."""
+        return tuple(target for target in self.corpus.rated if target not in self.rated)
+
+    def speakers(self, split: Split) -> list[str]:
+        """Who speaks in each of a split's usable clips."""
+        return [self.corpus.clips[row].speaker for row in self.store.rows(split)]
 
     def truth(self, split: Split) -> Float[np.ndarray, "clips experts"]:
         """Scores of a split's usable clips; NaN where nobody rated."""
         columns = [self.store.targets.index(target) for target in self.rated]
         return self.store.scores(self.store.rows(split))[:, columns]
 
+    def weights(self) -> Float32[np.ndarray, "stored experts"] | None:
+        """How much each clip of the store counts for each expert; None where all count 1."""
+        columns = [self.corpus.targets.index(target) for target in self.rated]
+        weights = self.corpus.weights()[:, columns]
+        return None if (weights == 1).all() else weights
+
     def scores(self, split: Split, predictions: Float[np.ndarray, "clips experts"], experiment: Experiment) -> Scores:
         """Compare predictions of a split's usable clips with their scores."""
-        speakers = [self.clips[row].speaker for row in self.store.rows(split)]
         return evaluate(
             self.truth(split),
             predictions,
             targets=self.rated,
-            speakers=speakers,
+            speakers=self.speakers(split),
             config=experiment.evaluation,
             seed=experiment.seed,
         )
@@ -67,11 +91,10 @@ class HeadsData:
 
 @dataclass(frozen=True)
 class TriedForm:
-    """A form of input that was tried: its experts, their figures, their test predictions."""
+    """A form of input that was tried: its experts, and their figures."""
 
-    fitted: FittedBank
+    trained: TrainedExperts
     scores: FormScores
-    predictions: Float[np.ndarray, "clips experts"]
 
 
 def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
@@ -108,7 +131,7 @@ def open_data(experiment: Experiment, corpus: Corpus) -> HeadsData:
     from cache.store import FeatureStore
 
     store = FeatureStore.open(experiment.folder / STORE)
-    return HeadsData(store, corpus.clips, _rated(store))
+    return HeadsData(store, corpus, _rated(store))
 
 
 def _rated(store: FeatureStore) -> tuple[str, ...]:
@@ -126,43 +149,54 @@ def _rated(store: FeatureStore) -> tuple[str, ...]:
     return tuple(target for target, has in zip(store.targets.ids, trainable, strict=True) if has)
 
 
-def train_forms(job: Work, data: HeadsData, *, prefix: str = "") -> tuple[TriedForm, dict[InputForm, FormScores]]:
-    """Train every form; the one with the best mean validation metric is kept, the first of equals.
+@contextmanager
+def scratch_folder(experiment: Experiment) -> Iterator[Path]:
+    """An empty folder for experts that wait, on the disk where they will be kept."""
+    for leftover in experiment.folder.glob(f"{SCRATCH}*"):  # a killed run's
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=experiment.folder) as folder:
+        yield Path(folder)
+
+
+def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") -> dict[InputForm, TriedForm]:
+    """Train the experts of every form.
 
     Args:
         job: whose run the curves are logged to.
         data: what to train on.
+        scratch: an empty folder for experts that wait; those of a form can be written as long as it is there.
         prefix: of the curves' names.
     """
     from emonet.inputs import InputSpec
-    from lightningmodules.fitting import fit_bank
+    from lightningmodules.training import Wanted, Watch, train_experts
 
     experiment, config, record = job.experiment, job.experiment.heads, data.store.record
-    metric = METRICS[config.select_by]
-    best: TriedForm | None = None
-    forms: dict[InputForm, FormScores] = {}
-    for form in dict.fromkeys(config.inputs):
-        fitted = fit_bank(
-            data.store,
-            InputSpec(form, config.frames, record.frames, record.width),
-            data.rated,
-            config,
-            seed=experiment.seed,
-            report=lambda metrics, epoch, form=form: job.run.metrics(  # type: ignore[misc]
-                {f"{prefix}{form}/{key}": value for key, value in metrics.items()}, epoch
-            ),
-            show=job.progress,
+    tried: dict[InputForm, TriedForm] = {}
+    for form in get_args(InputForm) if config.compare_inputs else dict.fromkeys(config.inputs):
+        spec = InputSpec(form, config.frames, record.frames, record.width)
+        (scratch / form).mkdir()
+
+        def report(metrics: Mapping[str, float], epoch: int, label: str = f"{prefix}{form}") -> None:
+            job.run.metrics({f"{label}/{key}": value for key, value in metrics.items()}, epoch)
+
+        trained = train_experts(
+            Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights()),
+            Watch(report, job.progress, scratch / form, job.say),
         )
-        predictions = fitted.predict("test")
-        forms[form] = FormScores(
-            validation=data.scores("validation", fitted.predict("validation"), experiment),
-            test=data.scores("test", predictions, experiment),
+        validation, test = (
+            data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
-        value = forms[form].validation.of(metric.name).mean.value
-        if best is None or metric.beats(value, best.scores.validation.of(metric.name).mean.value):
-            best = TriedForm(fitted, forms[form], predictions)
-    assert best is not None  # the schema asks for one form at least
-    return best, forms
+        tried[form] = TriedForm(trained, FormScores(validation=validation, test=test, energy=trained.energy))
+    return tried
+
+
+def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:
+    """The form with the best mean validation metric, the first of equals."""
+    best, *others = tried.values()
+    for other in others:
+        values = [one.scores.validation.of(metric.name).mean.value for one in (other, best)]
+        best = other if metric.beats(*values) else best
+    return best
 
 
 def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
@@ -178,7 +212,7 @@ def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
     for name, measure in acoustic_baselines().items():
         every = np.concatenate([rows[split] for split in SPLITS])
         with job.progress(f"baseline {name}") as progress:
-            features = measure([data.clips[row] for row in every], window, progress)
+            features = measure([data.corpus.clips[row] for row in every], window, progress)
         train, validation, test = np.split(features, np.cumsum([len(rows[split]) for split in SPLITS])[:2])
         predictions[name] = ridge_scores((train, truth["train"]), (validation, truth["validation"]), test)
     return {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from rich.markup import escape
@@ -13,12 +13,18 @@ from rich.table import Table
 
 from emonet.errors import RequestError
 from emonet.schema import Schema
-from emonet.targets import EMOTIONS
+from emonet.targets import ATTRIBUTES, EMOTIONS, QUALITY, Target, TargetSpec
 from experiments import console
+from experiments.config import Experiment
+from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
+    from emonet.pipeline import EmotionPipeline
     from experiments.cli import PredictArguments
 
+DEFAULT_MODEL = "models:/emonet-voice@champion"
+OTHER = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
+"""Targets that are no emotions: shown beside them, since each has its own scale."""
 SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"}
     | {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr"}  # libsndfile refuses these: reported, not passed over
@@ -34,7 +40,7 @@ class FilePrediction(Schema):
     seconds: float
     """How much of it was heard (seconds), at most the model's window."""
     scores: dict[str, float]
-    """Target id -> score (0 to 4 is the scale; published experts leave it a little), strongest first."""
+    """Target id -> score: emotions (0 to 4, which published experts leave a little), strongest first, then the rest."""
     error: str | None = None
     """Why the file could not be used."""
 
@@ -48,6 +54,8 @@ class PredictResult(Schema):
     """One for each file, in order."""
     top: int = Field(10, exclude=True)
     """How many emotions the table shows (count)."""
+    targets: tuple[dict[str, Any], ...] = Field((), exclude=True)
+    """What the scores mean: id, name, low and high of each target."""
 
     @property
     def exit_code(self) -> int:
@@ -67,22 +75,25 @@ def run(arguments: PredictArguments) -> PredictResult:
             raise RequestError("the output's folder does not exist", where=output, hint=f"mkdir -p {output.parent}")
         if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
             raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
-    model = _model(arguments)
-    from emonet.pipeline import EmotionPipeline
-
-    pipeline = EmotionPipeline.from_folder(model)
+    pipeline = _pipeline(arguments)
     with console.progress("listening", "files") as progress:
         predictions = tuple(
             FilePrediction(audio=p.audio, seconds=p.seconds, scores=dict(p.scores), error=p.error)
             for p in pipeline.predict(files, batch_size=arguments.batch_size, progress=progress)
         )
-    result = PredictResult(model=arguments.model, predictions=predictions, top=arguments.top)
+    result = PredictResult(
+        model=arguments.model if arguments.experts is None else str(arguments.experts),
+        predictions=predictions,
+        top=arguments.top,
+        targets=tuple(pipeline.target_spec.to_json()),
+    )
     if arguments.csv is not None:
         _write_csv(result, pipeline.targets, arguments.csv)
     if arguments.plot is not None:
         from emonet.plots import scores_figure
 
-        scores_figure({p.audio: p.scores for p in predictions if p.scores}, arguments.plot, top=arguments.top)
+        drawn = {p.audio: {t: s for t, s in p.scores.items() if t in EMOTIONS.ids} for p in predictions if p.scores}
+        scores_figure(drawn, arguments.plot, top=arguments.top)
         console.say(f"plot: {arguments.plot}")
     return result
 
@@ -115,27 +126,59 @@ def find_audio(paths: Sequence[Path]) -> list[Path]:
 
 def show(result: PredictResult) -> None:
     """A table per file on stderr, strongest first, and what could not be used."""
+    spec = TargetSpec.from_json(result.targets)
     for prediction in result.predictions:
         if prediction.error is not None:
             console.say(f"[bold red]{escape(prediction.audio)}[/]: {escape(prediction.error)}")
             continue
-        table = Table("emotion", "0..4", "", title=f"{escape(prediction.audio)} ({prediction.seconds:.1f} s heard)")
+        table = Table("", "score", "scale", "", title=f"{escape(prediction.audio)} ({prediction.seconds:.1f} s heard)")
         table.title_justify = "left"
-        for name, score in list(prediction.scores.items())[: result.top]:
-            table.add_row(EMOTIONS[name].name, f"{score:.2f}", _bar(score, EMOTIONS[name].high))
+        emotions = [name for name in prediction.scores if name not in OTHER]
+        for name in emotions[: result.top]:
+            _row(table, spec[name], prediction.scores[name])
+        table.add_section()
+        for name in (name for name in prediction.scores if name in OTHER):
+            _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
     failed = sum(prediction.error is not None for prediction in result.predictions)
     if failed:
         console.say(f"{failed} of {len(result.predictions)} files could not be used")
 
 
-def _bar(score: float, high: float, width: int = 20) -> str:
-    return "█" * round(max(0.0, min(score / high, 1.0)) * width)
+def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
+    share = (score - target.low) / (target.high - target.low)
+    bar = "█" * round(max(0.0, min(share, 1.0)) * width)
+    table.add_row(escape(target.name), f"{score:.2f}", f"{target.low:g} to {target.high:g}", bar)
+
+
+def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
+    from emonet.pipeline import EmotionPipeline
+
+    if arguments.experts is None:
+        if arguments.encoder is not None:
+            raise RequestError(
+                "--encoder belongs to --experts: a registered model has its own", hint="--experts FOLDER"
+            )
+        return EmotionPipeline.from_folder(_model(arguments), experts_precision=arguments.experts_precision)
+    if arguments.encoder is None:
+        raise RequestError(
+            "--experts needs the encoder that they were trained on",
+            hint="--encoder laion/BUD-E-Whisper for published experts, or a folder",
+        )
+    if arguments.model != DEFAULT_MODEL:
+        raise RequestError("--model and --experts name two models", found=arguments.model, hint="give one of them")
+    with console.progress("reading", "experts") as progress:
+        return EmotionPipeline.from_experts(
+            arguments.experts,
+            resolve_source(arguments.encoder, Experiment(runs=arguments.runs)),
+            experts_precision=arguments.experts_precision,
+            progress=progress,
+        )
 
 
 def _model(arguments: PredictArguments) -> Path:
     """The model's local folder; says which model it is, and what should be known of it."""
-    from emonet.tracking import CANDIDATE, CHAMPION, VOICE, default_uri, find, resolve
+    from emonet.tracking import CANDIDATE, CHAMPION, PUBLISHED, VOICE, default_uri, find, resolve
 
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)
@@ -145,7 +188,12 @@ def _model(arguments: PredictArguments) -> Path:
     used = {f"models:/{VOICE}@{alias}": v for alias, v in ((CHAMPION, champion), (CANDIDATE, candidate))}
     version = used.get(arguments.model)
     if version is not None:
-        console.say(f"model: {VOICE} version {version.version}, trained by the experiment {version.experiment!r}")
+        origin = (
+            "imported from published files"
+            if version.experiment == PUBLISHED
+            else (f"trained by the experiment {version.experiment!r}")
+        )
+        console.say(f"model: {VOICE} version {version.version}, {origin}")
         if version.experiment == "sandbox":
             console.say("note: it was trained on synthetic voices; its scores of human voices mean nothing")
     if version is champion is not None and candidate is not None and candidate != champion:

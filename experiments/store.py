@@ -58,6 +58,7 @@ def show_info(found: StoreInfo) -> None:
         "finished": f"yes, in {found.shards:,} shards"
         if found.finished
         else f"no: {found.shards:,} of {record.shards:,} shards, {found.clips:,} of {record.clips:,} clips are there",
+        "principal": "; ".join(found.principal),
         "fingerprint": found.fingerprint or "",
     }
     console.say(f"[bold]{escape(str(found.store))}[/]")

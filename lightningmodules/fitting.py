@@ -1,9 +1,9 @@
-"""One bank of experts from a feature store: load, scale, train, go back to the best, fold."""
+"""One bank of experts: scale, train, go back to the best, fold."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,22 +12,21 @@ import torch
 from jaxtyping import Float32
 from lightning import Trainer
 
-from cache.store import FeatureStore
-from datamodules.states import StateDataModule, StateDataset
+from datamodules.states import StateDataModule
 from emonet.clips import Split
 from emonet.configs import HeadsConfig
 from emonet.errors import EmonetError
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
-from emonet.progress import ShowProgress
-from emonet.randomness import seed_of
+from emonet.progress import Progress
+from emonet.scaling import Scaling
 from lightningmodules.guards import interruptible, quiet
 from lightningmodules.heads import HeadsModule, Report
 
 
 @dataclass(frozen=True)
 class FittedBank:
-    """A trained bank, folded and in evaluation mode, with the data it came from.
+    """A trained bank in evaluation mode, whose experts take inputs as they are.
 
     Args:
         bank: the experts, each with the weights of its best epoch.
@@ -41,49 +40,44 @@ class FittedBank:
     validation_mae: Mapping[str, float]
     best_epoch: Mapping[str, int]
 
+    @torch.inference_mode()
     def predict(self, split: Split) -> Float32[np.ndarray, "clips experts"]:
         """Scores of all usable clips of a split, in the store's order."""
-        return predict(self.bank, self.data.validation if split == "validation" else self.data.dataset(split))
+        scores = [self.bank(features) for features in self.data.dataset(split).in_order()]
+        return torch.cat(scores).numpy() if scores else np.empty((0, len(self.bank.targets)), np.float32)
 
 
 def fit_bank(
-    store: FeatureStore,
-    spec: InputSpec,
-    targets: Sequence[str],
+    data: StateDataModule,
     config: HeadsConfig,
     *,
     seed: int,
+    scaling: Scaling | None,
     report: Report,
-    show: ShowProgress,
+    progress: Progress,
 ) -> FittedBank:
-    """Train one expert for each target on the store's training clips; its validation clips stop each.
+    """Train one expert for each of the data's targets; validation clips stop each.
 
     Args:
-        store: holds states and scores.
-        spec: the form of the input.
-        targets: ids, each rated in the training and in the validation split.
-        config: sizes, optimiser, epochs.
-        seed: fixes starts, order and dropout; the global random state is left as it was.
+        data: its targets are rated in the training and in the validation split.
+        config: sizes, loss, optimiser, epochs.
+        seed: fixes starts and dropout; the global random state is left as it was.
+        scaling: of the inputs, folded into the experts afterwards; None trains on them as they are.
         report: gets the metrics of each epoch.
-        show: opens a progress callback.
+        progress: called with the number of finished epochs.
+
+    Raises:
+        EmonetError: if a validation error is not finite.
     """
-    with show(f"reading states ({spec.form})", "clips") as progress:
-        data = StateDataModule(
-            store,
-            spec,
-            targets,
-            batch_size=config.batch_size,
-            seed=seed,
-            memory_gib=config.memory_gib,
-            progress=progress,
-        )
-    bank = HeadBank(spec, targets, config.preset, seed=seed, dropout=config.dropout)
-    if config.standardise:
-        bank.standardise(data.scaling())
-    with show(f"training {len(bank.targets)} experts ({spec.form})", "epochs") as progress:
-        module = HeadsModule(bank, config, report=report, progress=progress)
-        with _seeded(seed_of(seed, "dropout")), quiet(), interruptible(), _threads(spec):
+    bank = HeadBank(data.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
+    if scaling is not None:
+        bank.standardise(scaling)
+    module = HeadsModule(bank, config, report=report, progress=progress)
+    with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.spec):
+        try:
             _trainer(config.epochs).fit(module, data)
+        finally:
+            module.on_train_end()  # Lightning leaves it out after an error, and moments would stay in memory
     bank.to("cpu")
     _check_finite(module, config)
     module.stopping.restore()
@@ -108,13 +102,6 @@ def _check_finite(module: HeadsModule, config: HeadsConfig) -> None:
         )
 
 
-@torch.inference_mode()
-def predict(bank: HeadBank, dataset: StateDataset) -> Float32[np.ndarray, "clips experts"]:
-    """Scores of all clips of a dataset, in order."""
-    scores = [bank(features) for features in dataset.in_order()]
-    return torch.cat(scores).numpy() if scores else np.empty((0, len(bank.targets)), np.float32)
-
-
 def _trainer(epochs: int) -> Trainer:
     """A trainer that trains and nothing else: metrics, progress and weights are the stage's business."""
     return Trainer(
@@ -127,13 +114,6 @@ def _trainer(epochs: int) -> Trainer:
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from torch import Tensor
 from datamodules.states import Batch
 from emonet.configs import HeadsConfig
 from emonet.experts import HeadBank
-from emonet.losses import absolute_errors, masked_mae
+from emonet.losses import absolute_errors, expert_losses
+from emonet.optimisers import BankOptimiser
 from emonet.progress import Progress, silent
 from emonet.stopping import ExpertStopping
 
@@ -24,11 +25,13 @@ def unreported(_metrics: Mapping[str, float], _epoch: int) -> None:
 
 
 class HeadsModule(LightningModule):  # type: ignore[misc]
-    """Trains a `HeadBank` by masked MAE; afterwards `stopping.restore()` gives every expert its best epoch.
+    """Trains a `HeadBank`; afterwards `stopping.restore()` gives every expert its best epoch.
+
+    Every expert is trained exactly as it would be alone: its start, dropout, loss, optimiser and stopping are its own.
 
     Args:
         bank: the experts, one per score of a batch.
-        config: epochs, patience, optimiser.
+        config: loss, epochs, patience, optimiser.
         report: gets each epoch's training loss and validation MAE, in the mean and by target.
         progress: called with the number of finished epochs.
     """
@@ -42,32 +45,38 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         progress: Progress = silent,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # the backward pass updates the first layer by itself
         self.bank = bank
         self.stopping = ExpertStopping(bank, config.patience)
         self._config = config
         self._report = report
         self._progress = progress
+        self._optimiser: BankOptimiser | None = None
         self._losses: list[Tensor] = []
         self._errors: list[tuple[Tensor, Tensor]] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over all experts, element by element, so that no expert's step depends on another."""
-        return torch.optim.AdamW(
-            self.bank.parameters(),
-            lr=self._config.learning_rate,
+        """AdamW over all experts; the bank is where it is trained by now."""
+        self._optimiser = BankOptimiser(
+            self.bank,
+            learning_rate=self._config.learning_rate,
             weight_decay=self._config.weight_decay,
-            fused=True,
+            precision=self._config.precision,
+            state=self._config.optimiser_state,
         )
+        return self._optimiser.others
 
     def on_fit_start(self) -> None:
         """Show that nothing is done yet."""
         self._progress(0, self._config.epochs)
 
-    def training_step(self, batch: Batch) -> Tensor:
-        """Sum over experts of each expert's own mean absolute error."""
-        loss = masked_mae(self.bank(batch.features), batch.scores)
-        self._losses.append(loss.detach().mean())
-        return loss.sum()
+    def training_step(self, batch: Batch) -> None:
+        """One step by the sum over experts of each expert's own loss."""
+        losses = expert_losses(self.bank(batch.features), batch.scores, batch.weights, self._config.loss)
+        self.manual_backward(losses.sum())
+        assert self._optimiser is not None
+        self._optimiser.step()
+        self._losses.append(losses.detach().mean())
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's errors."""
@@ -82,12 +91,20 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         totals, counts = (torch.stack(parts).sum(0) for parts in zip(*self._errors, strict=True))
         errors = (totals / counts).tolist()
         self.stopping.update(self.current_epoch, errors)
+        if self._optimiser is not None:
+            self._optimiser.rest(self.stopping.stopped)
         self._report(self._metrics(errors), self.current_epoch)
         self._losses = []
         self._progress(self.current_epoch + 1, self._config.epochs)
         if self.stopping.all_stopped:
             self.trainer.should_stop = True
             self._progress(self._config.epochs, self._config.epochs)
+
+    def on_train_end(self) -> None:
+        """Free the optimiser's memory before the experts are put together."""
+        if self._optimiser is not None:
+            self._optimiser.detach()
+            self._optimiser = None
 
     def _metrics(self, errors: list[float]) -> dict[str, float]:
         known = dict(zip(self.bank.targets, errors, strict=True))

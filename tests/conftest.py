@@ -107,6 +107,7 @@ def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     from emonet.checkpoints import ExpertsInfo, save_bank
+    from emonet.configs import HIDDEN
     from emonet.encoder import FrozenEncoder
     from emonet.experts import HeadBank
     from emonet.inputs import InputSpec
@@ -120,7 +121,7 @@ def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         WhisperEncoder(config).save_pretrained(folder / "encoder")
     encoder = FrozenEncoder.load(str(folder / "encoder"))
     spec = InputSpec("statistics", "speech", encoder.window.frames, encoder.width)
-    bank = HeadBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, "small", seed=0)
+    bank = HeadBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, HIDDEN["small"], seed=0)
     info = ExpertsInfo(
         targets=EMOTIONS.subset(VOICE_TARGETS).to_json(),
         form="statistics",
@@ -129,7 +130,7 @@ def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         window_seconds=encoder.window.seconds,
         frames=spec.frames,
         width=spec.width,
-        preset="small",
+        hidden=HIDDEN["small"],
         encoder_digest=encoder.digest,
         store_fingerprint="0" * 64,
     )
@@ -143,3 +144,50 @@ def voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
     from emonet.pipeline import assemble
 
     return assemble(*voice_parts, tmp_path_factory.mktemp("model") / "voice")
+
+
+@pytest.fixture(scope="session")
+def whisper30(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random encoder with the window of published ones, 30 s, and 16 values per state."""
+    import torch
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    folder = tmp_path_factory.mktemp("whisper30")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32)
+        WhisperEncoder(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_published() -> Callable[..., Path]:
+    """Write one expert as its publishers do: the state dict of a `FullEmbeddingMLP`, built here from torch's layers."""
+    import torch
+    from torch import nn
+
+    def write(
+        folder: Path,
+        name: str,
+        *,
+        inputs: int = 1500 * 16,
+        hidden: tuple[int, ...] = (64, 64, 32, 16),
+        compiled: bool = False,
+        **changed: Any,
+    ) -> Path:
+        with torch.random.fork_rng():
+            torch.manual_seed(sum(map(ord, name)))
+            model = nn.Module()
+            model.proj = nn.Linear(inputs, hidden[0])
+            layers: list[nn.Module] = []
+            for before, after in zip(hidden, (*hidden[1:], 1), strict=True):
+                layers += [nn.ReLU(), nn.Dropout(0.1), nn.Linear(before, after)]
+            model.mlp = nn.Sequential(*layers)
+        state = {f"{'_orig_mod.' if compiled else ''}{key}": tensor for key, tensor in model.state_dict().items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"model_{name}_best.pth"
+        torch.save({**state, **changed}, path)
+        return path
+
+    return write

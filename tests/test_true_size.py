@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,10 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from cache.extraction import extract
 from cache.store import FeatureStore
 from cache.verify import verify
+from datamodules.states import StateDataModule
 from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
 from emonet.clips import SPLITS, Clip, Corpus
-from emonet.configs import ExtractionConfig, HeadsConfig
+from emonet.configs import HIDDEN, ExtractionConfig, HeadsConfig
 from emonet.encoder import FrozenEncoder
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
@@ -25,6 +25,7 @@ from emonet.progress import silent
 from emonet.targets import EMOTIONS
 from emonet.windows import Window
 from lightningmodules.fitting import fit_bank
+from lightningmodules.heads import unreported
 
 CLIPS = 3
 
@@ -70,15 +71,9 @@ def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_pa
     record = store.record
     spec = InputSpec("flatten", "all", record.frames, record.width)
     assert spec.features == 1_152_000
-    fitted = fit_bank(
-        store,
-        spec,
-        EMOTIONS.subset(["anger", "fear"]).ids,
-        HeadsConfig(epochs=1),
-        seed=0,
-        report=lambda metrics, epoch: None,
-        show=lambda label, unit: nullcontext(silent),
-    )
+    targets = EMOTIONS.subset(["anger", "fear"]).ids
+    data = StateDataModule(store, spec, targets, batch_size=64, seed=0, memory_gib=4.0)
+    fitted = fit_bank(data, HeadsConfig(epochs=1), seed=0, scaling=data.scaling(), report=unreported, progress=silent)
     info = ExpertsInfo(
         targets=store.targets.subset(fitted.bank.targets).to_json(),
         form="flatten",
@@ -87,7 +82,7 @@ def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_pa
         window_seconds=record.window_seconds,
         frames=record.frames,
         width=record.width,
-        preset="small",
+        hidden=HIDDEN["small"],
         encoder_digest=record.encoder_digest,
         store_fingerprint=store.fingerprint,
     )
@@ -95,7 +90,7 @@ def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_pa
     assert (tmp_path / "heads" / "anger.safetensors").stat().st_size > 294_900_000
     loaded, read = load_bank(tmp_path / "heads")
     assert read == info
-    before = HeadBank(spec, fitted.bank.targets, "small", seed=0)
+    before = HeadBank(spec, fitted.bank.targets, HIDDEN["small"], seed=0)
     for position in range(2):
         trained = dict(fitted.bank.tensors(position))
         assert trained["proj.weight"].shape == (64, 1_152_000)

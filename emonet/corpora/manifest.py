@@ -17,7 +17,8 @@ from emonet.errors import RequestError, raise_collected
 from emonet.progress import Progress, silent
 from emonet.targets import EMOTIONS, TargetSpec
 
-FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end")
+FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight")
+WEIGHT = "weight."  # and a target: how much its score counts
 _MISSING = {"", "nan", "null", "none", "<na>"}  # what programs write for a value that is not there
 _SPLIT_NAMES = {
     "val": "validation",
@@ -114,8 +115,9 @@ def _name_column(column: str, place: str, reading: _Reading) -> None:
     """Find out what a column means; one that means nothing is a problem, once."""
     name = column.strip().casefold()
     if name not in FIELDS:
+        weighs = WEIGHT if name.startswith(WEIGHT) else ""
         try:
-            name = reading.targets.ids[reading.targets.index(column)]
+            name = weighs + reading.targets.ids[reading.targets.index(column.strip()[len(weighs) :])]
         except RequestError:
             names = [*FIELDS, *reading.targets.ids]
             near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
@@ -154,6 +156,8 @@ class _Cells:
             caption=self.text("caption") or None,
             start=start,
             end=end,
+            weight=1.0 if (weight := self.weight("weight")) is None else weight,
+            weights=self.weights(reading.targets),
         )
 
     def complain(self, problem: str) -> None:
@@ -191,6 +195,12 @@ class _Cells:
             self.complain(f"{name} is {number:g} s, before the audio begins")
         return number
 
+    def weight(self, name: str) -> float | None:
+        number = self.number(name)
+        if number is not None and number < 0:
+            self.complain(f"{name} is {number:g}; weights are 0 or more")
+        return number
+
     def split(self) -> Split:
         """The row's split; `train` where there is no such column, to be replaced later."""
         name = self.text("split", required="split" in self.cells)
@@ -212,6 +222,10 @@ class _Cells:
             elif score is not None:
                 scores[target.id] = score
         return scores
+
+    def weights(self, targets: TargetSpec) -> dict[str, float]:
+        found = {target: self.weight(f"{WEIGHT}{target}") for target in targets.ids}
+        return {target: weight for target, weight in found.items() if weight is not None}
 
 
 def _is_missing(value: object) -> bool:

@@ -80,7 +80,7 @@ def test_streaming_and_memory_give_the_same_clips(store: FeatureStore, form: Inp
     clips = []
     for data in (kept, streamed):
         found = {}
-        for features, scores in data.train_dataloader():
+        for features, scores, _ in data.train_dataloader():
             for values, length, score in zip(*features, scores, strict=True):
                 found[tuple(score.tolist())] = (length.item(), values.clone())
         clips.append(found)
@@ -130,6 +130,37 @@ def test_features_and_scores_belong_together(store: FeatureStore, memory_gib: fl
         for values, score in zip(batch.features.values, batch.scores, strict=True):
             row = int((flat == values).all(1).nonzero())
             assert torch.equal(score, scores[row])
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, NO_MEMORY])
+def test_weights_are_of_the_stores_rows(store: FeatureStore, memory_gib: float) -> None:
+    weights = np.arange(len(store) * 2, dtype=np.float32).reshape(-1, 2)
+    spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
+    data = StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=0, memory_gib=memory_gib, weights=weights)
+    scores = store.scores(store.rows())[:, COLUMNS].tolist()
+    by_score = {tuple(score): weights[row].tolist() for row, score in zip(store.rows(), scores, strict=True)}
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        for batch in loader:
+            for score, weight in zip(batch.scores.tolist(), batch.weights.tolist(), strict=True):
+                assert weight == by_score[tuple(score)]
+    plain = next(iter(module_of(store, memory_gib=memory_gib).train_dataloader()))
+    assert torch.equal(plain.weights, torch.ones_like(plain.scores))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights[:-1], r"weights of \(49, 2\), expected \(50, 2\)"),
+        (lambda weights: weights[:, :1], r"weights of \(50, 1\), expected \(50, 2\)"),
+        (lambda weights: weights - 2, "weights are numbers of 0 or more"),
+        (lambda weights: weights * np.float32("nan"), "weights are numbers of 0 or more"),
+    ],
+)
+def test_weights_that_are_none(store: FeatureStore, change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
+    weights = change(np.ones((len(store), 2), np.float32))
+    spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
+    with pytest.raises(ValueError, match=message):
+        StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=0, memory_gib=1.0, weights=weights)
 
 
 def test_validation_and_test_come_in_order(store: FeatureStore) -> None:

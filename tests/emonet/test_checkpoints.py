@@ -7,8 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
-from emonet.configs import InputForm
+from emonet.checkpoints import (
+    ExpertsInfo,
+    check_banks,
+    expert_shapes,
+    load_bank,
+    load_banks,
+    save_bank,
+)
+from emonet.compact import CompactBank, ExpertsPrecision
+from emonet.configs import HIDDEN, InputForm
 from emonet.errors import RequestError
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
@@ -33,13 +41,13 @@ def a_bank(form: InputForm = "flatten") -> tuple[HeadBank, ExpertsInfo]:
         window_seconds=0.2,
         frames=FRAMES,
         width=WIDTH,
-        preset="small",
+        hidden=HIDDEN["small"],
         encoder_digest="e" * 64,
         store_fingerprint="s" * 64,
         validation_mae={"anger": 0.5},
         best_epoch={"anger": 3},
     )
-    return HeadBank(spec, ids, "small", seed=1).eval(), info
+    return HeadBank(spec, ids, HIDDEN["small"], seed=1).eval(), info
 
 
 @pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
@@ -126,6 +134,70 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot be read(.|\n)*fear\.safetensors"):
         load_bank(folder)
     info = folder / "experts.json"
-    info.write_text(json.dumps({**json.loads(info.read_text()), "preset": "huge"}))
+    info.write_text(json.dumps({**json.loads(info.read_text()), "hidden": "huge"}))
     with pytest.raises(RequestError, match=r"description cannot be read(.|\n)*experts\.json"):
         load_bank(folder)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_wide_layers_are_rounded_where_that_is_asked_for(tmp_path: Path, precision: ExpertsPrecision) -> None:
+    bank, info = a_bank("flatten")
+    save_bank(bank, info, tmp_path / "heads")
+    loaded, read = load_bank(tmp_path / "heads", precision)
+    assert isinstance(loaded, CompactBank)
+    assert (read, loaded.targets, loaded.spec) == (info, bank.targets, bank.spec)
+    features = info.spec.prepare(torch.randn(3, FRAMES, WIDTH), torch.tensor([1, 5, 10]))
+    torch.testing.assert_close(loaded(features), bank(features).detach(), rtol=0.02, atol=0.01)
+    assert isinstance(load_bank(tmp_path / "heads", "float32")[0], HeadBank)
+
+
+@pytest.mark.parametrize("form", ["statistics", "attention"])
+def test_small_first_layers_stay_as_they_are(tmp_path: Path, form: InputForm) -> None:
+    bank, info = a_bank(form)
+    save_bank(bank, info, tmp_path / "heads")
+    loaded, _ = load_bank(tmp_path / "heads", "int8")
+    assert isinstance(loaded, HeadBank)
+    features = info.spec.prepare(torch.randn(3, FRAMES, WIDTH), torch.tensor([1, 5, 10]))
+    assert torch.equal(loaded(features), bank(features))
+
+
+@pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
+def test_shapes_are_those_of_a_banks_tensors(form: InputForm) -> None:
+    bank, info = a_bank(form)
+    shapes = {key: list(tensor.shape) for key, tensor in bank.tensors(0)}
+    assert expert_shapes(info.spec, info.hidden) == shapes
+
+
+def second(tmp_path: Path, target: str) -> Path:
+    """A folder of two banks, the second with one expert."""
+    folder = tmp_path / "experts"
+    save_bank(*a_bank("flatten"), folder / "flatten")
+    bank, info = a_bank("statistics")
+    spec = EMOTIONS.subset([target])
+    info = ExpertsInfo.model_validate({**info.model_dump(), "targets": spec.to_json(), "store_fingerprint": None})
+    save_bank(HeadBank(bank.spec, spec.ids, bank.hidden), info, folder / "statistics")
+    return folder
+
+
+def test_a_folder_may_hold_several_banks(tmp_path: Path) -> None:
+    folder = second(tmp_path, "awe")
+    assert [place.name for place in check_banks(folder)] == ["flatten", "statistics"]
+    banks = load_banks(folder)
+    assert [bank.targets for bank, _ in banks] == [EMOTIONS.subset(TARGETS).ids, ("awe",)]
+    assert banks[1].info.store_fingerprint is None
+    assert [bank.targets for bank, _ in load_banks(folder / "statistics")] == [("awe",)]
+
+
+def test_two_experts_for_one_target_are_refused(tmp_path: Path) -> None:
+    folder = second(tmp_path, "fear")
+    with pytest.raises(RequestError, match=r"(?s)some targets have several experts.*- fear.*keep one bank for each"):
+        load_banks(folder)
+
+
+def test_a_damaged_file_is_found_without_its_weights_being_read(tmp_path: Path) -> None:
+    folder = second(tmp_path, "awe")
+    save_file({"proj.weight": torch.zeros(64, 40)}, folder / "flatten" / "fear.safetensors")
+    with pytest.raises(RequestError, match=r"other tensors(.|\n)*fear\.safetensors"):
+        check_banks(folder)
+    with pytest.raises(RequestError, match=r"(?s)no experts here.*no such folder.*emonet experts import"):
+        check_banks(folder / "nowhere")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
-from emonet.configs import InputForm
-from emonet.experts import HeadBank
+from emonet.configs import HIDDEN, InputForm, Preset
+from emonet.experts import HeadBank, layer_keys
 from emonet.inputs import Features, InputSpec
 from emonet.scaling import ScalingMeter
 
@@ -18,13 +20,16 @@ class FullEmbeddingMLP(nn.Module):
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        p, a, b, c, last = widths
-        self.proj = nn.Linear(inputs, p)
+        first, *others = widths
+        self.proj = nn.Linear(inputs, first)
+        pairs = pairwise((first, *others, 1))
+        shares = (0.0, *[0.1] * len(others))
         self.mlp = nn.Sequential(
-            *(nn.ReLU(), nn.Dropout(0.0), nn.Linear(p, a)),
-            *(nn.ReLU(), nn.Dropout(0.1), nn.Linear(a, b)),
-            *(nn.ReLU(), nn.Dropout(0.1), nn.Linear(b, c)),
-            *(nn.ReLU(), nn.Dropout(0.1), nn.Linear(c, last)),
+            *(
+                module
+                for share, pair in zip(shares, pairs, strict=True)
+                for module in (nn.ReLU(), nn.Dropout(share), nn.Linear(*pair))
+            )
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -40,10 +45,10 @@ def features_of(spec: InputSpec, states: torch.Tensor) -> Features:
     return spec.prepare(states, torch.arange(len(states)) % FRAMES + 1)
 
 
-@pytest.mark.parametrize(("preset", "widths"), [("small", (64, 64, 32, 16, 1)), ("large", (128, 128, 64, 32, 1))])
-def test_each_expert_is_the_published_one(preset: str, widths: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("widths", [(64, 64, 32, 16), (128, 128, 64, 32), (8,)])
+def test_each_expert_is_the_published_one(widths: tuple[int, ...]) -> None:
     spec = InputSpec("flatten", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, TARGETS, preset).eval()
+    bank = HeadBank(spec, TARGETS, widths).eval()
     states = some_states()
     scores = bank(features_of(spec, states))
     scores.square().sum().backward()
@@ -55,22 +60,31 @@ def test_each_expert_is_the_published_one(preset: str, widths: tuple[int, ...]) 
         expected = expert(states)
         torch.testing.assert_close(scores[:, position], expected[:, 0], rtol=1e-5, atol=1e-5)
         expected.square().sum().backward()
-        for layer, name in zip(bank.layers, ("proj", "mlp.2", "mlp.5", "mlp.8", "mlp.11"), strict=True):
+        for layer, name in zip(bank.layers, layer_keys(len(widths)), strict=True):
             plain = expert.get_submodule(name)
             torch.testing.assert_close(layer.weight.grad[position], plain.weight.grad, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(layer.bias.grad[position], plain.bias.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("preset", "parameters"), [("small", 73_734_849), ("large", 147_483_009)])
-def test_published_sizes(preset: str, parameters: int) -> None:
+def test_published_sizes(preset: Preset, parameters: int) -> None:
     with torch.device("meta"):
-        bank = HeadBank(InputSpec("flatten", "all", 1500, 768), ["anger"], preset, seed=None)
+        bank = HeadBank(InputSpec("flatten", "all", 1500, 768), ["anger"], HIDDEN[preset], seed=None)
     assert sum(parameter.numel() for parameter in bank.parameters()) == parameters
+
+
+def test_layers_have_their_published_names() -> None:
+    assert layer_keys(4) == ("proj", "mlp.2", "mlp.5", "mlp.8", "mlp.11")
+
+
+def test_further_layers_have_the_last_dropout() -> None:
+    bank = HeadBank(InputSpec("statistics", "all", FRAMES, WIDTH), TARGETS, (8, 8, 8), dropout=(0.0, 0.2))
+    assert bank.dropout.shares == (0.0, 0.2, 0.2)
 
 
 def test_outputs_are_not_clamped() -> None:
     spec = InputSpec("statistics", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, TARGETS, "small").eval()
+    bank = HeadBank(spec, TARGETS, HIDDEN["small"]).eval()
     with torch.no_grad():
         bank.layers[-1].bias.copy_(torch.tensor([[-7.0], [0.0], [9.0]]))
     scores = bank(features_of(spec, some_states() * 0.01))
@@ -81,9 +95,9 @@ def test_outputs_are_not_clamped() -> None:
 @pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
 def test_the_start_does_not_depend_on_company(form: InputForm) -> None:
     spec = InputSpec(form, "all", FRAMES, WIDTH)
-    alone = HeadBank(spec, ["fear"], "small", seed=3)
-    among = HeadBank(spec, TARGETS, "small", seed=3)
-    other_seed = HeadBank(spec, ["fear"], "small", seed=4)
+    alone = HeadBank(spec, ["fear"], HIDDEN["small"], seed=3)
+    among = HeadBank(spec, TARGETS, HIDDEN["small"], seed=3)
+    other_seed = HeadBank(spec, ["fear"], HIDDEN["small"], seed=4)
     for (_, mine), (_, theirs) in zip(alone.tensors(0), among.tensors(1), strict=True):
         assert torch.equal(mine, theirs)
     assert not torch.equal(dict(alone.tensors(0))["proj.weight"], dict(other_seed.tensors(0))["proj.weight"])
@@ -91,7 +105,7 @@ def test_the_start_does_not_depend_on_company(form: InputForm) -> None:
 
 def test_the_start_is_spread_like_linears() -> None:
     spec = InputSpec("flatten", "all", FRAMES, WIDTH)
-    weight = dict(HeadBank(spec, ["fear"], "small").tensors(0))["proj.weight"]
+    weight = dict(HeadBank(spec, ["fear"], HIDDEN["small"]).tensors(0))["proj.weight"]
     bound = (FRAMES * WIDTH) ** -0.5
     assert float(weight.abs().max()) == pytest.approx(bound, rel=0.01)
     assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
@@ -105,7 +119,7 @@ def test_folded_equals_unfolded(form: InputForm) -> None:
     meter = ScalingMeter(spec)
     for start in range(0, 40, 7):
         meter.update(features.rows(torch.arange(start, min(start + 7, 40))))
-    bank = HeadBank(spec, TARGETS, "small").eval()
+    bank = HeadBank(spec, TARGETS, HIDDEN["small"]).eval()
     if bank.query is not None:
         nn.init.normal_(bank.query, generator=torch.Generator().manual_seed(1))
     bank.standardise(meter.scaling())
@@ -128,7 +142,7 @@ def test_attention_learns_where_to_listen() -> None:
     states[torch.arange(256), marked, 0] = 1
     scores = states[torch.arange(256), marked, 1:2]
     spec = InputSpec("attention", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, ["fear"], "small", dropout=(0.0, 0.0, 0.0, 0.0))
+    bank = HeadBank(spec, ["fear"], HIDDEN["small"], dropout=(0.0, 0.0, 0.0, 0.0))
     features = spec.prepare(states, torch.full((256,), FRAMES))
     optimiser = torch.optim.AdamW(bank.parameters(), lr=1e-2)
     for _ in range(200):

@@ -10,9 +10,13 @@ import pandas as pd
 import pytest
 
 from emonet import EmotionPipeline, open_corpus
+from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
+from emonet.configs import HIDDEN
 from emonet.errors import AudioError, RequestError
-from emonet.pipeline import assemble
+from emonet.experts import HeadBank
+from emonet.pipeline import assemble, assemble_published, experts_of
 from emonet.serving import _load_pyfunc
+from emonet.targets import PUBLISHED
 from emonet.tracking import default_uri, start_run
 
 
@@ -107,6 +111,91 @@ def test_registered_it_scores_as_a_pyfunc_and_by_the_registry(
     frame = mlflow.pyfunc.load_model("models:/emonet-voice/1").predict(pd.DataFrame({"audio": [str(path)]}))
     assert frame.iloc[0].to_dict() == pytest.approx(pipeline(path))
     assert _load_pyfunc(str(voice)).predict(pd.DataFrame({"audio": [str(path)]})).equals(frame)
+
+
+@pytest.fixture
+def two_banks(voice_parts: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Experts on statistics, and an attribute, an emotion and a target of one's own on flattened states."""
+    folder = tmp_path / "two"
+    shutil.copytree(voice_parts[1], folder / "statistics")
+    _, info = load_bank(voice_parts[1])
+    own = {"id": "stress", "name": "Stress", "low": 0, "high": 9, "meaning": "how stressed"}
+    targets = [*PUBLISHED.subset(["awe", "valence"]).to_json(), own]
+    changed = {"form": "flatten", "pool_over": "all", "targets": targets, "store_fingerprint": None}
+    info = ExpertsInfo.model_validate({**info.model_dump(), **changed})
+    save_bank(HeadBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, folder / "flatten")
+    return folder
+
+
+def test_several_banks_hear_the_same_states(
+    two_banks: Path,
+    voice_parts: tuple[Path, Path],
+    pipeline: EmotionPipeline,
+    make_wav: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    together = EmotionPipeline.from_folder(assemble(voice_parts[0], two_banks, tmp_path / "voice"))
+    path = make_wav()
+    scores, alone = together(path), pipeline(path)
+    assert set(scores) == {"awe", "valence", "stress", *alone} == set(together.targets)
+    assert {name: scores[name] for name in alone} == alone
+    assert list(scores)[-1] == "valence"  # on a scale of its own
+    ranked = [scores[name] for name in scores if name != "valence"]
+    assert ranked == sorted(ranked, reverse=True)
+    assert together.frame([path]).iloc[0].to_dict() == scores
+    assert together.target_spec["stress"].high == 9
+    straight = EmotionPipeline.from_experts(two_banks, str(voice_parts[0]))
+    assert straight(path) == scores
+    rounded = EmotionPipeline.from_folder(tmp_path / "voice", experts_precision="int8")(path)
+    assert rounded == pytest.approx(scores, abs=0.02)
+    assert {name: rounded[name] for name in alone} == alone
+    assert rounded["awe"] != scores["awe"]
+
+
+def test_experts_are_found_within_a_voice(voice: Path, two_banks: Path, voice_parts: tuple[Path, Path]) -> None:
+    assert experts_of(voice) == voice / "experts"
+    assert experts_of(two_banks) == two_banks
+    assert experts_of(voice_parts[1]) == voice_parts[1]
+    with pytest.raises(RequestError, match="holds no voice model"):
+        experts_of(voice_parts[0])
+
+
+def test_two_experts_for_a_target_make_no_voice(
+    two_banks: Path, voice_parts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(two_banks / "statistics", two_banks / "again")
+    with pytest.raises(RequestError, match=r"(?s)some targets have several experts.*anger.*fear.*sadness"):
+        assemble(voice_parts[0], two_banks, tmp_path / "voice")
+    assert not (tmp_path / "voice").exists()
+
+
+def test_a_damaged_expert_makes_no_voice(two_banks: Path, voice_parts: tuple[Path, Path], tmp_path: Path) -> None:
+    (two_banks / "flatten" / "awe.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(RequestError, match=r"(?s)an expert cannot be read.*awe\.safetensors"):
+        assemble(voice_parts[0], two_banks, tmp_path / "voice")
+
+
+def test_unusable_published_experts_are_told_before_the_encoder_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "model_Anger_best.pth").touch()
+    for call in (
+        lambda: EmotionPipeline.from_experts(tmp_path, "nowhere"),
+        lambda: assemble_published("nowhere", tmp_path, tmp_path / "voice"),
+    ):
+        with pytest.raises(RequestError, match=r"(?s)some published experts.*model_Anger_best\.pth: it cannot be read"):
+            call()
+
+
+def test_a_server_may_round_experts(
+    two_banks: Path, voice_parts: tuple[Path, Path], make_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    voice = str(assemble(voice_parts[0], two_banks, tmp_path / "voice"))
+    frame = pd.DataFrame({"audio": [str(make_wav())]})
+    exact = _load_pyfunc(voice).predict(frame)
+    rounded = _load_pyfunc(voice, {"experts_precision": "bf16"}).predict(frame)
+    assert not rounded.equals(exact)
+    np.testing.assert_allclose(rounded, exact, atol=0.02)
+    with pytest.raises(RequestError, match=r"(?s)no such precision of experts.*float32, bf16, int8.*'int4'"):
+        _load_pyfunc(voice, {"experts_precision": "int4"})
 
 
 def test_the_public_names_are_there() -> None:

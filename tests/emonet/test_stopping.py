@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from emonet.configs import HIDDEN
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
 from emonet.stopping import ExpertStopping
@@ -12,7 +13,7 @@ from emonet.stopping import ExpertStopping
 
 @pytest.fixture
 def bank() -> HeadBank:
-    return HeadBank(InputSpec("attention", "all", 3, 2), ("anger", "fear"), "small")
+    return HeadBank(InputSpec("attention", "all", 3, 2), ("anger", "fear"), HIDDEN["small"])
 
 
 def mark(bank: HeadBank, value: float) -> None:
@@ -50,3 +51,30 @@ def test_nan_is_never_better(bank: HeadBank) -> None:
     stopping.update(0, [1.0, math.nan])
     stopping.update(1, [math.nan, 2.0])
     assert stopping.best_epochs == [0, 1]
+
+
+def test_it_tells_who_has_stopped(bank: HeadBank) -> None:
+    stopping = ExpertStopping(bank, patience=1)
+    stopping.update(0, [1.0, 1.0])
+    stopping.update(1, [0.5, 2.0])
+    assert stopping.stopped == (False, True)
+
+
+def test_copies_are_in_the_weights_own_type_and_go_when_they_are_restored(bank: HeadBank) -> None:
+    bank.first.hold(torch.bfloat16)
+    stopping = ExpertStopping(bank, patience=1)
+    assert stopping._best == [{}, {}]
+    mark(bank, 1.0)
+    with torch.inference_mode():  # as validation does
+        stopping.update(0, [1.0, 1.0])
+    stopping.update(1, [0.9, 1.1])
+    kept = {key: tensor.dtype for key, tensor in stopping._best[0].items()}
+    assert kept == {key: tensor.dtype for key, tensor in bank.tensors(0)}
+    assert kept["proj.weight"] == torch.bfloat16
+    mark(bank, 2.0)
+    stopping.restore()
+    assert all((tensor == 1).all() for _, tensor in bank.tensors(0))
+    assert stopping._best == [{}, {}]
+    mark(bank, 3.0)
+    stopping.restore()  # there is nothing left to restore
+    assert all((tensor == 3).all() for _, tensor in bank.tensors(0))

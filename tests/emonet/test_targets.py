@@ -8,7 +8,7 @@ import pytest
 
 from emonet.affect import PLACEMENT, scores_for
 from emonet.errors import RequestError
-from emonet.targets import EMOTIONS, Target, TargetSpec
+from emonet.targets import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, Target, TargetSpec
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "taxonomy.json"
 
@@ -110,3 +110,46 @@ def test_scores_fall_with_distance_and_scale_with_intensity() -> None:
 def test_an_impossible_intensity_is_refused(intensity: float) -> None:
     with pytest.raises(RequestError, match=r"(?s)out of range|missing.*anger.*0 to 4"):
         scores_for("anger", intensity)
+
+
+def test_published_targets_have_their_own_scales() -> None:
+    assert (len(ATTRIBUTES), len(QUALITY), len(PUBLISHED)) == (15, 4, 59)
+    assert PUBLISHED.ids == EMOTIONS.ids + ATTRIBUTES.ids + QUALITY.ids
+    assert len(set(PUBLISHED.ids)) == len(set(PUBLISHED.names)) == 59
+    scales = {target.id: (target.low, target.high) for target in ATTRIBUTES}
+    assert scales["valence"] == scales["submissive_dominant"] == (-3, 3)
+    assert scales["gender"] == scales["warm_cold"] == scales["soft_harsh"] == (-2, 2)
+    assert scales["age"] == (0, 6)
+    assert scales["background_noise"] == (0, 3)
+    assert sum(scale == (0, 4) for scale in scales.values()) == 8
+    assert {(target.low, target.high) for target in QUALITY} == {(1, 5)}
+    assert all(target.meaning and target.checkpoint for target in PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "expected"),
+    [
+        ("Submissive_vs._Dominant", "submissive_dominant"),
+        ("Vulnerable_vs._Emotionally_Detached", "vulnerable_detached"),
+        ("High-Pitched_vs._Low-Pitched", "high_low_pitched"),
+        ("score_content_enjoyment", "content_enjoyment"),
+        ("Content Enjoyment", "content_enjoyment"),
+        ("Dominance", "submissive_dominant"),
+        ("Fatigue", "fatigue"),
+    ],
+)
+def test_names_of_published_targets_resolve(spelling: str, expected: str) -> None:
+    assert PUBLISHED[spelling].id == expected
+
+
+def test_no_spelling_of_a_published_target_means_another() -> None:
+    for target in PUBLISHED:
+        for name in (target.id, target.name, target.checkpoint, *target.aliases):
+            assert PUBLISHED[name] is target
+
+
+def test_a_target_on_a_scale_of_its_own_is_not_the_published_one() -> None:
+    own = TargetSpec((Target("age", "Age", 0, 100, "years"), Target("anger", "Anger", 1, 7, "")))
+    again = TargetSpec.from_json(json.loads(json.dumps(own.to_json())))
+    assert again == own
+    assert TargetSpec.from_json(json.loads(json.dumps(PUBLISHED.to_json()))) == PUBLISHED

@@ -78,11 +78,11 @@ def test_what_a_stopped_comparison_left_is_not_taken_for_another_store(
     (folder / ".int8.zarr.lock").touch()  # as an older release left it
     seen, train = [], codecs.train_forms
 
-    def stopped(job: Any, data: Any, *, prefix: str = "") -> Any:
+    def stopped(job: Any, data: Any, scratch: Path, *, prefix: str = "") -> Any:
         seen.append(data.store.path)
         if prefix == "int8/":
             raise KeyboardInterrupt
-        return train(job, data, prefix=prefix)
+        return train(job, data, scratch, prefix=prefix)
 
     monkeypatch.setattr(codecs, "train_forms", stopped)
     with pytest.raises(KeyboardInterrupt):

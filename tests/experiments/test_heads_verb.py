@@ -10,6 +10,7 @@ import torch
 from mlflow import MlflowClient
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from cache.store import FeatureStore
 from emonet.checkpoints import load_bank
 from emonet.errors import RequestError
 from emonet.tracking import default_uri
@@ -33,6 +34,9 @@ def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
     result = heads.run(experiment)
 
     assert set(result.rated) == {"anger", "fear"}
+    assert result.skipped == ("awe",)
+    assert "no expert, since not rated in both the training and the validation split: awe" in capsys.readouterr().err
+    assert not list(experiment.folder.glob(".experts-*"))
     assert len(result.targets) == 40
     assert result.clips == {"train": 12, "validation": 4, "test": 19}
     assert set(result.forms) == {"flatten", "statistics", "attention"}
@@ -71,6 +75,57 @@ def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
     again = heads.run(changed(experiment, force=True))
     assert (again.test, again.forms, again.baselines) == (result.test, result.forms, result.baselines)
     assert again.registered.version == 2
+
+
+@pytest.mark.slow
+def test_coordinates_give_published_experts_and_all_forms_are_compared(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract.run(experiment)
+    settings = {**experiment.heads.model_dump(), "inputs": ["flatten"], "features": "principal", "compare_inputs": True}
+    leftover = experiment.folder / ".experts-killed"
+    leftover.mkdir()
+    result = heads.run(changed(experiment, heads=settings))
+    heads.show(result)
+    shown = capsys.readouterr().err
+    assert not leftover.exists()
+    assert set(result.forms) == {"flatten", "statistics", "attention"}
+    assert result.forms["flatten"].energy == pytest.approx(1.0, abs=1e-3)
+    assert result.forms["statistics"].energy is None
+    assert [group.name for group in result.comparison] == ["all", "high arousal"]
+    assert list(result.comparison[0].differences) == [
+        "statistics - flatten",
+        "attention - flatten",
+        "attention - statistics",
+    ]
+    for words in ("principal coordinates hold 100.00 % of the energy", "Anger", "high arousal (2)", "best in bold"):
+        assert words in shown
+    alone = heads.run(changed(experiment, heads={**settings, "compare_inputs": False, "rank": 0.9}))
+    assert alone.input == "flatten"
+    assert 0.9 <= (alone.forms["flatten"].energy or 0) < 1
+    bank, info = load_bank(experiment.folder / "heads")
+    store = FeatureStore.open(experiment.folder / "store.zarr")
+    rows = store.rows("test")
+    with torch.inference_mode():
+        features = info.spec.prepare(torch.from_numpy(store.read(rows)), torch.from_numpy(store.speech_frames(rows)))
+        scores = bank(features).numpy()
+    frame = pd.read_parquet(experiment.folder / "heads" / "predictions.parquet")
+    predicted = frame[[f"prediction.{target}" for target in bank.targets]].to_numpy()
+    assert np.abs(scores - predicted).max() <= 1e-3 * predicted.std()
+
+
+@pytest.mark.slow
+def test_weights_and_memory_for_states_make_another_result_and_memory_does_not(experiment: Experiment) -> None:
+    extract.run(experiment)
+    quick = {**experiment.heads.model_dump(), "inputs": ["statistics"], "epochs": 1}
+    first = heads.run(changed(experiment, heads=quick))
+    assert heads.run(changed(experiment, heads={**quick, "memory": 8.0})).run_id == first.run_id
+    assert heads.run(changed(experiment, heads={**quick, "states_gib": 1e-6})).run_id != first.run_id
+    manifest = experiment.runs.parent / "m.jsonl"
+    lines = [json.loads(line) | {"weight": 0.5} for line in manifest.read_text().splitlines()]
+    second = heads.run(changed(experiment, heads=quick))
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert heads.run(changed(experiment, heads=quick)).run_id != second.run_id
 
 
 def test_without_a_store_it_says_to_extract(experiment: Experiment) -> None:

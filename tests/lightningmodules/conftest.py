@@ -22,8 +22,8 @@ def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., 
     With `missing`, every second training clip has no score for fear.
     """
 
-    def make(*, missing: bool = False, clips: tuple[int, int, int] = (160, 40, 40)) -> FeatureStore:
-        rng = np.random.default_rng(0)
+    def make(*, missing: bool = False, clips: tuple[int, int, int] = (160, 40, 40), seed: int = 0) -> FeatureStore:
+        rng = np.random.default_rng(seed)
         splits: list[Split] = ["train"] * clips[0] + ["validation"] * clips[1] + ["test"] * clips[2]
         truth = rng.integers(0, 5, (len(splits), 2)).astype(float)
         states = rng.normal(0, 1, (len(splits), FRAMES, WIDTH))
@@ -41,7 +41,7 @@ def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., 
             window_seconds=FRAMES / 50, frames=FRAMES, width=WIDTH, mels=80, precision="float32", batch_size=1,
             shard_clips=64,
         )  # fmt: skip
-        path = tmp_path / f"{missing}.zarr"
+        path = tmp_path / f"{missing}-{seed}.zarr"
         fill_store(path, record, corpus, states.astype(np.float16), seconds=lambda row: FRAMES / 50)
         return FeatureStore.open(path)
 

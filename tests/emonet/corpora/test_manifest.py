@@ -130,6 +130,9 @@ def test_a_spreadsheets_byte_order_mark_and_quotes_are_read(folder: Path) -> Non
         ({"start": 1, "end": 1}, "line 2: start 1 s is not before end 1 s"),
         ({"start": -1}, "line 2: start is -1 s, before the audio begins"),
         ({"end": "soon"}, "line 2: end is 'soon', which is not a finite number"),
+        ({"weight": -1}, "line 2: weight is -1; weights are 0 or more"),
+        ({"weight.Anger": "much"}, "line 2: weight.anger is 'much', which is not a finite number"),
+        ({"weight.angr": 1}, "line 2: the column 'weight.angr' is neither a field nor a target"),
         ({"audio": "audio/a.wav"}, "line 2: the id 'audio/a.wav' is already that of line 1; ids are unique"),
     ],
 )
@@ -138,6 +141,18 @@ def test_each_problem_names_its_line(changes: dict[str, Any], message: str, fold
     assert message in text
     assert "the manifest has 1 problem\n" in text
     assert str(folder / "m.jsonl") in text
+
+
+def test_weights_of_clips_and_of_single_scores(folder: Path) -> None:
+    table = rows(**{"weight": 0.5, "weight.Jealousy_&_Envy": 3})
+    table[0] |= {"weight": None, "weight.Jealousy_&_Envy": 2}
+    corpus = open_manifest(write(folder / "m.jsonl", table))
+    weights, jealousy = corpus.weights(), corpus.targets.index("jealousy")
+    assert weights[:, jealousy].tolist() == [2.0, 1.5, 1.0]
+    assert weights[:, corpus.targets.index("anger")].tolist() == [1.0, 0.5, 1.0]
+    plain = open_manifest(write(folder / "plain.jsonl", rows()))
+    assert (plain.weights() == 1).all()
+    assert plain.fingerprint == corpus.fingerprint
 
 
 def test_nan_and_empty_ids_are_problems(folder: Path) -> None:

@@ -1,0 +1,141 @@
+"""The verbs `experts import` and `experts export`: published experts in, and out again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from emonet.errors import RequestError
+from emonet.schema import Registered, Schema
+from emonet.targets import ATTRIBUTES, EMOTIONS, QUALITY
+from experiments import console
+from experiments.config import Experiment
+from experiments.stage import resolve_source
+
+if TYPE_CHECKING:
+    from emonet.checkpoints import ExpertsInfo
+    from experiments.cli import ExpertsExportArguments, ExpertsImportArguments
+
+
+class ImportResult(Schema):
+    """What `emonet experts import` made."""
+
+    folder: Path
+    """Of the voice model."""
+    source: Path
+    """Of the published experts."""
+    encoder: str
+    """Where its encoder came from."""
+    encoder_digest: str
+    """SHA-256 of the encoder's weights."""
+    targets: tuple[str, ...]
+    """Ids of the targets that there is an expert for."""
+    absent: tuple[str, ...]
+    """Ids of the emotions without an expert."""
+    registered: Registered | None
+    """The version of `emonet-voice`, where one was asked for."""
+
+
+class ExportResult(Schema):
+    """What `emonet experts export` wrote."""
+
+    model: str
+    """Where the experts came from."""
+    folder: Path
+    """Of the published layout."""
+    files: tuple[Path, ...]
+    """One for each expert."""
+
+
+def import_(arguments: ExpertsImportArguments) -> ImportResult:
+    """Write published experts and their encoder as a voice model.
+
+    Raises:
+        RequestError: if files are unusable, the encoder does not fit them, or the folder is there already.
+    """
+    from emonet.pipeline import ENCODER, EXPERTS, assemble_published
+
+    voice = all((arguments.out / part).is_dir() for part in (ENCODER, EXPERTS))
+    _check_place(arguments.out, replace=arguments.force and voice)
+    source = resolve_source(arguments.encoder, Experiment(runs=arguments.runs))
+    with console.progress("reading", "experts") as progress:
+        infos = assemble_published(source, arguments.folder, arguments.out, progress=progress)
+    targets = tuple(target for info in infos for target in info.target_spec.ids)
+    return ImportResult(
+        folder=arguments.out,
+        source=arguments.folder,
+        encoder=arguments.encoder,
+        encoder_digest=infos[0].encoder_digest,
+        targets=targets,
+        absent=tuple(target for target in EMOTIONS.ids if target not in targets),
+        registered=_register(arguments, infos, targets) if arguments.registered else None,
+    )
+
+
+def show_import_(result: ImportResult) -> None:
+    """A few lines on stderr."""
+    groups = {"emotion": EMOTIONS, "attribute": ATTRIBUTES, "quality score": QUALITY}
+    counts = {name: sum(target in spec.ids for target in result.targets) for name, spec in groups.items()}
+    found = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)
+    console.say(f"{escape(str(result.folder))}: experts for {found}, encoder {result.encoder_digest[:12]}")
+    if result.absent:
+        console.say(f"  no expert for {len(result.absent)} of {len(EMOTIONS)} emotions: {', '.join(result.absent)}")
+    if result.registered is not None:
+        console.say(f"  registered as {result.registered.name} version {result.registered.version}")
+
+
+def export(arguments: ExpertsExportArguments) -> ExportResult:
+    """Write a model's experts in the published layout.
+
+    Raises:
+        RequestError: if there is no such model, its experts have no published form, or the folder is there already.
+    """
+    from emonet.pipeline import experts_of
+    from emonet.published import export_published, holds_published
+
+    _check_place(arguments.out, replace=arguments.force and holds_published(arguments.out))
+    model = Path(resolve_source(arguments.model, Experiment(runs=arguments.runs)))
+    with console.progress("writing", "experts") as progress:
+        files = export_published(experts_of(model), arguments.out, progress=progress)
+    return ExportResult(model=arguments.model, folder=arguments.out, files=files)
+
+
+def show_export(result: ExportResult) -> None:
+    """One line on stderr."""
+    size = sum(path.stat().st_size for path in result.files) / 1e6
+    first = escape(result.files[0].name)
+    console.say(f"{escape(str(result.folder))}: {len(result.files)} experts ({size:,.1f} MB), such as {first}")
+
+
+def _check_place(out: Path, *, replace: bool) -> None:
+    if out.exists() and not replace:
+        raise RequestError(
+            "the folder is there already",
+            where=out,
+            hint="another folder, or --force, which replaces what this verb made and nothing else",
+        )
+
+
+def _register(
+    arguments: ExpertsImportArguments, infos: tuple[ExpertsInfo, ...], targets: tuple[str, ...]
+) -> Registered:
+    from emonet.published import LICENCE
+    from emonet.tracking import PUBLISHED, default_uri, start_run
+
+    tags = {
+        "source": PUBLISHED,
+        "encoder": arguments.encoder,
+        "encoder_digest": infos[0].encoder_digest,
+        "licence": f"{LICENCE}, if the experts are EmoNet-Voice's: name their authors",
+    }
+    with start_run(
+        default_uri(arguments.runs),
+        experiment=PUBLISHED,
+        name="experts import",
+        artifacts=arguments.runs / "mlartifacts",
+        config={"folder": str(arguments.folder), "encoder": arguments.encoder, "experts": len(targets)},
+        tags=tags,
+    ) as run:
+        return run.register_voice(arguments.out, targets, {}, tags)

@@ -1,0 +1,302 @@
+"""All experts of one form of input from a feature store: in as few groups as memory asks for, or in coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cache.lifting import lift
+from cache.principal import PrincipalStates, principal, require_unchanged
+from cache.store import FeatureStore
+from datamodules.states import GIB, StateDataModule
+from emonet.clips import Split
+from emonet.configs import HeadsConfig
+from emonet.hardware import resolve_device
+from emonet.inputs import InputSpec
+from emonet.plan import TrainingPlan, free_bytes, plan_training
+from emonet.progress import Progress, ShowProgress
+from emonet.scaling import Scaling
+from lightningmodules.fitting import FittedBank, fit_bank
+from lightningmodules.heads import Report
+
+PREDICTED: tuple[Split, ...] = ("validation", "test")
+Tensors = Mapping[str, Tensor]
+"""One expert's tensors by their published names."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be trained, and how.
+
+    Args:
+        store: holds states and scores.
+        spec: the form of the input.
+        targets: ids, each rated in the training and in the validation split.
+        config: sizes, loss, optimiser, epochs, memory.
+        seed: fixes starts, order and dropout.
+        weights: of every clip of the store and each target in the loss; all 1 by default.
+    """
+
+    store: FeatureStore
+    spec: InputSpec
+    targets: tuple[str, ...]
+    config: HeadsConfig
+    seed: int
+    weights: Float32[np.ndarray, "stored targets"] | None = None
+
+
+def unheard(_told: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what.
+
+    Args:
+        report: gets the metrics of each epoch.
+        show: opens a progress callback.
+        scratch: an empty folder for the experts of one group while the next is trained.
+        say: told the plan, and what became of it.
+        planned: told the plan itself, each time that there is a new one.
+    """
+
+    report: Report
+    show: ShowProgress
+    scratch: Path
+    say: Callable[[str], None] = unheard
+    planned: Callable[[TrainingPlan], None] = unheard
+
+
+@dataclass(frozen=True)
+class TrainedExperts:
+    """Experts of one form of input, each with the weights of its best epoch.
+
+    Args:
+        spec: the form of the input, of raw states.
+        hidden: outputs of the projection and of each hidden layer.
+        targets: ids, in order.
+        validation_mae: of each expert's best epoch, by target id.
+        best_epoch: of each expert, counted from 0.
+        predictions: of the validation and the test clips, in the store's order.
+        experts: gives each expert's tensors in turn, in the published form, as long as the scratch folder is there.
+        energy: share of the states' variance that principal coordinates hold; None where experts saw the states.
+    """
+
+    spec: InputSpec
+    hidden: tuple[int, ...]
+    targets: tuple[str, ...]
+    validation_mae: Mapping[str, float]
+    best_epoch: Mapping[str, int]
+    predictions: Mapping[Split, Float32[np.ndarray, "clips experts"]]
+    experts: Callable[[], Iterator[Tensors]]
+    energy: float | None = None
+
+
+def train_experts(wanted: Wanted, watch: Watch) -> TrainedExperts:
+    """Train one expert for each target on the store's training clips; its validation clips stop each.
+
+    An expert's result does not depend on which others are trained with it, so neither does it on the groups.
+
+    Raises:
+        RequestError: if the memory does not suffice for one expert.
+        EmonetError: if a validation error is not finite, or the store changed underneath.
+    """
+    in_coordinates = wanted.spec.form == "flatten" and wanted.config.features == "principal"
+    trained = _in_coordinates(wanted, watch) if in_coordinates else _on_states(wanted, watch)
+    require_unchanged(wanted.store)
+    return trained
+
+
+def _on_states(wanted: Wanted, watch: Watch) -> TrainedExperts:
+    with watch.show(f"reading states ({wanted.spec.form})", "clips") as progress:
+        data = _data(wanted, wanted.spec, progress=progress)
+    scaling = data.scaling() if wanted.config.standardise else None
+    return _in_groups(wanted, watch, data, scaling).all(wanted.spec)
+
+
+def _in_coordinates(wanted: Wanted, watch: Watch) -> TrainedExperts:
+    """Train on principal coordinates; experts are lifted back to states when they are asked for."""
+    config = wanted.config
+    states = principal(
+        wanted.store,
+        standardise=config.standardise,
+        memory_gib=config.states_gib,
+        seed=wanted.seed,
+        show=watch.show,
+    ).of(config.rank)
+    share = states.basis.energy_share
+    watch.say(f"{states.basis.rank} principal coordinates hold {100 * share:.2f} % of the energy")
+    spec = InputSpec("flatten", "all", 1, states.basis.rank)
+    finished = _in_groups(wanted, watch, _data(wanted, spec, instead=states.coordinates), None)
+
+    def lifted() -> Iterator[Tensors]:
+        return _lifted(wanted, watch, states, list(finished.experts()))
+
+    return finished.all(wanted.spec, lifted, share)
+
+
+def _lifted(wanted: Wanted, watch: Watch, states: PrincipalStates, experts: list[Tensors]) -> Iterator[Tensors]:
+    """Experts on raw states, each given away before the next is put together."""
+    weights = torch.cat([expert["proj.weight"] for expert in experts])
+    biases = torch.cat([expert["proj.bias"] for expert in experts])
+    rows = len(weights) // len(experts)
+    waiting = (weights.new_empty(0, states.store.record.frames * states.store.record.width), biases.new_empty(0))
+    at = iter(experts)
+    with watch.show("lifting experts to states", "clips") as progress:
+        parts = lift(wanted.store, states, weights, biases, memory_gib=wanted.config.states_gib, progress=progress)
+        for _, *part in parts:  # cut where memory asks for it, not between experts
+            weight, bias = (torch.cat(two) if len(two[0]) else two[1] for two in zip(waiting, part, strict=True))
+            whole = len(bias) // rows * rows
+            for start in range(0, whole, rows):
+                mine = slice(start, start + rows)
+                yield {**next(at), "proj.weight": weight[mine], "proj.bias": bias[mine]}
+            waiting = (weight[whole:].clone(), bias[whole:])
+
+
+def _data(
+    wanted: Wanted,
+    spec: InputSpec,
+    *,
+    progress: Progress | None = None,
+    instead: Float32[np.ndarray, "stored features"] | None = None,
+) -> StateDataModule:
+    more = {} if progress is None else {"progress": progress}
+    return StateDataModule(
+        wanted.store,
+        spec,
+        wanted.targets,
+        batch_size=wanted.config.batch_size,
+        seed=wanted.seed,
+        memory_gib=wanted.config.states_gib,
+        weights=wanted.weights,
+        instead=instead,
+        **more,
+    )
+
+
+def _in_groups(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None) -> _Finished:
+    """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
+    plan = _plan(wanted, data)
+    watch.planned(plan)
+    watch.say(f"{wanted.spec.form}: {plan}")
+    finished = _Finished(wanted.targets, watch.scratch)
+    while not finished.complete:
+        group = finished.next(plan)
+        try:
+            finished.take(_fit(wanted, watch, data.narrowed(group), scaling, finished.groups))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error) or max(plan.groups) == 1:
+                raise
+            plan = plan.halved()
+            watch.planned(plan)
+            watch.say(f"{wanted.spec.form}: memory ran out; going on with {plan}")
+    return finished
+
+
+def _plan(wanted: Wanted, data: StateDataModule) -> TrainingPlan:
+    config = wanted.config
+    device = resolve_device()
+    memory = free_bytes(device) if config.memory == "auto" else round(config.memory * GIB)
+    return plan_training(
+        data.spec,
+        config.widths,
+        len(wanted.targets),
+        batch_size=config.batch_size,
+        clips=len(data.train) + len(data.validation),
+        states_bytes=round(config.states_gib * GIB),
+        memory_bytes=memory,
+        precision=config.precision,
+        state=config.optimiser_state,
+        on_gpu=device.type == "cuda",
+        loaded=data.in_memory,
+    )
+
+
+def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None, number: int) -> FittedBank:
+    whole = len(data.targets) == len(wanted.targets)
+    label = "" if whole else f" {number * len(data.targets) + 1} to {number * len(data.targets) + len(data.targets)}"
+
+    def report(metrics: Mapping[str, float], epoch: int) -> None:
+        # Means over a group would stand beside those of another group under one name.
+        watch.report(metrics if whole else {k: v for k, v in metrics.items() if "/" in k}, epoch)
+
+    with watch.show(f"training experts{label} ({wanted.spec.form})", "epochs") as progress:
+        return fit_bank(data, wanted.config, seed=wanted.seed, scaling=scaling, report=report, progress=progress)
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory ran out: on a GPU, or where the processor's allocator says so (it has no error of its own)."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+@final
+@dataclass
+class _Finished:
+    """The experts that are trained; those of several groups wait on disk."""
+
+    targets: tuple[str, ...]
+    scratch: Path
+    hidden: tuple[int, ...] = ()
+    groups: int = 0
+    validation_mae: dict[str, float] = field(default_factory=dict)
+    best_epoch: dict[str, int] = field(default_factory=dict)
+    _predictions: list[dict[Split, np.ndarray]] = field(default_factory=list)
+    _kept: list[Tensors | Path] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.best_epoch) == len(self.targets)
+
+    def next(self, plan: TrainingPlan) -> slice:
+        """The experts that are trained next."""
+        start = len(self.best_epoch)
+        return slice(start, min(start + max(plan.groups), len(self.targets)))
+
+    def take(self, fitted: FittedBank) -> None:
+        """Note the figures of a group, and keep its experts."""
+        self.groups += 1
+        self.hidden = fitted.bank.hidden
+        self._predictions.append({split: fitted.predict(split) for split in PREDICTED})
+        alone = fitted.bank.targets == self.targets
+        for position, target in enumerate(fitted.bank.targets):
+            tensors = dict(fitted.bank.tensors(position))
+            self._kept.append(tensors if alone else _saved(tensors, self.scratch / f"{target}.safetensors"))
+        self.validation_mae |= fitted.validation_mae
+        self.best_epoch |= fitted.best_epoch
+
+    def experts(self) -> Iterator[Tensors]:
+        """Each expert's tensors, in turn."""
+        for kept in self._kept:
+            yield load_file(kept) if isinstance(kept, Path) else kept
+
+    def all(
+        self, spec: InputSpec, experts: Callable[[], Iterator[Tensors]] | None = None, energy: float | None = None
+    ) -> TrainedExperts:
+        """Everything, of all groups."""
+        predictions = {
+            split: np.concatenate([some[split] for some in self._predictions], axis=1) for split in PREDICTED
+        }
+        return TrainedExperts(
+            spec,
+            self.hidden,
+            self.targets,
+            self.validation_mae,
+            self.best_epoch,
+            predictions,
+            experts or self.experts,
+            energy,
+        )
+
+
+def _saved(tensors: Tensors, path: Path) -> Path:
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+    return path
