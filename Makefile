@@ -15,7 +15,7 @@ OPTIONS = --experiment $(EXPERIMENT) $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup pretrain extract heads corpus verify ui bench-extract bench-cache check format test clean
+.PHONY: help setup pretrain extract heads corpus verify ui bench-extract bench-cache bench-heads check format test clean
 
 help: ## show this list
 	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
@@ -46,6 +46,9 @@ bench-extract: $(STAMP) ## speed of the extraction against what people write tod
 
 bench-cache: $(STAMP) ## size and speed of the feature store against other formats (minutes)
 	$(BIN)/python -m benchmarks.cache $(ARGS)
+
+bench-heads: $(STAMP) ## speed, memory and accuracy of full-size experts against the usual way (20 minutes)
+	$(BIN)/python -m benchmarks.heads $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import order: what CI holds the code to
 	$(BIN)/ruff format --check .

@@ -175,7 +175,7 @@ def read_pass(one: Format, folder: Path, mode: Mode, seed: int) -> Pass:
         seed: of the order.
     """
     if mode == "cold":
-        _forget(folder)
+        forget(folder)
     else:
         _remember(folder)
     with _cores(1 if mode == "one core" else None):
@@ -239,7 +239,7 @@ def _remember(folder: Path) -> None:
                 pass
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
     """Drop the files from the page cache; what lies below this system (a host's cache) stays."""
     _sync(folder)
     gc.collect()  # a map that is still open would keep its pages

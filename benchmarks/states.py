@@ -92,8 +92,8 @@ def default_corpus() -> str:
     return f"ravdess:{next((path for path in _RAVDESS if path.is_dir()), _RAVDESS[0])}"
 
 
-def small_whisper() -> FrozenEncoder:
-    """An encoder of Whisper small's shape: 12 layers of width 768, 30 s; seeded random weights."""
+def small_whisper(layers: int = 12) -> FrozenEncoder:
+    """An encoder of Whisper small's shape: 12 layers, unless fewer, of width 768, 30 s; seeded random weights."""
     import torch
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -103,7 +103,7 @@ def small_whisper() -> FrozenEncoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = WhisperConfig(
-            d_model=768, encoder_layers=12, encoder_attention_heads=12, encoder_ffn_dim=3072, num_mel_bins=80
+            d_model=768, encoder_layers=layers, encoder_attention_heads=12, encoder_ffn_dim=3072, num_mel_bins=80
         )
         return FrozenEncoder(WhisperEncoder(config))
 
