@@ -173,14 +173,16 @@ def _int8(inputs: Tensor, weights: Tensor) -> Tensor:
 
     The second digit is one more row of a product that waits for its weights: it costs next to nothing.
     """
-    values = inputs.float()
-    step = values.abs().amax(1, keepdim=True).clamp(min=_TINY) / LEVELS
-    values = values / step
-    first = values.round()
-    digits = torch.cat((first, (values - first).mul_(2 * LEVELS).round_())).to(torch.int8)
+    clips = len(inputs)
+    values = inputs.to(torch.float32, copy=True)
+    low, high = values.aminmax(dim=1, keepdim=True)
+    step = torch.maximum(high, -low).clamp_(min=_TINY) / LEVELS
+    first = values.div_(step).round()
+    digits = torch.empty(2 * clips, values.shape[1], dtype=torch.int8)
+    digits[:clips] = first
+    digits[clips:] = values.sub_(first).mul_(2 * LEVELS).round_()
     products = torch._int_mm(digits, weights.T).float()
-    high, low = products[: len(inputs)], products[len(inputs) :]
-    return (high + low / (2 * LEVELS)) * step
+    return (products[:clips] + products[clips:] / (2 * LEVELS)) * step
 
 
 def _has_int8() -> bool:

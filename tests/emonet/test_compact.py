@@ -220,3 +220,13 @@ def test_conversion_of_true_size_experts_streams(true_size: Path, precision: Rou
     grown, size = map(float, done.stdout.split())
     assert size == pytest.approx(megabytes, abs=2)
     assert grown < size + 1.3 * 281  # one file is mapped at a time; in float32 the four need 1125 MB
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_inputs_are_left_as_they_are(precision: str) -> None:
+    spec = InputSpec("flatten", "all", 4, 16)
+    compact = CompactBank(spec, ["anger"], (4,), precision)  # type: ignore[arg-type]
+    values = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    before = values.clone()
+    compact(Features(values, torch.full((3,), 4)))
+    assert torch.equal(values, before)
