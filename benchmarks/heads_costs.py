@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from emonet.plots import ACCENT, COLOURS, DPI, INK
 
+NEAR = 1.4  # times as long: closer lines end at nearly the same height
 Costs = Mapping[str, Mapping[int, float]]
 """Way of training -> clips -> seconds."""
 
@@ -24,20 +25,24 @@ def cost_figure(costs: Costs, path: Path, *, title: str, ours: str) -> None:
     """
     figure = Figure(figsize=(6.4, 4.4), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    for position, (name, points) in enumerate(costs.items()):
-        colour = ACCENT if name == ours else COLOURS[position % len(COLOURS)]
+    others = [colour for colour in COLOURS if colour != ACCENT]
+    below = 0.0
+    for position, (name, points) in enumerate(sorted(costs.items(), key=lambda way: max(way[1].values()))):
+        colour = ACCENT if name == ours else others[position % len(others)]
         clips = sorted(points)
         seconds = [points[count] for count in clips]
         axis.plot(clips, seconds, "o-", color=colour, markersize=4)
+        lifted = 6 if seconds[-1] < NEAR * below else 0  # points: two names at one height cannot be read
         axis.annotate(
             name,
             (clips[-1], seconds[-1]),
-            xytext=(6, 0),
+            xytext=(6, lifted),
             textcoords="offset points",
             fontsize=8,
             color=colour,
             va="center",
         )
+        below = seconds[-1]
     axis.set_xscale("log")
     axis.set_yscale("log")
     ticks = sorted({clips for points in costs.values() for clips in points})

@@ -118,8 +118,10 @@ class Products:
         done = 0
         for tile in self._tiles():
             held = self._standardised(tile)
-            self.gram[tile, tile] = gram(held, self._arithmetic)
-            done += len(held)
+            # Clips that are in memory go with the tile, which then need not be standardised once more for them.
+            near = slice(basis, basis + len(self._others) if self._clips.fits else basis)
+            self.gram[tile, tile], first = gram(held, self._standardised(near), self._arithmetic)
+            done += len(held) + len(first)
             progress(done, total)
             for span in spans(tile.stop, basis, self._clips.passing):
                 products = inner_products(self._standardised(span), held, self._arithmetic)
@@ -127,7 +129,8 @@ class Products:
                 done += len(products)
                 progress(done, total)
             with self._file(tile).open("wb") as file:
-                for span in spans(basis, basis + len(self._others), self._clips.passing):
+                file.write(first.numpy().tobytes())
+                for span in spans(near.stop, basis + len(self._others), self._clips.passing):
                     products = inner_products(self._standardised(span), held, self._arithmetic)
                     file.write(products.numpy().tobytes())
                     done += len(products)

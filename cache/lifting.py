@@ -28,6 +28,7 @@ def lift(
     bias: Float[Tensor, " rows"],
     *,
     memory_gib: float,
+    together: int = 1,
     progress: Progress = silent,
     arithmetic: Arithmetic | None = None,
 ) -> Iterator[Part]:
@@ -42,6 +43,7 @@ def lift(
         bias: of each row.
         memory_gib: for basis clips and lifted rows; one row and two clips are the least. Where it does not hold all
             basis clips and rows, they are read once for every part (GiB).
+        together: rows of an expert: a part has those of whole experts, if memory holds one.
         progress: called with basis clips that were used, over all parts.
         arithmetic: of the products; None chooses.
 
@@ -66,7 +68,8 @@ def lift(
             found=tuple(weights.shape),
         )
     chosen = arithmetic or lifting_arithmetic(states.basis)
-    return _parts(store, states, weights.detach().cpu(), bias.detach().cpu(), memory_gib * GIB, progress, chosen)
+    memory = memory_gib * GIB
+    return _parts(store, states, weights.detach().cpu(), bias.detach().cpu(), memory, together, progress, chosen)
 
 
 def lifting_arithmetic(basis: PrincipalBasis) -> Arithmetic:
@@ -86,13 +89,15 @@ def _parts(
     weights: Tensor,
     bias: Tensor,
     memory_bytes: float,
+    together: int,
     progress: Progress,
     arithmetic: Arithmetic,
 ) -> Iterator[Part]:
     basis, count = states.basis, len(states.rows)
     clips = ClipReader(store, states.rows, memory_bytes / 2)
     left = memory_bytes - (count if clips.fits else clips.held) * store.clip_bytes
-    rows = list(spans(0, len(weights), max(1, int(left / (4 * len(basis.shift))))))
+    fitting = max(1, int(left / (4 * len(basis.shift))))
+    rows = list(spans(0, len(weights), fitting // together * together or fitting))
     progress(0, len(rows) * count)
     clips.load(silent)
     shift = basis.shift.double()

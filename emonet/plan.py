@@ -31,6 +31,7 @@ class TrainingPlan:
         budget: memory that may be taken (bytes).
         streamed: whether each epoch of each group reads the store.
         precision: of the experts' training.
+        seconds: that it takes at most, where that was measured.
     """
 
     groups: tuple[int, ...]
@@ -39,6 +40,7 @@ class TrainingPlan:
     budget: int
     streamed: bool
     precision: str
+    seconds: float | None = None
 
     @property
     def passes(self) -> int:
@@ -50,15 +52,18 @@ class TrainingPlan:
         """The most memory that the training takes, as planned (bytes)."""
         return self.fixed_bytes + max(self.groups) * self.bytes_per_expert
 
-    def halved(self) -> TrainingPlan:
-        """The same experts in groups of half the size, for when memory ran out all the same.
+    def halved(self, experts: int) -> TrainingPlan:
+        """The experts that are left in groups of half the size, for when memory ran out all the same.
+
+        Args:
+            experts: that are left (count).
 
         Raises:
             ValueError: if the groups are of one expert each.
         """
         if max(self.groups) == 1:
             raise ValueError("a group of one expert cannot be halved")
-        return replace(self, groups=_split(sum(self.groups), (max(self.groups) + 1) // 2))
+        return replace(self, groups=_split(experts, (max(self.groups) + 1) // 2))
 
     def __str__(self) -> str:
         experts = sum(self.groups)
@@ -67,6 +72,7 @@ class TrainingPlan:
         return (
             f"{experts} experts {split}, {self.precision}, {read}, "
             f"{self.peak_bytes / GIB:.1f} of {self.budget / GIB:.1f} GiB of memory"
+            + ("" if self.seconds is None else f", {_minutes(self.seconds)} at most")
         )
 
 
@@ -82,7 +88,6 @@ def plan_training(
     precision: Precision = "float32",
     state: State = "full",
     on_gpu: bool = False,
-    loaded: bool = False,
 ) -> TrainingPlan:
     """Split experts into the fewest groups of even size that fit.
 
@@ -97,7 +102,6 @@ def plan_training(
         precision: of the first layer's weights and products.
         state: of the optimiser.
         on_gpu: the memory is a GPU's: copies of the best epochs, and states, stay in the machine's.
-        loaded: states are in memory already, and in what this process holds.
 
     Raises:
         RequestError: if not even one expert fits; it says how much is missing and what would help.
@@ -110,7 +114,7 @@ def plan_training(
     streamed = kept > states_bytes
     fixed = batch_size * _batch_bytes(spec, hidden, experts) + slice_bytes(experts, first, precision, state)
     if not on_gpu:
-        fixed += resident_bytes() + (0 if loaded else min(kept, states_bytes))
+        fixed += resident_bytes() + min(kept, states_bytes)
     fit = (memory_bytes - fixed) // per_expert
     if fit < 1:
         raise RequestError(
@@ -164,14 +168,20 @@ def _available() -> int:
     return min([free, *_container_limits()])
 
 
-def _container_limits() -> list[int]:
-    """What a container leaves, where one sets a limit (cgroup version 2)."""
-    folder = Path("/sys/fs/cgroup")
+def _container_limits(folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
+    """What a container leaves, where one sets a limit (cgroup version 2); files that are cached make way."""
     try:
         limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return [] if limit == "max" else [int(limit) - int(used)]
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        cached = int(counts.get("inactive_file", 0)) + int(counts.get("active_file", 0))
+        return [] if limit == "max" else [int(limit) - int(used) + cached]
     except (OSError, ValueError):
         return []
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 def _times(passes: int) -> str:

@@ -48,7 +48,7 @@ class Standardised:
     def block(self, features: slice) -> Float32[Tensor, "clips block"]:
         """Some features of all clips, in float32."""
         values = self.states[:, features].to(torch.float32, copy=True)
-        return values.sub_(self.shift[features]).div_(self.scale[features])
+        return values.sub_(self.shift[features]).mul_(self.scale[features].reciprocal())
 
 
 def inner_products(left: Standardised, right: Standardised, arithmetic: Arithmetic) -> Float32[Tensor, "left right"]:
@@ -61,12 +61,16 @@ def inner_products(left: Standardised, right: Standardised, arithmetic: Arithmet
     return products
 
 
-def gram(clips: Standardised, arithmetic: Arithmetic) -> Float32[Tensor, "clips clips"]:
-    """Each clip with each; every pair is computed once."""
-    products = torch.zeros(len(clips), len(clips))
+def gram(
+    clips: Standardised, others: Standardised, arithmetic: Arithmetic
+) -> tuple[Float32[Tensor, "clips clips"], Float32[Tensor, "others clips"]]:
+    """Each clip with each, every pair computed once, and each of others with each clip, in one go."""
+    products, across = torch.zeros(len(clips), len(clips)), torch.zeros(len(others), len(clips))
     with _multiplying(arithmetic):
-        for features in _blocks(clips.states.shape[1], len(clips)):
+        for features in _blocks(clips.states.shape[1], len(clips) + len(others)):
             parts = _parts(clips.block(features), arithmetic)
+            if len(others):
+                across += _times(_parts(others.block(features), arithmetic), [part.T for part in parts])
             for first in range(0, len(clips), STRIP):
                 strip = [part[first : first + STRIP] for part in parts]
                 products[first : first + STRIP, first:] += _times(strip, [part[first:].T for part in parts])
@@ -75,7 +79,7 @@ def gram(clips: Standardised, arithmetic: Arithmetic) -> Float32[Tensor, "clips 
     for first in range(0, len(clips), STRIP):
         end = first + STRIP
         products[end:, first:end] = products[first:end, end:].T
-    return products
+    return products, across
 
 
 def add_combinations(
@@ -86,7 +90,7 @@ def add_combinations(
 ) -> None:
     """Add `weights @ clips` to `sums`, in place."""
     with _multiplying(arithmetic):
-        factors = _parts(weights, arithmetic)
+        factors = _parts(weights.clone(), arithmetic)
         for features in _blocks(sums.shape[1], len(weights) + len(clips)):
             sums[:, features] += _times(factors, _parts(clips.block(features), arithmetic))
 
@@ -99,11 +103,11 @@ def _blocks(features: int, rows: int) -> Iterator[slice]:
 
 
 def _parts(values: Tensor, arithmetic: Arithmetic) -> list[Tensor]:
-    """Float32 tensors that add up to `values`: for bf16 the nearest value that has one, and what is left."""
+    """Float32 tensors that add up to `values`, which is overwritten: for bf16 the nearest values, and what is left."""
     if arithmetic == "float32":
         return [values]
     high = values.bfloat16().float()
-    return [high, values - high]
+    return [high, values.sub_(high)]
 
 
 def _times(left: list[Tensor], right: list[Tensor]) -> Tensor:

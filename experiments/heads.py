@@ -13,7 +13,7 @@ from emonet import durable
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores
-from emonet.schema import Registered, digest
+from emonet.schema import Registered
 from emonet.targets import EMOTIONS
 from experiments import console
 from experiments.config import Experiment
@@ -24,6 +24,7 @@ from experiments.heads_training import (
     TriedForm,
     best_of,
     captioner_of,
+    digest_of_weights,
     open_corpus_of,
     open_data,
     run_baselines,
@@ -88,7 +89,7 @@ def run(experiment: Experiment) -> HeadsResult:
         "corpus": extracted.corpus,
         "store": extracted.fingerprint,
         "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
-        "weights": _digest_of_weights(corpus),
+        "weights": digest_of_weights(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
     }
@@ -111,11 +112,14 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     data = open_data(experiment, corpus)
     if data.skipped:
         job.say(f"no expert, since not rated in both the training and the validation split: {', '.join(data.skipped)}")
-    with scratch_folder(experiment) as scratch:
+    with scratch_folder(experiment, "heads") as scratch:
         tried = train_forms(job, data, scratch)
-        best = best_of(tried, METRICS[experiment.heads.select_by])
+        wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
+        best = best_of(wanted, METRICS[experiment.heads.select_by])
         baselines = run_baselines(job, data)
         registered = _save(job, data, best, folder)
+    energies = {f"{form}/energy": one.trained.energy for form, one in tried.items() if one.trained.energy is not None}
+    job.run.metrics(energies)
     for label, scores in {"test": best.scores.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
         job.run.metrics(_flat(label, scores))
     result = {
@@ -146,18 +150,13 @@ def _save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Register
     experts = best.trained.experts()
     with durable.replacing(folder) as partial:
         write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
+        next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
     voice = assemble(captioner_of(experiment), folder, experiment.folder / VOICE)
     _write_predictions(data, best.trained.predictions["test"], folder / PREDICTIONS)
     job.run.artifact(folder / PREDICTIONS)
     test = best.scores.test
     metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := test.of(name).mean.value) is not None}
     return job.run.register_voice(voice, data.rated, metrics)
-
-
-def _digest_of_weights(corpus: Corpus) -> str | None:
-    """None where all scores count the same."""
-    weights = corpus.weights()
-    return None if (weights == 1).all() else digest(weights.tolist())
 
 
 def _comparison(

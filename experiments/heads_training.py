@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -17,15 +19,16 @@ from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.evaluation import Metric, Scores, evaluate
-from emonet.hub import weights_identity
 from emonet.schema import Schema
 from experiments import console
 from experiments.config import Experiment
 from experiments.extract import STORE, ExtractResult
+from experiments.origin import require_origin
 from experiments.stage import Work, resolve_source
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
+    from emonet.plan import TrainingPlan
     from lightningmodules.training import TrainedExperts
 
 
@@ -107,18 +110,7 @@ def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
 
     with console.progress("corpus") as progress:
         corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
-    for what, expected, found in (
-        ("corpus", extracted.corpus, corpus.fingerprint),
-        ("captioner", extracted.captioner, weights_identity(captioner_of(experiment))),
-    ):
-        if expected != found:
-            raise RequestError(
-                f"the feature store was extracted from another {what}",
-                where=extracted.store,
-                expected=f"fingerprint {expected[:16]}",
-                found=f"fingerprint {found[:16]}",
-                hint="emonet extract, with the same --experiment and flags; and --force if the store is to be replaced",
-            )
+    require_origin(experiment, extracted, corpus, captioner_of(experiment))
     return corpus
 
 
@@ -131,14 +123,15 @@ def open_data(experiment: Experiment, corpus: Corpus) -> HeadsData:
     from cache.store import FeatureStore
 
     store = FeatureStore.open(experiment.folder / STORE)
-    return HeadsData(store, corpus, _rated(store))
+    return HeadsData(store, corpus, _rated(store, corpus))
 
 
-def _rated(store: FeatureStore) -> tuple[str, ...]:
+def _rated(store: FeatureStore, corpus: Corpus) -> tuple[str, ...]:
     known = [~np.isnan(store.scores(store.rows(split))) for split in SPLITS]
     if not len(known[2]):
         raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
-    trainable = known[0].any(0) & known[1].any(0)
+    counts = known[0] & (corpus.weights()[store.rows("train")] > 0)
+    trainable = counts.any(0) & known[1].any(0)
     if not trainable.any():
         raise RequestError(
             "no target is rated in both the training and the validation split",
@@ -149,12 +142,19 @@ def _rated(store: FeatureStore) -> tuple[str, ...]:
     return tuple(target for target, has in zip(store.targets.ids, trainable, strict=True) if has)
 
 
+def digest_of_weights(corpus: Corpus) -> str | None:
+    """SHA-256 over how much each score counts; None where all count the same."""
+    weights = corpus.weights()
+    return None if (weights == 1).all() else hashlib.sha256(weights.tobytes()).hexdigest()
+
+
 @contextmanager
-def scratch_folder(experiment: Experiment) -> Iterator[Path]:
-    """An empty folder for experts that wait, on the disk where they will be kept."""
-    for leftover in experiment.folder.glob(f"{SCRATCH}*"):  # a killed run's
+def scratch_folder(experiment: Experiment, stage: str) -> Iterator[Path]:
+    """An empty folder for a stage's experts that wait, on the disk where they will be kept."""
+    prefix = f"{SCRATCH}{stage}-"
+    for leftover in experiment.folder.glob(f"{prefix}*"):  # a killed run's; no other runs this stage now
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=experiment.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=experiment.folder) as folder:
         yield Path(folder)
 
 
@@ -181,13 +181,23 @@ def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") 
 
         trained = train_experts(
             Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights()),
-            Watch(report, job.progress, scratch / form, job.say),
+            Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, f"{prefix}{form}")),
         )
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
         tried[form] = TriedForm(trained, FormScores(validation=validation, test=test, energy=trained.energy))
     return tried
+
+
+def _log_plan(job: Work, label: str, plan: TrainingPlan) -> None:
+    figures = {
+        "groups": len(plan.groups),
+        "passes": plan.passes,
+        "gib": plan.peak_bytes / 2**30,
+        "seconds": plan.seconds,
+    }
+    job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items() if value is not None})
 
 
 def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -26,6 +27,7 @@ from emonet.progress import Progress, ShowProgress
 from emonet.scaling import Scaling
 from lightningmodules.fitting import FittedBank, fit_bank
 from lightningmodules.heads import Report
+from lightningmodules.pace import expected_seconds
 
 PREDICTED: tuple[Split, ...] = ("validation", "test")
 Tensors = Mapping[str, Tensor]
@@ -117,10 +119,11 @@ def train_experts(wanted: Wanted, watch: Watch) -> TrainedExperts:
 
 
 def _on_states(wanted: Wanted, watch: Watch) -> TrainedExperts:
+    plan = _plan(wanted, wanted.spec, watch)  # before anything is read: it may refuse
     with watch.show(f"reading states ({wanted.spec.form})", "clips") as progress:
         data = _data(wanted, wanted.spec, progress=progress)
     scaling = data.scaling() if wanted.config.standardise else None
-    return _in_groups(wanted, watch, data, scaling).all(wanted.spec)
+    return _in_groups(wanted, watch, plan, data, scaling).all(wanted.spec)
 
 
 def _in_coordinates(wanted: Wanted, watch: Watch) -> TrainedExperts:
@@ -136,7 +139,10 @@ def _in_coordinates(wanted: Wanted, watch: Watch) -> TrainedExperts:
     share = states.basis.energy_share
     watch.say(f"{states.basis.rank} principal coordinates hold {100 * share:.2f} % of the energy")
     spec = InputSpec("flatten", "all", 1, states.basis.rank)
-    finished = _in_groups(wanted, watch, _data(wanted, spec, instead=states.coordinates), None)
+    plan = _plan(wanted, spec, watch)
+    data = _data(wanted, spec, instead=states.coordinates)
+    states = replace(states)  # the data have taken what they need of all clips' coordinates; these are let go
+    finished = _in_groups(wanted, watch, plan, data, None)
 
     def lifted() -> Iterator[Tensors]:
         return _lifted(wanted, watch, states, list(finished.experts()))
@@ -152,14 +158,16 @@ def _lifted(wanted: Wanted, watch: Watch, states: PrincipalStates, experts: list
     waiting = (weights.new_empty(0, states.store.record.frames * states.store.record.width), biases.new_empty(0))
     at = iter(experts)
     with watch.show("lifting experts to states", "clips") as progress:
-        parts = lift(wanted.store, states, weights, biases, memory_gib=wanted.config.states_gib, progress=progress)
-        for _, *part in parts:  # cut where memory asks for it, not between experts
+        gib = wanted.config.states_gib
+        parts = lift(wanted.store, states, weights, biases, memory_gib=gib, together=rows, progress=progress)
+        for _, *part in parts:
             weight, bias = (torch.cat(two) if len(two[0]) else two[1] for two in zip(waiting, part, strict=True))
-            whole = len(bias) // rows * rows
+            whole = len(bias) // rows * rows  # of experts; less than one where memory does not hold it
             for start in range(0, whole, rows):
                 mine = slice(start, start + rows)
                 yield {**next(at), "proj.weight": weight[mine], "proj.bias": bias[mine]}
             waiting = (weight[whole:].clone(), bias[whole:])
+            del part, weight, bias  # they would stay while the next part is put together
 
 
 def _data(
@@ -183,47 +191,54 @@ def _data(
     )
 
 
-def _in_groups(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None) -> _Finished:
+def _in_groups(
+    wanted: Wanted, watch: Watch, plan: TrainingPlan, data: StateDataModule, scaling: Scaling | None
+) -> _Finished:
     """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
-    plan = _plan(wanted, data)
-    watch.planned(plan)
-    watch.say(f"{wanted.spec.form}: {plan}")
-    finished = _Finished(wanted.targets, watch.scratch)
-    while not finished.complete:
-        group = finished.next(plan)
+    finished, sizes = _Finished(wanted.targets, watch.scratch), list(plan.groups)
+    while sizes:
+        gc.collect()  # Lightning's trainer and module hold each other, and so would the last group's weights stay
+        group = slice(finished.count, finished.count + sizes[0])
         try:
-            finished.take(_fit(wanted, watch, data.narrowed(group), scaling, finished.groups))
+            finished.take(_fit(wanted, watch, data.narrowed(group), scaling, group))
         except (RuntimeError, MemoryError) as error:
             if not _is_memory(error) or max(plan.groups) == 1:
                 raise
-            plan = plan.halved()
+            plan = plan.halved(len(wanted.targets) - finished.count)
+            sizes = list(plan.groups)
             watch.planned(plan)
             watch.say(f"{wanted.spec.form}: memory ran out; going on with {plan}")
+        else:
+            del sizes[0]
     return finished
 
 
-def _plan(wanted: Wanted, data: StateDataModule) -> TrainingPlan:
-    config = wanted.config
+def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
+    config, store = wanted.config, wanted.store
     device = resolve_device()
-    memory = free_bytes(device) if config.memory == "auto" else round(config.memory * GIB)
-    return plan_training(
-        data.spec,
+    clips = len(store.rows("train")) + len(store.rows("validation"))
+    in_coordinates = spec is not wanted.spec
+    plan = plan_training(
+        spec,
         config.widths,
         len(wanted.targets),
         batch_size=config.batch_size,
-        clips=len(data.train) + len(data.validation),
-        states_bytes=round(config.states_gib * GIB),
-        memory_bytes=memory,
+        clips=clips,
+        states_bytes=clips * spec.bytes_per_clip if in_coordinates else round(config.states_gib * GIB),
+        memory_bytes=free_bytes(device) if config.memory == "auto" else round(config.memory * GIB),
         precision=config.precision,
         state=config.optimiser_state,
         on_gpu=device.type == "cuda",
-        loaded=data.in_memory,
     )
+    plan = replace(plan, seconds=expected_seconds(plan, store, spec, config, device))
+    watch.planned(plan)
+    watch.say(f"{wanted.spec.form}: {plan}")
+    return plan
 
 
-def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None, number: int) -> FittedBank:
+def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None, group: slice) -> FittedBank:
     whole = len(data.targets) == len(wanted.targets)
-    label = "" if whole else f" {number * len(data.targets) + 1} to {number * len(data.targets) + len(data.targets)}"
+    label = "" if whole else f" {group.start + 1} to {group.stop}"
 
     def report(metrics: Mapping[str, float], epoch: int) -> None:
         # Means over a group would stand beside those of another group under one name.
@@ -246,26 +261,20 @@ class _Finished:
     targets: tuple[str, ...]
     scratch: Path
     hidden: tuple[int, ...] = ()
-    groups: int = 0
     validation_mae: dict[str, float] = field(default_factory=dict)
     best_epoch: dict[str, int] = field(default_factory=dict)
     _predictions: list[dict[Split, np.ndarray]] = field(default_factory=list)
     _kept: list[Tensors | Path] = field(default_factory=list)
 
     @property
-    def complete(self) -> bool:
-        return len(self.best_epoch) == len(self.targets)
-
-    def next(self, plan: TrainingPlan) -> slice:
-        """The experts that are trained next."""
-        start = len(self.best_epoch)
-        return slice(start, min(start + max(plan.groups), len(self.targets)))
+    def count(self) -> int:
+        """Experts that are trained."""
+        return len(self.best_epoch)
 
     def take(self, fitted: FittedBank) -> None:
         """Note the figures of a group, and keep its experts."""
-        self.groups += 1
-        self.hidden = fitted.bank.hidden
         self._predictions.append({split: fitted.predict(split) for split in PREDICTED})
+        self.hidden = fitted.bank.hidden
         alone = fitted.bank.targets == self.targets
         for position, target in enumerate(fitted.bank.targets):
             tensors = dict(fitted.bank.tensors(position))

@@ -177,3 +177,19 @@ def test_whispers_own_size(fill_store: Fill, tmp_path: Path, arithmetic: Arithme
     size = np.trace(expected[train]) / len(train)
     assert np.abs(coordinates @ coordinates[train].T - expected).max() / size < 1e-5
     check_lift(found, {"memory_gib": memory_for(store, 8.5), "arithmetic": arithmetic}, tolerance=1e-3, rows=5)
+
+
+def test_parts_hold_whole_experts_where_memory_holds_one(store: FeatureStore) -> None:
+    states = compute(store, standardise=True)
+    weights, bias = torch.randn(12, states.basis.rank), torch.zeros(12)
+    row_gib = 4 * FEATURES / 2**30
+    clips_gib = 2 * store.clip_bytes * len(states.rows) / 2**30
+
+    def parts(rows: float, together: int) -> list[tuple[int, int]]:
+        lifted = lift(store, states, weights, bias, memory_gib=clips_gib + rows * row_gib, together=together)
+        return [(part.start, part.stop) for part, _, _ in lifted]
+
+    most = parts(0.0, 1)[0][1]  # what half the memory leaves besides the clips
+    assert most >= 1
+    assert all((stop - start) % 4 == 0 for start, stop in parts(6 + 0.5, 4)) or most < 4
+    assert parts(100.0, 4) == [(0, 12)]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -59,13 +61,13 @@ def test_what_does_not_fit_is_refused_with_advice() -> None:
 def test_halving_ends_at_single_experts() -> None:
     made = plan(0.9 * 24)
     largest = max(made.groups)
-    halved = made.halved()
+    halved = made.halved(40)
     assert sum(halved.groups) == 40
     assert max(halved.groups) == (largest + 1) // 2
     while max(halved.groups) > 1:
-        halved = halved.halved()
+        halved = halved.halved(40)
     with pytest.raises(ValueError, match="cannot be halved"):
-        halved.halved()
+        halved.halved(40)
 
 
 @given(st.integers(1, 200), st.floats(6, 200))
@@ -77,6 +79,20 @@ def test_groups_are_even_and_as_few_as_fit(experts: int, gib: float) -> None:
     fewer = len(made.groups) - 1
     if fewer:
         assert made.fixed_bytes + -(-experts // fewer) * made.bytes_per_expert > made.budget
+
+
+def test_what_is_left_is_halved() -> None:
+    assert replace(plan(), groups=(14, 13, 13)).halved(26).groups == (7, 7, 6, 6)
+
+
+def test_a_containers_cached_files_make_way(tmp_path: Path) -> None:
+    (tmp_path / "memory.current").write_text(f"{60 * GIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {5 * GIB}\ninactive_file {40 * GIB}\nactive_file {10 * GIB}\n")
+    (tmp_path / "memory.max").write_text(f"{64 * GIB}\n")
+    assert planning._container_limits(tmp_path) == [54 * GIB]
+    (tmp_path / "memory.max").write_text("max\n")
+    assert planning._container_limits(tmp_path) == []
+    assert planning._container_limits(tmp_path / "none") == []
 
 
 def test_memory_of_this_machine() -> None:

@@ -83,15 +83,19 @@ def test_coordinates_give_published_experts_and_all_forms_are_compared(
 ) -> None:
     extract.run(experiment)
     settings = {**experiment.heads.model_dump(), "inputs": ["flatten"], "features": "principal", "compare_inputs": True}
-    leftover = experiment.folder / ".experts-killed"
+    leftover, other = (experiment.folder / f".experts-{stage}-killed" for stage in ("heads", "codecs"))
     leftover.mkdir()
+    other.mkdir()
     result = heads.run(changed(experiment, heads=settings))
     heads.show(result)
     shown = capsys.readouterr().err
     assert not leftover.exists()
+    assert other.exists()
     assert set(result.forms) == {"flatten", "statistics", "attention"}
     assert result.forms["flatten"].energy == pytest.approx(1.0, abs=1e-3)
     assert result.forms["statistics"].energy is None
+    assert result.input == "flatten", "the others were there to compare"
+    assert MlflowClient(default_uri(experiment.runs)).get_run(result.run_id).data.metrics["flatten/energy"] > 0.99
     assert [group.name for group in result.comparison] == ["all", "high arousal"]
     assert list(result.comparison[0].differences) == [
         "statistics - flatten",
@@ -124,8 +128,11 @@ def test_weights_and_memory_for_states_make_another_result_and_memory_does_not(e
     manifest = experiment.runs.parent / "m.jsonl"
     lines = [json.loads(line) | {"weight": 0.5} for line in manifest.read_text().splitlines()]
     second = heads.run(changed(experiment, heads=quick))
+    assert set(second.rated) == {"anger", "fear"}
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert heads.run(changed(experiment, heads=quick)).run_id != second.run_id
+    manifest.write_text("".join(json.dumps(line | {"weight.fear": 0}) + "\n" for line in lines))
+    assert heads.run(changed(experiment, heads=quick)).rated == ("anger",), "what weighs nothing cannot be learned"
 
 
 def test_without_a_store_it_says_to_extract(experiment: Experiment) -> None:

@@ -29,14 +29,20 @@ CONFIG = HeadsConfig(
 )
 
 
-def batches(seed: int, targets: Sequence[str], form: InputForm, dtype: torch.dtype) -> DataLoader[Batch]:
-    """Clips whose scores are hard, easy, missing, and weighted; each target's are the same whoever else is there."""
+def batches(
+    seed: int, targets: Sequence[str], form: InputForm, dtype: torch.dtype, plain: Sequence[str] = ()
+) -> DataLoader[Batch]:
+    """Clips whose scores are hard, easy, missing, and weighted; each target's are the same whoever else is there.
+
+    Scores of `plain` targets all weigh the same.
+    """
     generator = torch.Generator().manual_seed(seed)
     states = torch.randn(CLIPS, FRAMES, WIDTH, generator=generator, dtype=dtype)
     noise = torch.randn(CLIPS, len(TARGETS), generator=generator, dtype=dtype)
     scores = states.mean(1)[:, : len(TARGETS)] * 3 + noise * torch.tensor([0.1, 2.0, 0.5, 4.0])
     scores[torch.rand(scores.shape, generator=generator) < 0.2] = torch.nan
     weights = torch.rand(scores.shape, generator=generator, dtype=dtype)
+    weights[:, [TARGETS.index(target) for target in plain]] = 0.5
     columns = [TARGETS.index(target) for target in targets]
     features = InputSpec(form, "all", FRAMES, WIDTH).prepare(states, torch.full((CLIPS,), FRAMES))
     parts = [torch.arange(start, start + 32) for start in range(0, CLIPS, 32)]
@@ -50,6 +56,7 @@ def trained(
     form: InputForm = "flatten",
     dtype: torch.dtype = torch.float64,
     config: HeadsConfig = CONFIG,
+    plain: Sequence[str] = (),
     reports: list[Mapping[str, float]] | None = None,
 ) -> HeadsModule:
     """After a whole training, experts back at their best epochs."""
@@ -67,7 +74,7 @@ def trained(
         num_sanity_val_steps=0,
     )
     with quiet():
-        trainer.fit(module, *(batches(seed, targets, form, dtype) for seed in (0, 1)))
+        trainer.fit(module, *(batches(seed, targets, form, dtype, plain) for seed in (0, 1)))
     module.stopping.restore()
     return module
 
@@ -117,9 +124,15 @@ def test_float32_experts_are_equal_bit_by_bit_where_products_are() -> None:
         assert difference(bank, turned, target) == 0, target
 
 
-def test_weights_count() -> None:
-    plain, config = trained(TARGETS), HeadsConfig.model_validate(CONFIG.model_dump() | {"loss": "huber"})
-    assert difference(plain, trained(TARGETS, config=config), "anger") > 1e-3
+def test_weights_count_for_the_expert_whose_they_are() -> None:
+    weighed, plain = trained(TARGETS), trained(TARGETS, plain=["anger"])
+    assert difference(weighed, plain, "anger") > 1e-3
+    assert all(difference(weighed, plain, target) < 1e-10 for target in TARGETS if target != "anger")
+
+
+def test_losses_differ() -> None:
+    config = HeadsConfig.model_validate(CONFIG.model_dump() | {"loss": "huber"})
+    assert difference(trained(TARGETS), trained(TARGETS, config=config), "anger") > 1e-3
 
 
 def test_the_optimiser_is_gone_after_training_and_experts_are_ordinary_again() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -66,7 +67,7 @@ def memory_for(store: FeatureStore, experts: float, **options: object) -> float:
     """Memory (GiB) in which so many experts of `WIDE` fit."""
     plan = plan_training(
         InputSpec("flatten", "all", store.record.frames, store.record.width), WIDE, 2, batch_size=32, clips=200,
-        states_bytes=GIB, memory_bytes=1000 * GIB, loaded=True, **options,
+        states_bytes=GIB, memory_bytes=1000 * GIB, **options,
     )  # fmt: skip
     return (plan.fixed_bytes + experts * plan.bytes_per_expert) / GIB
 
@@ -76,7 +77,8 @@ def test_groups_give_the_same_experts_as_all_at_once(make_store: MakeStore, tmp_
     said: list[str] = []
     reports: list[Mapping[str, float]] = []
     changes = {"hidden": WIDE, "epochs": 2, "standardise": False}
-    together = train(store, tmp_path, **changes)
+    together = train(store, tmp_path, said=said, **changes)
+    assert said.pop().endswith(", 1 min at most"), "these are large enough to try out how long they take"
     grouped = train(store, tmp_path, memory=memory_for(store, 1.6), said=said, epoch=reports.append, **changes)
     assert "2 experts in 2 groups of up to 1, float32, states in memory" in said[0]
     assert [sorted(metrics) for metrics in reports] == [[f"val_mae/{target}"] for target in TARGETS for _ in range(2)]
@@ -84,6 +86,12 @@ def test_groups_give_the_same_experts_as_all_at_once(make_store: MakeStore, tmp_
     assert grouped.best_epoch == together.best_epoch
     np.testing.assert_allclose(grouped.predictions["test"], together.predictions["test"], atol=1e-4)
     np.testing.assert_allclose(scores_of(grouped, store), grouped.predictions["test"], rtol=1e-5, atol=1e-5)
+
+
+def test_small_experts_are_not_tried_out(make_store: MakeStore, tmp_path: Path) -> None:
+    said: list[str] = []
+    train(make_store(), tmp_path, said=said, epochs=1)
+    assert said[0].endswith("GiB of memory")
 
 
 def test_memory_for_less_than_one_expert_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
@@ -106,6 +114,34 @@ def test_when_memory_runs_out_groups_are_halved(
     halved = train(store, tmp_path, said=said)
     assert "memory ran out; going on with 2 experts in 2 groups of up to 1" in said[1]
     np.testing.assert_allclose(halved.predictions["test"], together.predictions["test"], atol=1e-4)
+
+
+def test_a_group_that_is_done_leaves_memory(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    banks: list[weakref.ref[HeadBank]] = []
+    alive: list[int] = []
+
+    def watched(data: training.StateDataModule, *arguments: object, **options: object) -> FittedBank:
+        alive.append(sum(bank() is not None for bank in banks))
+        fitted = fit_bank(data, *arguments, **options)  # type: ignore[arg-type]
+        banks.append(weakref.ref(fitted.bank))
+        return fitted
+
+    store = make_store()
+    monkeypatch.setattr(training, "fit_bank", watched)
+    train(store, tmp_path, hidden=WIDE, epochs=1, memory=memory_for(store, 1.6))
+    assert alive == [0, 0]
+
+
+def test_a_store_that_changes_while_experts_are_lifted_is_noticed(make_store: MakeStore, tmp_path: Path) -> None:
+    store, other = make_store(clips=(20, 5, 5)), make_store(clips=(20, 5, 5), seed=1)
+    experts = train(store, tmp_path, features="principal").experts()
+    next(experts)
+    shutil.rmtree(store.path)
+    other.path.rename(store.path)
+    with pytest.raises(EmonetError, match="the store changed while it was read"):
+        list(experts)
 
 
 def test_what_is_no_lack_of_memory_is_raised(
