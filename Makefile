@@ -33,10 +33,10 @@ heads: $(STAMP) ## stage 2: train one expert per emotion, test them on unseen sp
 	$(RUN) heads $(OPTIONS)
 
 corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, rejected clips
-	$(RUN) corpus $(or $(CORPUS),sandbox)
+	$(RUN) corpus $(or $(CORPUS),sandbox) $(ARGS)
 
 verify: $(STAMP) ## check the feature store of EXPERIMENT, every chunk of it
-	$(RUN) store verify runs/$(basename $(notdir $(EXPERIMENT)))/store.zarr --deep
+	$(RUN) store verify runs/$(basename $(notdir $(EXPERIMENT)))/store.zarr --deep $(ARGS)
 
 ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 	$(RUN) ui

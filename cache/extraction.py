@@ -136,6 +136,7 @@ def _report(
         bytes_raw=readable * record.clip_bytes,
         bytes_stored=sum(marker.stored_bytes for marker in markers),
         codec=record.codec,
+        kept=record.kept,
         largest_error=largest,
         rms_error=rms,
         batch_size=record.batch_size,

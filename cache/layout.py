@@ -20,7 +20,7 @@ from jaxtyping import Float16
 from pydantic import ValidationError
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
 
-from cache.record import FORMAT, FORMAT_VERSION, ExtractionRecord
+from cache.record import FORMAT, FORMAT_VERSION, MARKERS, ExtractionRecord
 from cache.tiers import BLOCK, LEVEL, TIERS, Tier
 from emonet.errors import EmonetError, RequestError
 from emonet.targets import TargetSpec
@@ -34,6 +34,7 @@ _DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError)
 # What Zarr raises over metadata that are no JSON, or JSON of something else, and over damaged chunks.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 _ANEW = "emonet extract --force, which makes the store anew"
+_ELSEWHERE = "name the folder of a store; to extract into this one, move what it holds elsewhere"
 
 
 def create(
@@ -161,6 +162,7 @@ def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
 
     Raises:
         RequestError: if there is no store at `path`, or one that this version cannot read.
+        EmonetError: if there is one without readable attributes.
     """
     attributes = _attributes(path)
     try:
@@ -180,8 +182,15 @@ def require_store(path: Path) -> None:
 
     Raises:
         RequestError: if it is not.
+        EmonetError: if its attributes are lost, and more than these.
     """
-    _attributes(path)
+    try:
+        _attributes(path)
+    except RequestError:
+        raise
+    except EmonetError:  # the attributes alone are lost
+        if not _is_surely(path):
+            raise
 
 
 def _attributes(path: Path) -> dict[str, Any]:
@@ -196,14 +205,44 @@ def _attributes(path: Path) -> dict[str, Any]:
     return found
 
 
-def _no_store(path: Path) -> RequestError:
+def _no_store(path: Path) -> EmonetError:
+    """What is there in place of a store; only what looks like one may be replaced."""
+    if parts := _parts(path):
+        return _damaged_store(path, parts)
+    what, nearby = "there is no feature store", [place / "store.zarr" for place in (path, path.parent)]
+    hint = next((f"did you mean {store}?" for store in nearby if store != path and store.is_dir()), None)
     if not path.exists():
-        found, hint = "no such folder", "emonet extract, which makes one"
-    elif path.is_dir() and not any(path.iterdir()):
-        found, hint = "an empty folder", _ANEW
-    else:  # which no command replaces, since it may be anything
-        found, hint = "no readable zarr.json", f"remove {path} if it is of no use, then emonet extract"
-    return RequestError("there is no feature store", where=path, found=found, hint=hint)
+        return RequestError(what, where=path, found="no such folder", hint=hint or "emonet extract, which makes one")
+    if path.is_file():
+        hint = hint or "name the folder of a store, as in runs/EXPERIMENT/store.zarr"
+        return RequestError(what, where=path, expected="a folder", found="a file", hint=hint)
+    if not any(path.iterdir()):
+        return RequestError(what, where=path, found="an empty folder", hint=hint or _ANEW)
+    return RequestError(what, where=path, found="a folder with no readable zarr.json", hint=hint or _ELSEWHERE)
+
+
+def _damaged_store(path: Path, parts: list[str]) -> EmonetError:
+    """Says that the attributes are lost; nothing else says what the store was made from."""
+    state = "damaged" if (path / "zarr.json").exists() else "missing"
+    anew = "emonet extract --force with the same flags, which makes it anew"
+    return EmonetError(
+        f"the store's zarr.json is {state}",
+        where=path / "zarr.json",
+        expected="what the store was made from",
+        found=f"{', '.join(parts)} {'is' if len(parts) == 1 else 'are'} still there",
+        hint=anew if _is_surely(path) else _ELSEWHERE,
+    )
+
+
+def _parts(path: Path) -> list[str]:
+    """What makes a folder look like a store, besides its attributes; empty where nothing does."""
+    found = [name for name in (STATES, MARKERS) if (path / name).is_dir()]
+    return [*found, TABLE] if found and (path / TABLE).is_file() else found
+
+
+def _is_surely(path: Path) -> bool:
+    """Whether a folder without readable attributes is a store all the same, which --force may replace."""
+    return (path / STATES / "zarr.json").is_file() and (path / MARKERS).is_dir()
 
 
 def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: str) -> bytes:

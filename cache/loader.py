@@ -78,14 +78,7 @@ class ShuffledClips(IterableDataset[ClipBatch]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        chosen = np.sort(np.asarray(store.rows() if rows is None else rows, np.int64))
-        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < len(store):
-            raise RequestError(
-                "the store has no such row",
-                where=store.path,
-                expected=f"0 to {len(store) - 1}",
-                found=int(chosen[0] if chosen[0] < 0 else chosen[-1]),
-            )
+        chosen = np.sort(store.numbers(store.rows() if rows is None else rows))
         self._store = store
         self._order = ShuffledOrder(
             chosen, store.record.shard_clips, batch_size, pool_clips, run_clips, seed, rank, world

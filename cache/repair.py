@@ -50,6 +50,10 @@ class RepairReport(Schema):
     """Those of them that have no states, and why."""
     different: tuple[int, ...]
     """Shards whose states are not bit for bit those that were there first, as after a change of machine."""
+    written: tuple[str, ...] = ()
+    """Files beside the shards that were written again, below the folder."""
+    removed: tuple[str, ...] = ()
+    """Files that a killed writer had left, below the folder."""
     remaining: tuple[str, ...]
     """What is wrong still."""
     fingerprint: str
@@ -100,6 +104,8 @@ class _Repair:
         self._problems: list[str] = []
         self._again: set[int] = set()
         self._former: dict[int, str] = {}  # digests of shards, as they were first written
+        self._written: dict[str, None] = {}  # files, in order
+        self._removed: tuple[str, ...] = ()
 
     def run(self) -> RepairReport:
         self._mend_arrays()
@@ -143,6 +149,9 @@ class _Repair:
     def _tidy(self) -> None:
         """Mend what follows from the record alone: leftovers, and the metadata of the arrays."""
         with _alone(self._path):
+            self._removed = tuple(
+                str(file.relative_to(self._path)) for file in sorted(self._path.rglob(f"*{durable.PARTIAL}"))
+            )
             durable.remove_partials(self._path)
         self._mend_metadata()
 
@@ -153,7 +162,9 @@ class _Repair:
             silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
             create(fresh, self._record, self._targets, self._note, silence)
             for metadata in fresh.glob("*/zarr.json"):
-                _restore(metadata, self._path / metadata.relative_to(fresh))
+                name = metadata.relative_to(fresh)
+                if _restore(metadata, self._path / name):
+                    self._written[str(name)] = None
 
     def _remake(self, damaged: Iterable[int]) -> None:
         """Extract shards again, those without a readable marker included, and write the table."""
@@ -176,6 +187,7 @@ class _Repair:
         else:
             with StoreWriter(self._path, self._record, self._corpus) as writer:
                 writer.finish()
+        self._written[TABLE] = None
 
     @cached_property
     def _corpus(self) -> Corpus:
@@ -221,6 +233,8 @@ class _Repair:
             problems=tuple(self._problems),
             shards=tuple(sorted(self._again)),
             clips=tuple(clips),
+            written=tuple(self._written),
+            removed=self._removed,
             failures=tuple(failure for failure in after.failures if failure.id in clips),
             different=tuple(shard for shard, digest in sorted(self._former.items()) if digests.get(shard) != digest),
             remaining=after.problems,
@@ -253,8 +267,8 @@ def _config(record: ExtractionRecord) -> ExtractionConfig:
     )
 
 
-def _restore(fresh: Path, metadata: Path) -> None:
-    """Replace an array's metadata where it says something else than it must."""
+def _restore(fresh: Path, metadata: Path) -> bool:
+    """Replace an array's metadata where it says something else than it must; tells whether it did."""
     try:
         same = json.loads(metadata.read_bytes()) == json.loads(fresh.read_bytes())
     except (OSError, ValueError):
@@ -262,3 +276,4 @@ def _restore(fresh: Path, metadata: Path) -> None:
     if not same:
         metadata.parent.mkdir(exist_ok=True)
         durable.write(metadata, fresh.read_bytes())
+    return not same

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,8 @@ class ExtractionReport(Schema):
     """Size of the finished shards on disk (bytes)."""
     codec: CodecTier
     """How states are stored."""
+    kept: Literal["all", "speech"] = "all"
+    """Which states are stored: all, or those that hear the clip."""
     largest_error: float = Field(ge=0)
     """Largest difference between a state as computed and as it reads; 0 where nothing is lost."""
     rms_error: float = Field(ge=0)
@@ -45,6 +47,8 @@ class ExtractionReport(Schema):
     """Of the time from the first clip to the last, that in which the encoder had work (0 to 1)."""
     megabytes_per_second: float = Field(ge=0)
     """Written by this run in that time (MB/s)."""
+    extracted: int = 0
+    """Clips that this run extracted, readable or not (count)."""
     batch_size: int
     """Clips per pass of the encoder (count)."""
     precision: Literal["float32", "bf16"]
@@ -57,9 +61,10 @@ class ExtractionReport(Schema):
     """Devices whose process ended early, and why; the others did its work."""
 
 
-def speed_fields(speed: Speed, seconds: float) -> dict[str, float]:
+def speed_fields(speed: Speed, seconds: float) -> dict[str, Any]:
     """The fields of a report that say how fast a run of so many seconds was."""
     return {
+        "extracted": speed.clips,
         "seconds": round(seconds, 3),
         "clips_per_second": round(speed.clips / seconds, 3),
         "encoder_tflops": float(f"{speed.tflops:.4g}"),

@@ -24,7 +24,7 @@ from cache.layout import SCALES, STATES, TABLE, read_attributes, read_silence, r
 from cache.record import ExtractionRecord
 from cache.shards import ShardIndex, read_chunk, read_plain
 from cache.tiers import TIERS, DamagedChunkError
-from emonet.clips import Split
+from emonet.clips import SPLITS, Split
 from emonet.errors import EmonetError, RequestError
 from emonet.targets import TargetSpec
 
@@ -89,6 +89,12 @@ class FeatureStore:
     def __len__(self) -> int:
         return self.record.clips
 
+    def __repr__(self) -> str:
+        record = self.record
+        kept = ", only states that hear the clip" if record.kept == "speech" else ""
+        shape = f"{record.clips} clip{'' if record.clips == 1 else 's'} x {record.frames} x {record.width}"
+        return f"FeatureStore({str(self.path)!r}, {shape}, {record.codec}{kept})"
+
     @property
     def clip_bytes(self) -> int:
         """Size of one clip's states as they read, in bytes."""
@@ -104,17 +110,34 @@ class FeatureStore:
         return read_table(self.path)
 
     def rows(self, split: Split | None = None) -> Int[np.ndarray, " rows"]:
-        """Rows that have states, in ascending order; of one split, or of all."""
+        """Rows that have states, in ascending order; of one split, or of all.
+
+        Raises:
+            RequestError: if there is no such split.
+        """
+        if split is not None and str(split) not in SPLITS:
+            expected = ", ".join(SPLITS)
+            raise RequestError("there is no such split", where=self.path, expected=expected, found=repr(split))
         usable = self._usable if split is None else self._usable & (self._columns["split"] == split).to_numpy()
         return np.flatnonzero(usable)
 
     def scores(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows targets"]:
-        """Scores of `rows`, columns in the order of `targets`; NaN where nobody rated."""
-        return self._scores[np.asarray(rows, np.int64)]
+        """Scores of `rows`, columns in the order of `targets`; NaN where nobody rated.
+
+        Raises:
+            RequestError: if these are no rows of the store.
+        """
+        scores: np.ndarray = self._scores[self.numbers(rows)]
+        return scores
 
     def speech_frames(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
-        """How many states of each row hear the clip, not padding: 1 to the record's frames; 0 if failed."""
-        return self._speech_frames[np.asarray(rows, np.int64)]
+        """How many states of each row hear the clip, not padding: 1 to the record's frames; 0 if failed.
+
+        Raises:
+            RequestError: if these are no rows of the store.
+        """
+        frames: np.ndarray = self._speech_frames[self.numbers(rows)]
+        return frames
 
     def read(
         self,
@@ -129,11 +152,10 @@ class FeatureStore:
             out: where to put them, C-contiguous; None makes a new array.
 
         Raises:
-            RequestError: if a row is out of range or its clip failed, or `out` has another shape.
+            RequestError: if these are no rows of the store, a clip failed, or `out` has another shape.
             EmonetError: if a chunk is missing or damaged; names the clip.
         """
-        wanted = np.asarray(rows, np.int64)
-        self._check_range(wanted)
+        wanted = self.numbers(rows)
         states = self._target(len(wanted), out)
         speech = self.speech_frames(wanted) if self.record.kept == "speech" else None
         # Neighbours in the store go to one thread: it opens their shard's file once.
@@ -151,6 +173,14 @@ class FeatureStore:
         for other in others:
             other.result()
         return states
+
+    def numbers(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+        """`rows` as an array, which may be empty.
+
+        Raises:
+            RequestError: if they are no sequence of whole numbers, or one is out of range.
+        """
+        return _numbers(rows, len(self), self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_indices": {}}
@@ -176,16 +206,6 @@ class FeatureStore:
     @cached_property
     def _silence(self) -> Float16[np.ndarray, "frames width"]:
         return read_silence(self.path)
-
-    def _check_range(self, rows: Int64[np.ndarray, " rows"]) -> None:
-        outside = rows[(rows < 0) | (rows >= len(self))]
-        if len(outside):
-            raise RequestError(
-                "the store has no such row",
-                where=self.path,
-                expected=f"0 to {len(self) - 1}",
-                found=int(outside[0]),
-            )
 
     def _target(self, rows: int, out: np.ndarray | None) -> Float16[np.ndarray, "rows frames width"]:
         shape = (rows, self.record.frames, self.record.width)
@@ -295,3 +315,26 @@ def _pool() -> ThreadPoolExecutor:
     if pool is None:  # of two threads that get here, both take what the first one made
         pool = _pools.setdefault(process, ThreadPoolExecutor(THREADS, thread_name_prefix="store"))
     return pool
+
+
+def _numbers(rows: object, count: int, where: Path) -> Int64[np.ndarray, " rows"]:
+    """What `FeatureStore.numbers` gives for anything that a caller may take for rows; the store has `count`."""
+    expected = f"whole numbers from 0 to {count - 1}"
+    try:
+        found = np.asarray(rows)
+    except ValueError as error:  # lists of different lengths
+        raise RequestError("rows are a plain list of numbers", where=where, expected=expected, found=error) from error
+    if found.dtype == np.bool_:
+        mask = "np.flatnonzero(mask)"
+        raise RequestError("rows are numbers, not a mask", where=where, expected=expected, found=found.dtype, hint=mask)
+    if found.ndim != 1:
+        shape = f"an array of shape {found.shape}" if found.ndim else f"{rows!r} alone"
+        hint = None if found.ndim else f"[{rows}]"
+        raise RequestError("rows are a plain list of numbers", where=where, expected=expected, found=shape, hint=hint)
+    if len(found) and found.dtype.kind not in "iu":  # NumPy makes float64 of an empty list
+        raise RequestError("rows are whole numbers", where=where, expected=expected, found=found.dtype)
+    outside = (found < 0) | (found >= count)
+    if outside.any():
+        wrong = int(found[outside][0])
+        raise RequestError("the store has no such row", where=where, expected=f"0 to {count - 1}", found=wrong)
+    return found.astype(np.int64)

@@ -22,6 +22,8 @@ from emonet.errors import EmonetError
 from emonet.progress import Progress, silent
 from emonet.schema import Schema
 
+LEFTOVER = "left by a killed writer"  # how problems with files end that are not whole
+
 
 class StoreReport(Schema):
     """What `emonet store verify` and `emonet store info` found."""
@@ -108,7 +110,7 @@ def verify(path: Path, *, deep: bool = False, progress: Progress = silent) -> St
         progress(done, len(store))
     if len(markers) == store.record.shards and fingerprint(store.record, markers) != store.fingerprint:
         problems.append(_Problem("the table's fingerprint is not that of the shards"))
-    problems += [_Problem(f"{file}: left by a killed writer") for file in sorted(path.rglob(f"*{durable.PARTIAL}"))]
+    problems += [_Problem(f"{file}: {LEFTOVER}") for file in sorted(path.rglob(f"*{durable.PARTIAL}"))]
     return _report(store, markers, problems, deep=deep)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32, Int
+from jaxtyping import Bool, Float16, Float32, Int
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     Args:
         features: what `HeadBank` takes.
         scores: `batch experts`, NaN where nobody rated.
-        weights: `batch experts`, how much each score counts in training, 0 or more.
+        weights: `batch experts`, how much each score counts in training, 0 or more; 1 in the mean of those above 0.
     """
 
     features: Features
@@ -50,7 +50,8 @@ class StateDataset(Dataset[Batch]):
         targets: ids of the experts, in order.
         in_memory: prepare all clips at once and keep them; else read the store for every batch.
         progress: called with the number of clips read.
-        weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default.
+        weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default. They
+            are brought to a mean of 1 over these rows, by expert, as far as rated and above 0.
         instead: of the states, values of each clip of the store, whose number `spec` gives as the width of one frame.
 
     Raises:
@@ -74,7 +75,8 @@ class StateDataset(Dataset[Batch]):
         self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(rows)[:, columns])
         self.weights: Float32[Tensor, "clips experts"] = torch.ones_like(self.scores)
         if weights is not None:
-            self.weights = torch.from_numpy(_checked(weights, (len(store), len(columns)))[rows])
+            checked = torch.from_numpy(_checked(weights, (len(store), len(columns)))[rows])
+            self.weights = _around_one(checked, ~self.scores.isnan())
         self._features: Features | None = None
         if instead is not None:
             values = torch.from_numpy(instead[rows])
@@ -184,7 +186,8 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         memory_gib: up to this size prepared clips are kept in memory; beyond it each epoch reads the store, and this
             is the memory for clips that are read ahead, but no less than two batches (GiB).
         progress: called with the number of training clips read into memory.
-        weights: how much each clip of the store counts for each expert in training, 0 or more; 1 by default.
+        weights: how much each clip of the store counts for each expert in training, 0 or more, compared with the other
+            training clips; 1 by default.
         instead: of the states, values of each clip of the store, whose number `spec` gives as the width of one frame.
     """
 
@@ -204,10 +207,10 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         super().__init__()
         self.spec, self.targets = spec, tuple(targets)
         self._store, self._batch_size, self._memory_bytes = store, batch_size, memory_gib * GIB
-        self._weights, self._instead = weights, instead
+        self._instead = instead
         clips = len(store.rows("train")) + len(store.rows("validation"))
         self.in_memory = instead is not None or clips * spec.bytes_per_clip <= self._memory_bytes
-        self.train = self._dataset("train", in_memory=self.in_memory, progress=progress)
+        self.train = self._dataset("train", in_memory=self.in_memory, progress=progress, weights=weights)
         self.validation = self._dataset("validation", in_memory=self.in_memory)
         self._order_seed = seed_of(seed, "order of training clips")
         self._begin()
@@ -224,7 +227,6 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         """The same clips, with the states that are in memory, in the same order, for some of the experts."""
         narrow = copy.copy(self)
         narrow.targets = self.targets[experts]
-        narrow._weights = None if self._weights is None else self._weights[:, experts]
         narrow.train, narrow.validation = self.train.narrowed(experts), self.validation.narrowed(experts)
         narrow._begin()
         return narrow
@@ -257,7 +259,14 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         if self._streamed is not None:
             self._streamed.release()
 
-    def _dataset(self, split: Split, *, in_memory: bool, progress: Progress = silent) -> StateDataset:
+    def _dataset(
+        self,
+        split: Split,
+        *,
+        in_memory: bool,
+        progress: Progress = silent,
+        weights: Float32[np.ndarray, "stored experts"] | None = None,
+    ) -> StateDataset:
         return StateDataset(
             self._store,
             self._store.rows(split),
@@ -265,7 +274,7 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
             self.targets,
             in_memory=in_memory,
             progress=progress,
-            weights=self._weights,
+            weights=weights,
             instead=self._instead,
         )
 
@@ -278,6 +287,13 @@ def _checked(
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError("weights are numbers of 0 or more")
     return weights
+
+
+def _around_one(weights: Float32[Tensor, "clips experts"], rated: Bool[Tensor, "clips experts"]) -> Tensor:
+    """Weights in the same proportion whose mean is 1, by expert: how fast it learns does not depend on their unit."""
+    counted = torch.where(rated, weights, 0).double()
+    means = counted.sum(0) / (counted > 0).sum(0).clamp(min=1)
+    return (weights / torch.where(means > 0, means, 1)).float()
 
 
 def _loader(dataset: StateDataset, sampler: RandomSampler | SequentialSampler, batch_size: int) -> DataLoader[Batch]:

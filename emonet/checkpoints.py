@@ -9,13 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from emonet.compact import CompactBank, ExpertsPrecision
-from emonet.configs import InputForm
+from emonet.configs import HIDDEN, InputForm
 from emonet.durable import replacing
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import QUERY_KEY, HeadBank, layer_keys
@@ -58,6 +58,15 @@ class ExpertsInfo(Schema):
     """Validation MAE of each expert's kept epoch (in units of its score)."""
     best_epoch: dict[str, int] = Field(default_factory=dict)
     """The epoch whose weights each expert kept (counted from 0)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version_1(cls, fields: Any) -> Any:
+        """Version 1 named a preset where there are widths now."""
+        if not isinstance(fields, dict) or fields.get("format_version") != 1 or fields.get("preset") not in [*HIDDEN]:
+            return fields
+        kept = {name: value for name, value in fields.items() if name != "preset"}
+        return kept | {"format_version": 2, "hidden": HIDDEN[fields["preset"]]}
 
     @property
     def spec(self) -> InputSpec:

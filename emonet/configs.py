@@ -143,7 +143,7 @@ class HeadsConfig(Schema):
     """Of each expert: mae (the paper), huber (of width 1), mse, or ccc (1 minus the concordance within a batch)."""
     features: Literal["states", "principal"] = "states"
     """What flatten is trained on: the states, or their principal coordinates, far cheaper; lifted back when saved."""
-    rank: Literal["all"] | PositiveInt | Annotated[float, Field(gt=0, lt=1)] = "all"
+    rank: Literal["all"] | Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(gt=0, lt=1)] = "all"
     """Principal coordinates: all, the first so many (count), or those with this share of the energy (0 to 1)."""
     standardise: bool = True
     """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form."""

@@ -15,7 +15,7 @@ def expert_losses(
     weights: Float[Tensor, "batch experts"],
     loss: Loss,
 ) -> Float[Tensor, " experts"]:
-    """Loss of each expert over the scores that it has, each counted by its weight; 0 where it has none.
+    """Loss of each expert over the scores that it has; 0 where it has none.
 
     A bank's loss is the sum over its experts, so that each expert's gradient is that of its own loss, whatever the
     others are missing.
@@ -24,9 +24,11 @@ def expert_losses(
         predictions: of all experts.
         scores: NaN where nobody rated.
         weights: 0 or more; a score of weight 0 counts as missing.
-        loss: mae, huber (quadratic up to an error of 1, then linear) or mse, in the weighted mean; or ccc, 1 minus
-            Lin's concordance correlation. An expert with fewer than two scores in the batch, or whose predictions and
-            scores both do not vary, has no concordance: its loss is 0, and so is its gradient.
+        loss: mae, huber (quadratic up to an error of 1, then linear) or mse: the sum over the scores, each times its
+            weight, over their number, so that a weight counts even where a score is the only one in the batch; or
+            ccc, 1 minus Lin's concordance correlation of weighted moments. An expert with fewer than two scores in
+            the batch, or whose predictions and scores both do not vary, has no concordance: its loss is 0, and so is
+            its gradient.
     """
     weights = torch.where(scores.isnan(), 0, weights)
     if loss == "ccc":
@@ -39,8 +41,7 @@ def expert_losses(
         losses = errors.square()
     else:
         losses = torch.nn.functional.huber_loss(errors, torch.zeros_like(errors), reduction="none")
-    total = weights.sum(0)
-    return (losses * weights).sum(0) / torch.where(total > 0, total, 1)
+    return (losses * weights).sum(0) / (weights > 0).sum(0).clamp(min=1)
 
 
 def absolute_errors(

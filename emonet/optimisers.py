@@ -42,11 +42,6 @@ def weight_bytes(precision: Precision, state: State) -> WeightBytes:
     return WeightBytes(weight, moments, weight)
 
 
-def bytes_per_weight(precision: Precision, state: State) -> float:
-    """What training holds for one weight of the first layer, all in all (bytes); `slice_bytes` come on top, once."""
-    return sum(weight_bytes(precision, state))
-
-
 def slice_bytes(experts: int, weights_per_expert: int, precision: Precision, state: State = "full") -> int:
     """Most that the slice of the first layer's gradient takes (bytes).
 

@@ -22,7 +22,7 @@ from emonet.encoder import FrozenEncoder
 from emonet.errors import AudioError, RequestError
 from emonet.logmel import pad
 from emonet.progress import Progress, silent
-from emonet.published import holds_published, import_published, load_published, open_published
+from emonet.published import PublishedFolder, holds_published, import_published, load_published, open_published
 from emonet.targets import ATTRIBUTES, QUALITY, TargetSpec
 from emonet.windows import SAMPLE_RATE
 
@@ -30,7 +30,8 @@ CHAMPION_URI = "models:/emonet-voice@champion"
 ENCODER = "encoder"
 EXPERTS = "experts"
 DECODERS = 4  # threads; libsndfile and soxr release the interpreter
-_APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
+APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
+"""Targets that are no emotions: their scores follow the emotions', since each has its own scale."""
 
 
 @dataclass(frozen=True)
@@ -255,13 +256,13 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
 
 
 def assemble_published(
-    captioner: Path | str, published: Path, folder: Path, *, progress: Progress = silent
+    captioner: Path | str, published: PublishedFolder, folder: Path, *, progress: Progress = silent
 ) -> tuple[ExpertsInfo, ...]:
     """The same with published experts, of which no more than one is in memory at a time.
 
     Args:
         captioner: folder or hub id whose encoder the experts were trained on.
-        published: folder of `model_NAME_best.pth`.
+        published: opened before the encoder is loaded, or even fetched.
         folder: where to; replaced if it exists.
         progress: called with the number of experts written of one bank.
 
@@ -269,9 +270,8 @@ def assemble_published(
         What the banks hold.
 
     Raises:
-        RequestError: if files are unusable, or the encoder gives other states than the experts hear.
+        RequestError: if weights are not finite, or the encoder gives other states than the experts hear.
     """
-    open_published(published)  # before the encoder is loaded, or even fetched
     encoder = FrozenEncoder.load(str(captioner), precision="float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
@@ -302,8 +302,8 @@ def _check_fit(encoder: FrozenEncoder, infos: Sequence[ExpertsInfo]) -> None:
 
 def _sorted(scores: Mapping[str, float]) -> dict[str, float]:
     """Strongest first; attributes and quality, whose scales differ, follow in their own order."""
-    ranked = sorted((name for name in scores if name not in _APART), key=lambda name: -scores[name])
-    return {name: scores[name] for name in [*ranked, *(name for name in scores if name in _APART)]}
+    ranked = sorted((name for name in scores if name not in APART), key=lambda name: -scores[name])
+    return {name: scores[name] for name in [*ranked, *(name for name in scores if name in APART)]}
 
 
 def _voice_folder(folder: Path) -> Path:

@@ -25,7 +25,7 @@ from emonet.durable import replacing
 from emonet.encoder import FrozenEncoder
 from emonet.errors import RequestError, raise_collected
 from emonet.progress import Progress, silent
-from emonet.state_dicts import UnusableError, hidden_widths, not_finite, read_tensors
+from emonet.state_dicts import DEPTH, UnusableError, hidden_widths, not_finite, read_tensors
 from emonet.targets import PUBLISHED, QUALITY, Target, TargetSpec
 from emonet.windows import Window
 
@@ -158,6 +158,11 @@ def holds_published(folder: Path) -> bool:
     return any(folder.glob("*.pth"))
 
 
+def nothing_but_published(folder: Path) -> bool:
+    """Whether all that a folder holds is `model_NAME_best.pth`, so that nothing else is lost with it."""
+    return folder.is_dir() and all(entry.is_file() and _is_named(entry.name) for entry in folder.iterdir())
+
+
 def open_published(folder: Path) -> PublishedFolder:
     """Look into a folder of `model_NAME_best.pth`; it may hold some of the published experts only.
 
@@ -213,26 +218,26 @@ def load_published(
 
 
 def import_published(
-    folder: Path, encoder: FrozenEncoder, out: Path, *, progress: Progress = silent
+    published: PublishedFolder, encoder: FrozenEncoder, out: Path, *, progress: Progress = silent
 ) -> tuple[ExpertsInfo, ...]:
     """Write published experts as `emonet.checkpoints.load_banks` reads them; whole or not at all.
 
     Args:
-        folder: of `model_NAME_best.pth`.
+        published: the experts.
         encoder: that the experts were trained on.
         out: replaced if it exists; one bank lies in it, several in a folder each.
         progress: called with the number of experts written of one bank.
 
     Raises:
-        RequestError: as `load_published`.
+        RequestError: if weights are not finite, or the encoder gives other states.
     """
-    banks = open_published(folder).banks(encoder)
+    banks = published.banks(encoder)
     with replacing(out) as partial:
         for bank in banks:
             place = partial / bank.name if len(banks) > 1 else partial
             place.mkdir(exist_ok=True)
             write_experts(bank.info, bank.reader(progress), place)
-        _refuse([problem for bank in banks for problem in bank.problems], folder)
+        _refuse([problem for bank in banks for problem in bank.problems], published.path)
     return tuple(bank.info for bank in banks)
 
 
@@ -274,6 +279,9 @@ def _own_form(info: ExpertsInfo) -> Iterator[str]:
         return
     if info.frames != _FRAMES:
         yield f"{info.frames} states a clip, and published experts hear {_FRAMES} (30 s)"
+    if len(info.hidden) != DEPTH:
+        widths = "-".join(map(str, info.hidden))
+        yield f"hidden layers of {widths}, and published experts have {DEPTH}, the projection included"
     if info.form == "statistics" and info.pool_over != "all":
         yield "statistics of the states that hear speech, and published experts pool over all"
     for target in info.target_spec:
@@ -292,9 +300,13 @@ def _refuse(problems: Sequence[str], folder: Path) -> None:
     )
 
 
+def _is_named(name: str) -> bool:
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+
+
 def _inspect(path: Path) -> PublishedExpert:
     name = path.name
-    if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
+    if not _is_named(name):
         raise UnusableError(f"the name is not {PREFIX}NAME{SUFFIX}")
     try:
         target = PUBLISHED[name[len(PREFIX) : -len(SUFFIX)]]

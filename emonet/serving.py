@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from emonet.errors import RequestError
 
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from emonet.pipeline import EmotionPipeline
-
-
-PRECISIONS = ("float32", "bf16", "int8")
 
 
 class VoiceModel:
@@ -45,14 +42,15 @@ class VoiceModel:
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> VoiceModel:
     """What MLflow calls; `model_config` may hold `experts_precision`: float32, bf16 or int8."""
+    from emonet.compact import ExpertsPrecision
     from emonet.pipeline import EmotionPipeline
 
     precision = (model_config or {}).get("experts_precision", "float32")
-    if precision not in PRECISIONS:
+    if precision not in get_args(ExpertsPrecision):
         raise RequestError(
             "there is no such precision of experts",
             where="model_config: experts_precision",
-            expected=", ".join(PRECISIONS),
+            expected=", ".join(get_args(ExpertsPrecision)),
             found=repr(precision),
         )
     return VoiceModel(EmotionPipeline.from_folder(data_path, experts_precision=precision))

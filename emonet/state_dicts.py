@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ from torch import Tensor
 
 from emonet.experts import layer_keys
 
+# What unpickling raises where bytes are not those that were written: an operation without its operands, say.
+_DAMAGE = (
+    RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+)  # fmt: skip
 _COMPILED = "_orig_mod."  # before keys of modules that went through torch.compile
-_USUAL = 4  # hidden layers, the projection included, where a file does not tell
+DEPTH = 4  # hidden layers of a published expert, the projection included
 
 
 class UnusableError(Exception):
@@ -81,14 +86,14 @@ def _unpickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise UnusableError("it holds other things than weights, perhaps code, and was not opened") from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except _DAMAGE as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UnusableError(f"it cannot be read, and may have been cut short ({reason})") from error
 
 
 def _depth(shapes: Mapping[str, list[int]]) -> int:
     positions = [int(found[1]) for name in shapes if (found := re.fullmatch(r"mlp\.(\d+)\.(?:weight|bias)", name))]
-    return min(1 + (max(positions) - 2) // 3, len(shapes)) if positions else _USUAL
+    return min(1 + (max(positions) - 2) // 3, len(shapes)) if positions else DEPTH
 
 
 def _check_names(shapes: Mapping[str, list[int]], keys: tuple[str, ...]) -> None:

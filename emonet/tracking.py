@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
@@ -34,6 +35,8 @@ VOICE = "emonet-voice"
 CANDIDATE = "candidate"
 CHAMPION = "champion"
 PUBLISHED = "published"  # the experiment of models that others trained
+_URI = "MLFLOW_TRACKING_URI"
+_NO_REGISTRY = "run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads"
 # What the registered voice model needs to run, at the versions that it was trained with.
 VOICE_REQUIREMENTS = (
     "torch", "torchaudio", "transformers", "safetensors", "soundfile", "soxr", "numpy", "pandas", "pydantic",
@@ -181,6 +184,7 @@ def resolve(source: str, uri: str) -> str:
 
     Raises:
         RequestError: if the registry has no such model, version or alias.
+        EmonetError: if the registry cannot be used.
     """
     if not source.startswith(("models:/", "runs:/")):
         return source
@@ -189,18 +193,43 @@ def resolve(source: str, uri: str) -> str:
         raise RequestError(
             f"there is no registry here to look for {source!r} in",
             where=database,
-            hint="run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads",
+            hint=_set_elsewhere(uri) or _NO_REGISTRY,
         )
     try:
         with _pointed_at(uri):
             return str(Path(mlflow.artifacts.download_artifacts(artifact_uri=source)))
-    except (MlflowException, OSError) as error:
-        raise RequestError(
-            f"the registry has no model {source!r}",
+    except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
+        raise _no_model(source, uri, error) from error
+
+
+def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
+    """What the registry has instead of `source`."""
+    try:
+        if not uri.startswith("sqlite") and getattr(error, "error_code", "") == "INTERNAL_ERROR":
+            raise error  # a server that does not answer is not asked again: mlflow tries for minutes
+        found, aliases = _versions(uri), _aliases(source, uri)
+    except Exception as unanswered:  # noqa: BLE001
+        return EmonetError(
+            "the registry cannot be used",
             where=uri,
-            found=_versions(uri) or "an empty registry",
-            hint="emonet pretrain, extract and heads train and register models",
-        ) from error
+            found=str(unanswered).partition("\n")[0],
+            hint=_set_elsewhere(uri) or "name another one with --runs FOLDER",
+        )
+    name, _, alias = source.rpartition("@")
+    near = difflib.get_close_matches(alias, aliases, n=1)
+    hint = f"{name}@{near[0]}" if near else _set_elsewhere(uri)
+    return RequestError(
+        f"the registry has no model {source!r}",
+        where=uri,
+        found=(found or "an empty registry") + (f"; aliases {', '.join(aliases)}" if aliases else ""),
+        hint=hint or "emonet pretrain, extract and heads train and register models",
+    )
+
+
+def _set_elsewhere(uri: str) -> str | None:
+    """What to do if `uri` is not where it would be by default."""
+    named = os.environ.get(_URI)
+    return f"{_URI}={named} is set; unset it or correct it" if named == uri else None
 
 
 @dataclass(frozen=True)
@@ -222,7 +251,7 @@ class Version:
 
 def default_uri(runs: Path) -> str:
     """`MLFLOW_TRACKING_URI`, or the SQLite database `mlflow.db` below `runs`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+    return os.environ.get(_URI) or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
 def find(name: str, alias: str, uri: str) -> Version | None:
@@ -243,6 +272,17 @@ def _versions(uri: str) -> str:
     return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
+def _aliases(source: str, uri: str) -> list[str]:
+    """The aliases of the registered model that `models:/NAME@ALIAS` names."""
+    name, at, _ = source.removeprefix("models:/").partition("@")
+    if not at:
+        return []
+    try:
+        return sorted(_client(uri).get_registered_model(name).aliases)
+    except MlflowException:  # there is no such model
+        return []
+
+
 def _client(uri: str) -> MlflowClient:
     """A client whose registry is the tracking server's own, whatever else this process has used."""
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -251,7 +291,7 @@ def _client(uri: str) -> MlflowClient:
 @contextmanager
 def _pointed_at(uri: str) -> Iterator[None]:
     """Make `uri` mlflow's current server and registry, and leave no trace: its setters write the environment, too."""
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    names = (_URI, "MLFLOW_REGISTRY_URI")
     before = {name: os.environ.get(name) for name in names}
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +21,7 @@ from emonet.clips import Split
 from emonet.errors import EmonetError
 from emonet.schema import Schema
 from experiments import console
-from experiments.config import Experiment, load, refuse
+from experiments.config import Experiment, load, refuse_flags
 from experiments.usage import HELP, shorter, split_verb, usage, with_section
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -257,18 +259,29 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(name: str, rest: list[str]) -> Any:
-    verb, prog, marks = VERBS[name], f"emonet {name}", (tyro.conf.FlagCreatePairsOff,)
+    verb, options = VERBS[name], {"prog": f"emonet {name}", "config": (tyro.conf.FlagCreatePairsOff,)}
     if verb.arguments is not StageArguments:
-        return tyro.cli(verb.arguments, args=rest, prog=prog, config=marks)
+        return _parsed(verb.arguments, args=rest, **options)
     experiment = _value_of("--experiment", rest) or "sandbox"
     default = StageArguments(experiment=experiment, config=load(experiment))
     description = verb.help
     if verb.section:
         rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
-    try:
-        return tyro.cli(StageArguments, args=rest, default=default, prog=prog, description=description, config=marks)
-    except ValidationError as error:
-        refuse(error, where="the command line")
+    return _parsed(StageArguments, args=rest, default=default, description=description, **options)
+
+
+def _parsed(arguments: type[Common], **options: Any) -> Any:
+    """What tyro makes of the command line; values that a model refuses are told in our own words."""
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            return tyro.cli(arguments, **options)
+        except (SystemExit, ValidationError) as stopped:
+            error: BaseException | None = stopped
+    while error is not None and not isinstance(error, ValidationError):
+        error = error.__context__
+    if error is not None:
+        refuse_flags(error, options["prog"])
+    return tyro.cli(arguments, **options)  # once more, to be heard: help, and flags that it cannot read
 
 
 def _value_of(flag: str, rest: Sequence[str]) -> str | None:

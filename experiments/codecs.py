@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+from jaxtyping import Float
 from pydantic import Field
 from rich.table import Table
 
@@ -22,8 +24,8 @@ from experiments.extract import STORE, ExtractResult
 from experiments.heads_table import shown
 from experiments.heads_training import (
     HeadsData,
-    TriedForm,
     best_of,
+    digest_of_weights,
     open_corpus_of,
     open_data,
     scratch_folder,
@@ -54,6 +56,20 @@ class Way:
 
 REFERENCE = Way("lossless")
 WAYS = (REFERENCE, Way("bfloat"), Way("int8"), Way("lossless", "speech"), Way("int8", "speech"))
+
+
+class _Trained(NamedTuple):
+    """What is kept of the experts of one way.
+
+    Args:
+        form: of their input, as validation chose it.
+        test: their figures.
+        predictions: of the test clips.
+    """
+
+    form: str
+    test: Scores
+    predictions: Float[np.ndarray, "clips experts"]
 
 
 class CodecScores(Schema):
@@ -95,6 +111,7 @@ def run(experiment: Experiment) -> CodecsResult:
     inputs = {
         "store": extracted.fingerprint,
         "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
+        "weights": digest_of_weights(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
         "ways": [way.label for way in WAYS],
@@ -146,22 +163,29 @@ def _work(job: Work, corpus: Corpus) -> Mapping[str, Any]:
     _require_lossless(data.store)
     job.commit()
     folder = _folder(job.experiment, data.store)
-    reference: TriedForm | None = None
+    reference: _Trained | None = None
     ways: dict[str, CodecScores] = {}
     for way in WAYS:
         path = _stored(job, data.store, corpus, way, folder)
         there = HeadsData(FeatureStore.open(path), data.corpus, data.rated)
-        job.say(f"experts on [bold]{way.label}[/]")
-        with scratch_folder(job.experiment) as scratch:
-            forms = train_forms(job, there, scratch, prefix=f"{way.label}/")
-        tried = best_of(forms, METRICS[job.experiment.heads.select_by])
-        reference = reference or tried
-        ways[way.label] = _scores(job.experiment, there, verify(path), tried, reference)
+        trained = _train(job, there, way)
+        reference = reference or trained
+        ways[way.label] = _scores(job.experiment, there, verify(path), trained, reference)
         _log(job, way.label, ways[way.label])
         if path.is_relative_to(folder):  # else it is the experiment's own
             shutil.rmtree(path)
     shutil.rmtree(folder.parent, ignore_errors=True)
     return {"ways": ways}
+
+
+def _train(job: Work, data: HeadsData, way: Way) -> _Trained:
+    """Train the experts on one way to keep states; of the bank nothing stays in memory."""
+    heads = job.experiment.heads
+    job.say(f"experts on [bold]{way.label}[/]")
+    with scratch_folder(job.experiment, "codecs") as scratch:
+        forms = train_forms(job, data, scratch, prefix=f"{way.label}/")
+    tried = best_of({form: forms[form] for form in heads.inputs}, METRICS[heads.select_by])
+    return _Trained(tried.trained.spec.form, tried.scores.test, tried.trained.predictions["test"])
 
 
 def _require_lossless(store: FeatureStore) -> None:
@@ -200,15 +224,15 @@ def _stored(job: Work, store: FeatureStore, corpus: Corpus, way: Way, folder: Pa
 
 
 def _scores(
-    experiment: Experiment, data: HeadsData, stored: StoreReport, tried: TriedForm, reference: TriedForm
+    experiment: Experiment, data: HeadsData, stored: StoreReport, trained: _Trained, reference: _Trained
 ) -> CodecScores:
     readable = stored.clips - stored.failed
     truth, speakers = data.truth("test"), data.speakers("test")
     changes = {
         f"{metric}_change": difference(
             truth,
-            tried.trained.predictions["test"],
-            reference.trained.predictions["test"],
+            trained.predictions,
+            reference.predictions,
             metric=metric,
             speakers=speakers,
             config=experiment.evaluation,
@@ -221,8 +245,8 @@ def _scores(
         share=stored.bytes_stored / stored.bytes_raw,
         largest_error=stored.largest_error,
         rms_error=stored.rms_error,
-        form=tried.trained.spec.form,
-        test=tried.scores.test,
+        form=trained.form,
+        test=trained.test,
         **changes,
     )
 

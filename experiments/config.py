@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from emonet.configs import CaptionerConfig, EvaluationConfig, ExtractionConfig, HeadsConfig
 from emonet.errors import RequestError, raise_collected
@@ -91,6 +91,38 @@ def refuse(error: ValidationError, *, where: object) -> NoReturn:
         "the experiment has fields that cannot be used", problems, where=where, hint="docs/configuration.md"
     )
     raise AssertionError  # there was at least one problem
+
+
+def refuse_flags(error: ValidationError, command: str) -> NoReturn:
+    """Raise one clear message about all flags whose values cannot be used.
+
+    Args:
+        error: what the experiment, a section of it, or another model of flags says.
+        command: with its verb.
+
+    Raises:
+        RequestError: always.
+    """
+    section = _sections(Experiment).get(error.title, "")
+    wrong: dict[str, list[str]] = {}  # a flag that takes several kinds of values is refused by each
+    found: dict[str, object] = {}
+    for detail in error.errors():
+        flag = f"--{section}{'.'.join(map(str, detail['loc'][:1])).replace('_', '-')}"
+        wrong.setdefault(flag, []).append(detail["msg"][0].lower() + detail["msg"][1:])
+        found[flag] = detail["input"]
+    problems = [f"{flag}: {', or '.join(reasons)}; found {found[flag]!r}" for flag, reasons in wrong.items()]
+    raise_collected("a flag has a value that cannot be used", problems, hint=f"{command} --help")
+    raise AssertionError  # there was at least one problem
+
+
+def _sections(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
+    """Name of each section's model -> what its flags begin with."""
+    found: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            inner = f"{prefix}{name}."
+            found |= {field.annotation.__name__: inner} | _sections(field.annotation, inner)
+    return found
 
 
 def _problem(detail: Any) -> str:

@@ -41,6 +41,11 @@ def rate(per_second: float, unit: str) -> str:
     return f"{1 / per_second:.1f} s per {unit.removesuffix('s')}"
 
 
+def counted(count: int, unit: str) -> str:
+    """`1 clip`, `2 clips` or `1,760 clips`."""
+    return f"{count:,} {unit}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = round(seconds)

@@ -31,7 +31,8 @@ def show(report: CorpusReport) -> None:
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     languages = ", ".join(f"{code} {clips}" for code, clips in report.languages.items())
     console.say(
-        f"[bold]{escape(report.name)}[/]: {report.clips} clips, {report.hours:.2f} h, {report.speakers} speakers"
+        f"[bold]{escape(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
+        f"{report.hours:.2f} h, {console.counted(report.speakers, 'speaker')}"
     )
     console.say(f"languages: {languages or 'none'}; lengths: {lengths or 'unknown'}")
     if report.note:

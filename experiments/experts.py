@@ -55,13 +55,14 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     Raises:
         RequestError: if files are unusable, the encoder does not fit them, or the folder is there already.
     """
-    from emonet.pipeline import ENCODER, EXPERTS, assemble_published
+    from emonet.pipeline import assemble_published
+    from emonet.published import open_published
 
-    voice = all((arguments.out / part).is_dir() for part in (ENCODER, EXPERTS))
-    _check_place(arguments.out, replace=arguments.force and voice)
+    _check_place(arguments.out, replace=arguments.force and _nothing_but_voice(arguments.out))
+    published = open_published(arguments.folder)
     source = resolve_source(arguments.encoder, Experiment(runs=arguments.runs))
     with console.progress("reading", "experts") as progress:
-        infos = assemble_published(source, arguments.folder, arguments.out, progress=progress)
+        infos = assemble_published(source, published, arguments.out, progress=progress)
     targets = tuple(target for info in infos for target in info.target_spec.ids)
     return ImportResult(
         folder=arguments.out,
@@ -69,7 +70,7 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
         encoder=arguments.encoder,
         encoder_digest=infos[0].encoder_digest,
         targets=targets,
-        absent=tuple(target for target in EMOTIONS.ids if target not in targets),
+        absent=tuple(target for target in published.absent if target in EMOTIONS.ids),
         registered=_register(arguments, infos, targets) if arguments.registered else None,
     )
 
@@ -93,9 +94,9 @@ def export(arguments: ExpertsExportArguments) -> ExportResult:
         RequestError: if there is no such model, its experts have no published form, or the folder is there already.
     """
     from emonet.pipeline import experts_of
-    from emonet.published import export_published, holds_published
+    from emonet.published import export_published, nothing_but_published
 
-    _check_place(arguments.out, replace=arguments.force and holds_published(arguments.out))
+    _check_place(arguments.out, replace=arguments.force and nothing_but_published(arguments.out))
     model = Path(resolve_source(arguments.model, Experiment(runs=arguments.runs)))
     with console.progress("writing", "experts") as progress:
         files = export_published(experts_of(model), arguments.out, progress=progress)
@@ -107,6 +108,15 @@ def show_export(result: ExportResult) -> None:
     size = sum(path.stat().st_size for path in result.files) / 1e6
     first = escape(result.files[0].name)
     console.say(f"{escape(str(result.folder))}: {len(result.files)} experts ({size:,.1f} MB), such as {first}")
+
+
+def _nothing_but_voice(folder: Path) -> bool:
+    """Whether all that a folder holds is what `import_` writes: an encoder, and experts with their description."""
+    from emonet.checkpoints import INFO
+    from emonet.pipeline import ENCODER, EXPERTS
+
+    entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return entries == {ENCODER, EXPERTS} and any((folder / EXPERTS).rglob(INFO))
 
 
 def _check_place(out: Path, *, replace: bool) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from rich.markup import escape
 
 from cache.record import marker_file
 from cache.report import ExtractionReport
 from emonet.clips import Corpus
+from emonet.configs import CodecTier
 from emonet.errors import EmonetError, RequestError
 from emonet.hub import weights_identity
 from experiments import console
 from experiments.config import Experiment
+from experiments.opening import open_experiments_corpus, rejected
 from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 STORE = "store.zarr"
+EXACT: tuple[CodecTier, ...] = ("none", "lossless")  # tiers that read as computed
 NOT_IN_THE_BYTES = (
     "captioner", "workers", "devices", "num_shards", "shard_index", "max_failed", "decode_timeout", "compile",
 )  # fmt: skip
@@ -33,6 +38,12 @@ class ExtractResult(ExtractionReport, StageResult):
     """Fingerprint of the corpus."""
     captioner: str
     """SHA-256 over the captioner's weights, or its hub id."""
+    rejected: dict[str, str] = Field(default_factory=dict)
+    """Recordings that were left out of the corpus: id -> reason."""
+    shards: int = 0
+    """Of the store (count)."""
+    resumed: int = 0
+    """Of these, those that were there when this run began (count)."""
 
 
 def run(experiment: Experiment) -> ExtractResult:
@@ -41,14 +52,11 @@ def run(experiment: Experiment) -> ExtractResult:
     Raises:
         RequestError: if there is no captioner or no such device, the corpus cannot be used, or the store has another
             origin.
-        EmonetError: if too many clips cannot be read, or the disk is full.
+        EmonetError: if too many clips cannot be read, the disk is full, or the store that is there is damaged.
     """
-    from emonet.corpora import open_corpus
-
     source = experiment.extraction.captioner or _own(experiment)
     place = resolve_source(source, experiment)
-    with console.progress("corpus") as progress:
-        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    corpus = open_experiments_corpus(experiment)
     path = experiment.folder / STORE
 
     def work(job: Work) -> Mapping[str, Any]:
@@ -61,26 +69,25 @@ def run(experiment: Experiment) -> ExtractResult:
     }
     shards = -(-len(corpus) // experiment.extraction.shard_clips)
     outputs = [path / "clips.parquet", *(marker_file(path, shard) for shard in range(shards))]
-    return run_stage(experiment, "extract", ExtractResult, inputs, outputs, work, shared=True)
+    check = partial(_check, path)
+    return run_stage(experiment, "extract", ExtractResult, inputs, outputs, work, shared=True, check=check)
 
 
 def show(result: ExtractResult) -> None:
     """A summary on stderr."""
     clips, frames, width = result.shape
+    kept = ", frames: speech" if result.kept == "speech" else ""
     console.say(
-        f"{result.store}: {clips} clips x {frames} states x {width}, {result.failed} failed, "
-        f"{result.bytes_stored / 1e6:.1f} MB stored as {result.codec} ({result.bytes_raw / 1e6:.1f} MB raw)"
+        f"{escape(str(result.store))}: {console.counted(clips, 'clip')} x {frames} states x {width}, "
+        f"{result.failed} failed, "
+        f"{result.bytes_stored / 1e6:.1f} MB stored as {result.codec}{kept} ({result.bytes_raw / 1e6:.1f} MB raw)"
     )
     if result.rms_error:
         console.say(
-            f"  lost by the codec: {100 * result.rms_error:.3g} % of the states' RMS, up to {result.largest_error:.3g}"
+            f"  {lost_where(result.codec, result.kept)}: {100 * result.rms_error:.3g} % of the states' RMS, "
+            f"up to {result.largest_error:.3g}"
         )
-    if result.clips_per_second:
-        console.say(
-            f"  {console.rate(result.clips_per_second, 'clips')}, encoder {result.encoder_tflops:.3g} TFLOP/s in "
-            f"{result.precision}, at work {100 * result.encoder_share:.0f} % of the time, "
-            f"{result.megabytes_per_second:.1f} MB/s written"
-        )
+    _show_run(result)
     if not result.complete:
         there = result.bytes_raw // (frames * width * 2) + result.failed
         console.say(
@@ -95,6 +102,27 @@ def show(result: ExtractResult) -> None:
         console.say(f"  ... and {result.failed - 10} more; all are in extract.json")
 
 
+def lost_where(codec: CodecTier, kept: str) -> str:
+    """Why states read otherwise than they were computed."""
+    by_codec = "" if codec in EXACT else "by the codec"
+    in_silence = "where only silence is heard" if kept == "speech" else ""
+    return "lost " + " and ".join(filter(None, (by_codec, in_silence)))
+
+
+def _show_run(result: ExtractResult) -> None:
+    """What this run found and did."""
+    if result.resumed:
+        console.say(f"  resumed: {result.resumed:,} of {console.counted(result.shards, 'shard')} were there")
+    if 0 < result.extracted < result.clips:
+        console.say(f"  this run did {result.extracted:,} of {result.clips:,} clips")
+    if result.clips_per_second:
+        console.say(
+            f"  {console.rate(result.clips_per_second, 'clips')}, encoder {result.encoder_tflops:.3g} TFLOP/s in "
+            f"{result.precision}, at work {100 * result.encoder_share:.0f} % of the time, "
+            f"{result.megabytes_per_second:.1f} MB/s written"
+        )
+
+
 def _own(experiment: Experiment) -> str:
     folder = experiment.folder / "captioner"
     if not (folder / "config.json").is_file() or not (experiment.folder / "pretrain.json").is_file():
@@ -107,6 +135,8 @@ def _own(experiment: Experiment) -> str:
 
 
 def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Mapping[str, Any]:
+    shards = -(-len(corpus) // job.experiment.extraction.shard_clips)
+    there = 0 if job.experiment.force else sum(marker_file(path, shard).is_file() for shard in range(shards))
     report = _fill(job, corpus, source, place, path)
     if report.complete:
         _check(path)
@@ -119,6 +149,9 @@ def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> 
         "store": path,
         "corpus": corpus.fingerprint,
         "captioner": weights_identity(place),
+        "rejected": rejected(corpus),
+        "shards": shards,
+        "resumed": there,
         **report.model_dump(mode="json", exclude={"seconds"}),
     }
 
@@ -152,10 +185,17 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
 
 
 def _check(path: Path) -> None:
-    from cache.verify import verify
+    """Look at a finished store without reading a chunk.
 
-    checked = verify(path)
-    if checked.problems:
-        raise EmonetError(
-            "the store is not whole: " + checked.problems[0], where=path, hint=f"emonet store repair {path}"
-        )
+    Raises:
+        EmonetError: if something is wrong with it.
+    """
+    from cache.verify import LEFTOVER, verify
+
+    # `emonet heads` may be writing principal coordinates into it.
+    problems = [problem for problem in verify(path).problems if not problem.endswith(LEFTOVER)]
+    if problems:
+        shown = [f"    - {problem}" for problem in problems[:10]]
+        more = [f"    ... and {len(problems) - 10} more"] if len(problems) > 10 else []
+        what = "\n".join(["the store is not whole", *shown, *more])
+        raise EmonetError(what, where=path, hint=f"emonet store repair {path}")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from emonet.errors import RequestError
 from emonet.schema import Schema
-from emonet.targets import ATTRIBUTES, EMOTIONS, QUALITY, Target, TargetSpec
+from emonet.targets import EMOTIONS, Target, TargetSpec
 from experiments import console
 from experiments.config import Experiment
 from experiments.stage import resolve_source
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from experiments.cli import PredictArguments
 
 DEFAULT_MODEL = "models:/emonet-voice@champion"
-OTHER = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
-"""Targets that are no emotions: shown beside them, since each has its own scale."""
 SUFFIXES = frozenset(
     {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"}
     | {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr"}  # libsndfile refuses these: reported, not passed over
@@ -126,6 +124,8 @@ def find_audio(paths: Sequence[Path]) -> list[Path]:
 
 def show(result: PredictResult) -> None:
     """A table per file on stderr, strongest first, and what could not be used."""
+    from emonet.pipeline import APART
+
     spec = TargetSpec.from_json(result.targets)
     for prediction in result.predictions:
         if prediction.error is not None:
@@ -133,11 +133,11 @@ def show(result: PredictResult) -> None:
             continue
         table = Table("", "score", "scale", "", title=f"{escape(prediction.audio)} ({prediction.seconds:.1f} s heard)")
         table.title_justify = "left"
-        emotions = [name for name in prediction.scores if name not in OTHER]
+        emotions = [name for name in prediction.scores if name not in APART]
         for name in emotions[: result.top]:
             _row(table, spec[name], prediction.scores[name])
         table.add_section()
-        for name in (name for name in prediction.scores if name in OTHER):
+        for name in (name for name in prediction.scores if name in APART):
             _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
     failed = sum(prediction.error is not None for prediction in result.predictions)

@@ -14,6 +14,7 @@ from emonet.clips import Rejection, Split
 from emonet.schema import Registered, Schema
 from experiments import console
 from experiments.config import Experiment
+from experiments.opening import open_experiments_corpus, rejected
 from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 if TYPE_CHECKING:
@@ -59,7 +60,9 @@ class PretrainResult(StageResult):
     clips: dict[Split, int]
     """Clips used in each split (count)."""
     unreadable: tuple[Rejection, ...]
-    """Training and validation clips that were left out."""
+    """Training and validation clips that were left out because they could not be decoded."""
+    rejected: dict[str, str] = Field(default_factory=dict)
+    """Recordings that were left out of the corpus: id -> reason."""
     registered: Registered
     """The version of `emonet-captioner`."""
 
@@ -71,11 +74,9 @@ def run(experiment: Experiment) -> PretrainResult:
         RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
         EmonetError: if the hub cannot be reached or a GPU's memory does not suffice.
     """
-    from emonet.corpora import open_corpus
     from emonet.hub import weights_identity
 
-    with console.progress("corpus") as progress:
-        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    corpus = open_experiments_corpus(experiment)
     source = resolve_source(experiment.captioner.model, experiment)
     folder = experiment.folder / CAPTIONER
     inputs = {
@@ -94,7 +95,7 @@ def run(experiment: Experiment) -> PretrainResult:
 def show(result: PretrainResult) -> None:
     """A summary on stderr."""
     console.say(
-        f"{result.captioner}: {result.parameters / 1e6:.1f} M parameters, {result.epochs} epochs "
+        f"{result.captioner}: {result.parameters / 1e6:.1f} M parameters, {console.counted(result.epochs, 'epoch')} "
         f"(best {result.best_epoch}), "
         f"validation loss {result.val_loss:.3f}, token accuracy {result.token_accuracy:.3f}, "
         f"emotion hit rate {result.emotion_hit_rate:.3f}"
@@ -103,7 +104,8 @@ def show(result: PretrainResult) -> None:
         strongest = " or ".join(sample.strongest) or "none"
         console.say(f"  {escape(sample.id)} (strongest: {strongest}): {escape(sample.caption)}")
     if result.unreadable:
-        console.say(f"  [yellow]{len(result.unreadable)} clips were left out[/]; they are listed in pretrain.json")
+        left_out = console.counted(len(result.unreadable), "clip")
+        console.say(f"  [yellow]{left_out} could not be decoded and took no part[/]; pretrain.json has the reasons")
 
 
 def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
@@ -147,4 +149,5 @@ def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:
         "window_seconds": window_of(fitted.model).seconds,
         "clips": dict(fitted.clips),
         "unreadable": fitted.rejected,
+        "rejected": rejected(corpus),
     }

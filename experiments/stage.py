@@ -78,6 +78,7 @@ def run_stage(
     work: Callable[[Work], Mapping[str, Any]],
     *,
     shared: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
@@ -90,6 +91,7 @@ def run_stage(
         work: does it; calls `Work.commit` before it replaces an output, and returns the result's own fields. Among them
             `complete` may say that others have yet to do their part: then the result is not written.
         shared: whether several processes may run this stage at once; `work` sees to it that they do not collide.
+        check: called before a stage is taken for up to date; raises if an output is damaged.
 
     Raises:
         EmonetError: if another process runs this stage, and it is not shared.
@@ -98,6 +100,7 @@ def run_stage(
     fixed = digest(dict(inputs))
     path = experiment.folder / f"{stage}.json"
     if not experiment.force and (done := _complete(path, result_type, fixed, outputs)):
+        check()
         console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
         return done
     _make(experiment.folder)

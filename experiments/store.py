@@ -11,6 +11,7 @@ from emonet.clips import Corpus, Rejection
 from emonet.errors import EmonetError, RequestError
 from experiments import console
 from experiments.config import Experiment
+from experiments.extract import lost_where
 from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
@@ -42,22 +43,21 @@ def show_info(found: StoreInfo) -> None:
     lines = {
         "corpus": record.corpus,
         "note": found.note,
-        "encoder": f"{record.encoder}, {record.precision}, {record.batch_size} clips a pass",
-        "shape": f"{record.clips:,} clips x {record.frames} states of 20 ms x {record.width}, float16",
+        "encoder": f"{record.encoder}, {record.precision}, {console.counted(record.batch_size, 'clip')} a pass",
+        "shape": f"{console.counted(record.clips, 'clip')} x {record.frames} states of 20 ms x {record.width}, float16",
         "codec": record.codec + (", only states that hear the clip are kept" if record.kept == "speech" else ""),
         "size": f"{_megabytes(found.bytes_stored)} of {_megabytes(found.bytes_raw)}"
         + ("" if found.share is None else f" ({found.share:.1%})"),
-        "errors": f"largest {found.largest_error:.3g}, RMS {found.rms_error:.2%} of the states'"
+        "errors": f"largest {found.largest_error:.3g}, RMS {found.rms_error:.2%} of the states': "
+        + lost_where(record.codec, record.kept)
         if found.largest_error
         else "",
         "clips": ", ".join(f"{split} {clips:,}" for split, clips in found.splits.items()),
         "speakers": "" if found.speakers is None else f"{found.speakers:,}",
         "audio": f"{found.hours:.2f} h",
-        "no states": _clips(found.failed) if found.failed else "",
+        "no states": console.counted(found.failed, "clip") if found.failed else "",
         "targets": f"{len(found.targets)}, rated: {', '.join(found.rated) or 'none'}" if found.finished else "",
-        "finished": f"yes, in {found.shards:,} shards"
-        if found.finished
-        else f"no: {found.shards:,} of {record.shards:,} shards, {found.clips:,} of {record.clips:,} clips are there",
+        "finished": _finished(found),
         "principal": "; ".join(found.principal),
         "fingerprint": found.fingerprint or "",
     }
@@ -94,8 +94,8 @@ def show_verify(report: StoreReport) -> None:
     """What was found, on stderr."""
     clips, frames, width = report.shape
     console.say(
-        f"{escape(str(report.store))}: {_clips(clips)} x {frames} states x {width} of {escape(report.corpus)}, "
-        f"{report.failed} without states, {_megabytes(report.bytes_stored)}"
+        f"{escape(str(report.store))}: {console.counted(clips, 'clip')} x {frames} states x {width} "
+        f"of {escape(report.corpus)}, {report.failed} without states, {_megabytes(report.bytes_stored)}"
     )
     _list("[yellow]no states[/]", report.failures)
     for problem in report.problems:
@@ -128,11 +128,15 @@ def show_repair(report: RepairReport) -> None:
         return
     for problem in report.problems:
         console.say(f"  [yellow]was wrong[/] {escape(problem)}")
-    shards = ", ".join(str(shard) for shard in report.shards)
-    console.say(
-        f"{escape(str(report.store))}: extracted again: {_clips(len(report.clips))}"
-        + (f" (shards {shards})" if shards else "")
-    )
+    done = []
+    if report.clips:
+        shards = f" (shards {', '.join(map(str, report.shards))})" if report.shards else ""
+        done.append(f"extracted again: {console.counted(len(report.clips), 'clip')}{shards}")
+    if report.written:
+        done.append(f"written again: {', '.join(report.written)}")
+    if report.removed:
+        done.append(f"removed: {', '.join(report.removed)}")
+    console.say(f"{escape(str(report.store))}: {escape('; '.join(done) or 'nothing was changed')}")
     _list("[yellow]no states[/]", report.failures)
     if report.different:
         console.say(
@@ -167,7 +171,7 @@ def show_export(report: ExportReport) -> None:
     clips, frames, width = report.shape
     files = report.files[0] if len(report.files) == 1 else f"{len(report.files)} {report.format} files"
     console.say(
-        f"{escape(str(report.out))}: {_clips(clips)} x {frames} states x {width}, float16, in {files} "
+        f"{escape(str(report.out))}: {console.counted(clips, 'clip')} x {frames} states x {width}, float16, in {files} "
         f"({_megabytes(report.bytes)}), with clips.parquet and export.json"
     )
     _list("[yellow]left out[/]", report.left_out)
@@ -219,8 +223,13 @@ def _repair(store: Path) -> str:
     return f"emonet store repair {store}"
 
 
-def _clips(count: int) -> str:
-    return f"{count:,} clip{'' if count == 1 else 's'}"
+def _finished(found: StoreInfo) -> str:
+    shards = console.counted(found.record.shards, "shard")
+    if found.finished:
+        return f"yes, in {shards}"
+    if found.shards == found.record.shards:
+        return f"no: the table of clips is missing, though every shard is there: {_repair(found.store)}"
+    return f"no: {found.shards:,} of {shards}, {found.clips:,} of {found.record.clips:,} clips are there"
 
 
 def _megabytes(size: int) -> str:

@@ -24,6 +24,9 @@ the nearest one. Every field is a flag as well, with the same name and dashes fo
 A stage's own section needs no prefix: `emonet extract --batch-size 8` is `--extraction.batch-size 8`, `emonet pretrain`
 has `captioner`, `emonet heads` has `heads`.
 
+Flags are not remembered from stage to stage: what `emonet extract` was given (`--corpus`, `--name`, `--captioner`),
+`emonet heads` needs again (there `--extraction.captioner`). A file of your own saves typing them.
+
 Precedence: defaults < YAML < flags. The resolved configuration is logged with each run (`config.json`). A stage runs
 again when something that fixes its outcome changed, and only then; `--force` runs it anyway. A feature store that
 was extracted with another captioner is never replaced unasked: `emonet extract ... --force` does it.

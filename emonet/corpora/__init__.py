@@ -34,6 +34,7 @@ _OPENERS: Mapping[str, Callable[[Path, Progress], Corpus]] = MappingProxyType(
     }
 )
 _FORMS = "sandbox, ravdess:PATH, emodb:PATH, manifest:FILE, or several joined with +"
+_TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
 def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Progress = silent) -> Corpus:
@@ -81,6 +82,9 @@ def _check(part: str) -> None:
         return
     kind, _, path = part.partition(":")
     if kind not in _OPENERS:
+        if Path(part).suffix.lower() in _TABLES and Path(part).expanduser().is_file():
+            hint = f"--corpus manifest:{part} (emonet corpus manifest:{part} shows what is in it)"
+            raise RequestError("a manifest is named with its kind", expected=_FORMS, found=repr(part), hint=hint)
         near = difflib.get_close_matches(kind, ["sandbox", *_OPENERS], n=1, cutoff=0.5)
         raise RequestError(
             f"there is no corpus of the kind {kind!r}" if part else "a corpus has no name",

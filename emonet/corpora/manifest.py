@@ -20,6 +20,10 @@ from emonet.targets import EMOTIONS, TargetSpec
 FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight")
 WEIGHT = "weight."  # and a target: how much its score counts
 _MISSING = {"", "nan", "null", "none", "<na>"}  # what programs write for a value that is not there
+_AUDIO_NAMES = {  # what others call it
+    *("path", "file", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording"),
+    *("audio_path", "audio_file", "audio_filename", "audio_filepath"),
+}
 _SPLIT_NAMES = {
     "val": "validation",
     "valid": "validation",
@@ -41,6 +45,7 @@ class _Reading:
     places: dict[str, str] = field(default_factory=dict)  # clip id -> where it first stood
     problems: list[str] = field(default_factory=list)
     without: dict[str, list[str]] = field(default_factory=dict)  # field -> rows of JSON that lack it
+    repeated: set[tuple[str, str]] = field(default_factory=set)  # where a column is the second one for its field
 
     def check_columns(self) -> None:
         """What only the whole table shows: fields that some rows lack, and no way to split."""
@@ -71,6 +76,7 @@ def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progr
     reading = _Reading(path.parent, targets)
     for row in read_rows(path):
         _read_row(row, reading)
+    _require_audio(reading, path)
     reading.check_columns()
     fields = set(reading.columns.values())
     raise_collected(
@@ -95,12 +101,14 @@ def _read_row(row: Row, reading: _Reading) -> None:
         return
     for column in row.cells:
         if column not in reading.columns:
-            _name_column(column, row.place, reading)
+            _name_column(column, row.header or row.place, reading)
     cells: dict[str, Any] = {}
     for column, value in row.cells.items():
         name = reading.columns[column]
-        if name in cells:
-            reading.problems.append(f"{row.place}: {column!r} is a second column for {name}")
+        named = row.header or row.place
+        if name in cells and (named, column) not in reading.repeated:
+            reading.repeated.add((named, column))
+            reading.problems.append(f"{named}: {column!r} is a second column for {name}")
         cells[name] = value
     for name in {"id", "speaker", "split"} - set(cells):
         reading.without.setdefault(name, []).append(row.place)
@@ -109,6 +117,22 @@ def _read_row(row: Row, reading: _Reading) -> None:
     if first != row.place:
         reading.problems.append(f"{row.place}: the id {clip.id!r} is already that of {first}; ids are unique")
     reading.clips.append(clip)
+
+
+def _require_audio(reading: _Reading, path: Path) -> None:
+    """Without a column `audio` nothing else is worth saying: one problem instead of one for each row.
+
+    Raises:
+        RequestError: if rows were read and none of them has it.
+    """
+    if not reading.columns or "audio" in reading.columns.values():
+        return
+    meant = next((column for column in reading.columns if column.strip().casefold() in _AUDIO_NAMES), None)
+    raise RequestError(
+        f"there is no column `audio`; found: {', '.join(reading.columns)}",
+        where=path,
+        hint=f"rename the column {meant} to audio" if meant else "docs/corpora.md describes the columns",
+    )
 
 
 def _name_column(column: str, place: str, reading: _Reading) -> None:

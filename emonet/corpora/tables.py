@@ -23,11 +23,13 @@ class Row:
         place: where it stands, e.g. `line 3`; the header of a CSV file is line 1.
         cells: column -> value: text, number, truth value or None.
         damage: why the row as a whole cannot be read; None if it can.
+        header: where its columns are named, if not in the row itself.
     """
 
     place: str
     cells: Mapping[str, Any]
     damage: str | None = None
+    header: str | None = None
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -72,13 +74,28 @@ def _csv(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a byte order mark
         reader = csv.reader(file)
         header = [name.strip() for name in next(reader, [])]
+        _refuse_separators(header, path)
         _refuse_repeated(header, path)
         for cells in reader:
             place = f"line {reader.line_num}"
             if len(cells) == len(header):
-                yield Row(place, dict(zip(header, cells, strict=True)))
+                yield Row(place, dict(zip(header, cells, strict=True)), header="line 1")
             elif cells:  # an empty line is no row
-                yield Row(place, {}, damage=f"{len(cells)} cells where the header has {len(header)}")
+                counted = f"{len(cells)} cell{'s' * (len(cells) != 1)}"
+                yield Row(place, {}, damage=f"{counted} where the header has {len(header)}")
+
+
+def _refuse_separators(header: list[str], path: Path) -> None:
+    """Spreadsheets that write decimals with a comma separate cells with something else."""
+    for separator, name in {";": "semicolons (;)", "\t": "tabs"}.items():
+        if len(header) == 1 and separator in header[0]:
+            raise RequestError(
+                f"the manifest looks separated by {name}",
+                where=f"{path}, line 1",
+                expected="cells separated by commas",
+                found=repr(header[0]),
+                hint="save it as CSV with commas, and points in numbers",
+            )
 
 
 def _refuse_repeated(header: list[str], path: Path) -> None:
@@ -115,7 +132,7 @@ def _parquet(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(BATCH):
                 for cells in batch.to_pylist():
                     number += 1
-                    yield Row(f"row {number}", cells)
+                    yield Row(f"row {number}", cells, header="columns")
     except pa.ArrowException as error:
         raise RequestError(
             "the manifest is not a readable Parquet file", where=path, found=str(error).splitlines()[0]

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -226,6 +230,76 @@ def test_a_row_out_of_range_is_refused(store: Path, row: int) -> None:
         FeatureStore.open(store).read([row])
 
 
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.ones(10, bool), r"(?s)rows are numbers, not a mask.*whole numbers from 0 to 9.*try: +np\.flatnonzero\(mask\)"),
+        ([True, False], "rows are numbers, not a mask"),
+        (np.array([0.0, 1.5]), r"(?s)rows are whole numbers.*found: +float64"),
+        ([1, 2.0], "rows are whole numbers"),
+        (["1"], "rows are whole numbers"),
+        ([None], "rows are whole numbers"),
+        (3, r"(?s)plain list of numbers.*found: +3 alone.*try: +\[3\]"),
+        (np.int64(3), r"(?s)plain list of numbers.*try: +\[3\]"),
+        (np.zeros((2, 2), int), r"(?s)plain list of numbers.*found: +an array of shape \(2, 2\)"),
+        ([[1], [2, 3]], "plain list of numbers"),
+        ([0, 99], r"(?s)no such row.*0 to 9.*found: +99"),
+        ([2**70], "rows are whole numbers"),
+    ],
+)  # fmt: skip
+def test_what_is_no_list_of_rows_is_refused(rows: object, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        cache.store._numbers(rows, 10, Path("s.zarr"))
+
+
+@pytest.mark.parametrize("rows", [[], (3, 1, 3), range(2, 5), np.array([3, 1], np.uint8)])
+def test_any_list_of_whole_numbers_will_do(rows: Any) -> None:
+    found = cache.store._numbers(rows, 10, Path("s.zarr"))
+    assert found.dtype == np.int64
+    assert found.tolist() == list(rows)
+
+
+def test_every_way_in_refuses_the_same(store: Path) -> None:
+    """In a process that checks no annotations, as a user's."""
+    code = """if True:
+        import json, sys
+        import numpy as np
+        from cache.store import FeatureStore
+        from emonet.errors import RequestError
+        store, told = FeatureStore.open(sys.argv[1]), []
+        for call in (store.read, store.scores, store.speech_frames, store.rows):
+            for asked in (np.arange(10) > 5, [99], [-1], 3, "trian"):
+                try:
+                    call(asked)
+                except RequestError as error:
+                    told.append([call.__name__, str(error)])
+        print(json.dumps(told))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    told = json.loads(done.stdout)
+    for name in ("read", "scores", "speech_frames"):
+        messages = [message for call, message in told if call == name]
+        for message, begins in zip(
+            messages, ("rows are numbers", "the store", "the store", "rows", "rows"), strict=True
+        ):
+            assert message.startswith(begins)
+    trian = told[-1][1].splitlines()
+    assert trian[0] == "there is no such split"
+    assert trian[2:] == ["  expected: train, validation, test", "  found:    'trian'"]
+
+
+def test_a_store_says_what_it_is(store: Path) -> None:
+    assert repr(FeatureStore.open(store)) == f"FeatureStore('{store}', 10 clips x 50 x 8, lossless)"
+    golden = Path(__file__).parents[1] / "data" / "golden-store" / "v2" / "speech.zarr"
+    assert repr(FeatureStore.open(golden)).endswith(", only states that hear the clip)")
+
+
 def test_reading_nothing(store: Path) -> None:
     assert FeatureStore.open(store).read([]).shape == (0, 50, 8)
 
@@ -249,7 +323,7 @@ def test_what_is_no_store_is_named(tmp_path: Path, store: Path) -> None:
 )
 def test_attributes_of_something_else_are_named(store: Path, attributes: str) -> None:
     (store / "zarr.json").write_text('{"attributes": ' + attributes + "}")
-    with pytest.raises(RequestError, match=r"attributes of the store are damaged|there is no feature store"):
+    with pytest.raises(EmonetError, match=r"attributes of the store are damaged|the store's zarr\.json is damaged"):
         FeatureStore.open(store)
 
 
@@ -267,9 +341,41 @@ def test_what_lies_where_a_store_should_be_does_not_send_in_circles(tmp_path: Pa
     ]
     (path / "thesis.tex").touch()
     with pytest.raises(
-        RequestError, match=rf"(?s)no readable zarr\.json.*try: +remove {path} if it is of no use, then"
+        RequestError,
+        match=r"(?s)a folder with no readable zarr\.json.*try: +name the folder of a store; .* move what it",
     ):
         FeatureStore.open(path)
+
+
+def test_another_folder_of_an_experiment_names_its_store(store: Path) -> None:
+    """Nothing may be told to remove what was named by mistake."""
+    experiment = store.rename(store.with_name("store.zarr")).parent
+    captioner = experiment / "captioner"
+    captioner.mkdir()
+    (captioner / "model.safetensors").touch()
+    for wrong in (experiment, captioner, experiment / "sotre.zarr"):
+        with pytest.raises(
+            RequestError, match=rf"(?s)no feature store.*did you mean {experiment}/store\.zarr\?"
+        ) as told:
+            FeatureStore.open(wrong)
+        assert "remove" not in str(told.value)
+    with pytest.raises(RequestError, match=r"(?s)no feature store.*expected: +a folder.*found: +a file"):
+        FeatureStore.open(captioner / "model.safetensors")
+
+
+@pytest.mark.parametrize(("content", "state"), [(None, "missing"), ("{", "damaged"), ("{}", "damaged")])
+def test_a_store_that_has_lost_its_attributes_alone_says_so(store: Path, content: str | None, state: str) -> None:
+    if content is None:
+        (store / "zarr.json").unlink()
+    else:
+        (store / "zarr.json").write_text(content)
+    message = rf"(?s)the store's zarr\.json is {state}.*states, shards, clips\.parquet are still there.*emonet extract --force"
+    with pytest.raises(EmonetError, match=message) as told:
+        FeatureStore.open(store)
+    assert told.value.exit_code == 1
+    shutil.rmtree(store / "shards")
+    with pytest.raises(EmonetError, match=rf"(?s)zarr\.json is {state}.*found: +states, clips.*move what it holds"):
+        FeatureStore.open(store)
 
 
 def test_an_unfinished_store_says_to_extract_again(store: Path) -> None:

@@ -211,6 +211,38 @@ def test_force_removes_nothing_but_a_store(tmp_path: Path, record: ExtractionRec
     assert (path / "thesis.tex").exists()
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+def test_force_replaces_a_store_that_has_lost_its_attributes(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus, content: str | None
+) -> None:
+    path = tmp_path / "s.zarr"
+    with StoreWriter(path, record, corpus):
+        pass
+    if content is None:
+        (path / "zarr.json").unlink()
+    else:
+        (path / "zarr.json").write_text(content)
+    with pytest.raises(EmonetError, match=r"(?s)the store's zarr\.json is .*try: +emonet extract --force"):
+        StoreWriter(path, record, corpus).__enter__()
+    with StoreWriter(path, record, corpus, force=True) as anew:
+        assert anew.pending() == [0, 1]
+    (path / "zarr.json").unlink()
+    (path / "states" / "zarr.json").unlink()  # now it may be anything
+    with pytest.raises(EmonetError, match=r"(?s)zarr\.json is missing.*move what it holds elsewhere"):
+        StoreWriter(path, record, corpus, force=True).__enter__()
+    assert (path / "shards").is_dir()
+
+
+def test_force_leaves_another_zarr_group_alone(tmp_path: Path, record: ExtractionRecord, corpus: Corpus) -> None:
+    path = tmp_path / "s.zarr"
+    with StoreWriter(path, record, corpus):
+        pass
+    (path / "zarr.json").write_text('{"attributes": {"format": "another"}}')
+    with pytest.raises(RequestError, match="this Zarr group is not a feature store of emonet"):
+        StoreWriter(path, record, corpus, force=True).__enter__()
+    assert (path / "states" / "zarr.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("states", "message"),
     [

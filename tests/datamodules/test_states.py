@@ -28,24 +28,26 @@ COLUMNS = [EMOTIONS.index(target) for target in ("anger", "fear")]
 NO_MEMORY = 1e-9  # GiB
 
 
-@pytest.fixture(scope="module")
-def store(fill_store: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    """Random states; anger and fear together tell the row."""
-    clips = tuple(
-        Clip(f"c/{row}", b"x", f"{split}/0", split, scores={"anger": row % 7 / 2, "fear": row // 7 / 2})
-        for row, split in enumerate(SPLITS)
-    )
+def written(path: Path, fill_store: Callable[..., str], scores: Callable[[int], dict[str, float]]) -> FeatureStore:
+    """Random states of 50 clips with these scores."""
+    clips = tuple(Clip(f"c/{row}", b"x", f"{split}/0", split, scores=scores(row)) for row, split in enumerate(SPLITS))
     record = ExtractionRecord(
         corpus="made", corpus_fingerprint="f", clips=len(clips), encoder="none", encoder_digest="d",
         window_seconds=FRAMES / 50, frames=FRAMES, width=WIDTH, mels=80, precision="float32", batch_size=1,
         shard_clips=8,
     )  # fmt: skip
     states = np.random.default_rng(0).normal(0, 1, record.shape).astype(np.float16)
-    path = tmp_path_factory.mktemp("states") / "store.zarr"
     fill_store(
         path, record, Corpus("made", clips), states, failed={FAILED: "0 bytes"}, seconds=lambda row: 0.1 + row / 200
     )
     return FeatureStore.open(path)
+
+
+@pytest.fixture(scope="module")
+def store(fill_store: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Random states; anger and fear together tell the row."""
+    path = tmp_path_factory.mktemp("states") / "store.zarr"
+    return written(path, fill_store, lambda row: {"anger": row % 7 / 2, "fear": row // 7 / 2})
 
 
 @pytest.fixture
@@ -138,13 +140,42 @@ def test_weights_are_of_the_stores_rows(store: FeatureStore, memory_gib: float) 
     spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
     data = StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=0, memory_gib=memory_gib, weights=weights)
     scores = store.scores(store.rows())[:, COLUMNS].tolist()
-    by_score = {tuple(score): weights[row].tolist() for row, score in zip(store.rows(), scores, strict=True)}
-    for loader in (data.train_dataloader(), data.val_dataloader()):
-        for batch in loader:
-            for score, weight in zip(batch.scores.tolist(), batch.weights.tolist(), strict=True):
-                assert weight == by_score[tuple(score)]
+    by_score = {tuple(score): weights[row] for row, score in zip(store.rows(), scores, strict=True)}
+    means = weights[TRAIN].mean(0, where=weights[TRAIN] > 0)
+    for batch in data.train_dataloader():
+        for score, weight in zip(batch.scores.tolist(), batch.weights.tolist(), strict=True):
+            assert weight == pytest.approx((by_score[tuple(score)] / means).tolist(), rel=1e-6)
+    for batch in data.val_dataloader():
+        assert torch.equal(batch.weights, torch.ones_like(batch.scores))
     plain = next(iter(module_of(store, memory_gib=memory_gib).train_dataloader()))
     assert torch.equal(plain.weights, torch.ones_like(plain.scores))
+
+
+def test_weights_have_a_mean_of_1_over_what_is_rated_and_counts(fill_store: Callable[..., str], tmp_path: Path) -> None:
+    """Clips without a score, of weight 0 or of other splits do not enter the mean, and no unit of weights matters."""
+    store = written(
+        tmp_path / "store.zarr", fill_store, lambda row: {"anger": 1.0} if row % 3 == 0 else {"anger": 2.0, "fear": 1.0}
+    )
+    weights = np.random.default_rng(0).uniform(0.5, 3, (len(store), 2)).astype(np.float32)
+    weights[::5] = 0
+    weights[::3, 1], weights[FAILED], weights[40:] = 1e30, 1e30, 1e30
+    spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
+
+    def of(weights: np.ndarray) -> torch.Tensor:
+        options: dict[str, Any] = {"batch_size": 8, "seed": 0, "memory_gib": 1.0, "weights": weights}
+        data = StateDataModule(store, spec, ["anger", "fear"], **options)
+        assert torch.equal(data.narrowed(slice(1, 2)).train.weights, data.train.weights[:, 1:])
+        return data.train.weights
+
+    found = of(weights)
+    for column, rated in enumerate((np.ones(len(TRAIN), bool), np.array(TRAIN) % 3 > 0)):
+        mine = weights[TRAIN, column]
+        expected = mine / mine[rated & (mine > 0)].mean(dtype=float)
+        np.testing.assert_allclose(found[rated, column], expected[rated], rtol=1e-6)
+        assert float(found[rated, column].double().sum()) == pytest.approx((rated & (mine > 0)).sum(), rel=1e-6)
+    torch.testing.assert_close(of(weights * np.float32(8)), found, rtol=1e-6, atol=0)
+    assert torch.equal(of(np.full_like(weights, 0.1)), torch.ones_like(found))
+    assert not of(np.zeros_like(weights)).any()
 
 
 @pytest.mark.parametrize(

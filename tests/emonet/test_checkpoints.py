@@ -139,6 +139,53 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         load_bank(folder)
 
 
+VERSION_1 = """{
+  "format_version": 1,
+  "targets": [
+    {"id": "anger", "name": "Anger", "low": 0.0, "high": 4.0, "meaning": "how strongly the voice expresses Anger"}
+  ],
+  "form": "statistics",
+  "pool_over": "speech",
+  "queries": 0,
+  "window_seconds": 0.2,
+  "frames": 10,
+  "width": 4,
+  "preset": "large",
+  "encoder_digest": "e0",
+  "store_fingerprint": "50",
+  "validation_mae": {"anger": 0.5},
+  "best_epoch": {"anger": 3}
+}
+"""
+
+
+def test_a_description_of_version_1_is_read(tmp_path: Path) -> None:
+    """It named a preset where there are widths now."""
+    tensors = {
+        "proj.weight": torch.zeros(128, 16), "proj.bias": torch.zeros(128),
+        "mlp.2.weight": torch.zeros(128, 128), "mlp.2.bias": torch.zeros(128),
+        "mlp.5.weight": torch.zeros(64, 128), "mlp.5.bias": torch.zeros(64),
+        "mlp.8.weight": torch.zeros(32, 64), "mlp.8.bias": torch.zeros(32),
+        "mlp.11.weight": torch.zeros(1, 32), "mlp.11.bias": torch.full((1,), 2.5),
+    }  # fmt: skip
+    save_file(tensors, tmp_path / "anger.safetensors")
+    (tmp_path / "experts.json").write_text(VERSION_1)
+    bank, info = load_bank(tmp_path)
+    assert (info.format_version, info.hidden) == (2, (128, 128, 64, 32))
+    assert (info.targets[0]["id"], info.frames, info.validation_mae) == ("anger", 10, {"anger": 0.5})
+    features = info.spec.prepare(torch.randn(3, 10, 4), torch.tensor([1, 5, 10]))
+    assert bank(features).flatten().tolist() == [2.5, 2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    "change", [{"preset": "huge"}, {"preset": ["small"]}, {"format_version": 2}, {"format_version": 3}]
+)
+def test_what_is_no_version_1_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    (tmp_path / "experts.json").write_text(json.dumps(json.loads(VERSION_1) | change))
+    with pytest.raises(RequestError, match=r"description cannot be read(.|\n)*experts\.json"):
+        load_bank(tmp_path)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_wide_layers_are_rounded_where_that_is_asked_for(tmp_path: Path, precision: ExpertsPrecision) -> None:
     bank, info = a_bank("flatten")

@@ -30,7 +30,7 @@ def oracle(predictions: np.ndarray, scores: np.ndarray, weights: np.ndarray, los
         return 0.0
     error = np.abs(p - s)
     values = {"mae": error, "mse": error**2, "huber": np.where(error <= 1, error**2 / 2, error - 0.5)}[loss]
-    return float(np.average(values, weights=w))
+    return float((w * values).sum() / len(values))
 
 
 @st.composite
@@ -82,6 +82,35 @@ def test_an_expert_without_scores_has_no_loss(loss: Loss) -> None:
     assert losses.tolist() == [0, 0]
     assert predictions.grad is not None
     assert not predictions.grad.any()
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", "mse"])
+@given(batch=batches(), weight=st.floats(0.1, 10))
+def test_a_score_counts_by_its_weight_whoever_shares_its_batch(
+    loss: Loss, batch: tuple[np.ndarray, ...], weight: float
+) -> None:
+    """Its gradient is its weight times the one that it would have unweighted; alone in a batch, too."""
+    values, scores, _ = (torch.from_numpy(each) for each in batch)
+    for clips in (slice(None), slice(1)):
+        gradients = []
+        for factor in (1.0, weight):
+            weights = torch.ones_like(scores)
+            weights[0] = factor
+            predictions = values.clone().requires_grad_()
+            expert_losses(predictions[clips], scores[clips], weights[clips], loss).sum().backward()
+            assert predictions.grad is not None
+            gradients.append(predictions.grad)
+        torch.testing.assert_close(gradients[1][0], weight * gradients[0][0])
+        assert torch.equal(gradients[1][1:], gradients[0][1:])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@given(batch=batches())
+def test_a_weight_of_0_is_a_missing_score(loss: Loss, batch: tuple[np.ndarray, ...]) -> None:
+    predictions, scores, weights = (torch.from_numpy(each) for each in batch)
+    missing = scores.masked_fill(weights == 0, NAN)
+    losses = [expert_losses(predictions, each, weights, loss) for each in (scores, missing)]
+    assert torch.equal(*losses)
 
 
 def test_missing_scores_leave_no_trace() -> None:

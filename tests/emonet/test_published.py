@@ -18,6 +18,7 @@ from emonet.published import (
     holds_published,
     import_published,
     load_published,
+    nothing_but_published,
     open_published,
 )
 from emonet.targets import PUBLISHED, Target, TargetSpec
@@ -92,7 +93,7 @@ def test_in_and_out_again_is_the_same_bit_for_bit(folder: Path, encoder: FrozenE
     state = torch.load(odd, weights_only=True)
     state["mlp.2.weight"][0, :4] = torch.tensor([-0.0, 1e-42, 3.4e38, torch.finfo(torch.float32).tiny])
     torch.save(state, odd)
-    import_published(folder, encoder, tmp_path / "experts")
+    import_published(open_published(folder), encoder, tmp_path / "experts")
     calls: list[tuple[int, int]] = []
     written = export_published(
         tmp_path / "experts", tmp_path / "again", progress=lambda done, total: calls.append((done, total))
@@ -112,7 +113,7 @@ def test_several_banks_lie_in_a_folder_each_and_one_lies_alone(
     folder: Path, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:
     out = tmp_path / "experts"
-    infos = import_published(folder, encoder, out)
+    infos = import_published(open_published(folder), encoder, out)
     assert {path.name for path in out.iterdir()} == {
         "flatten-64-64-32-16", "flatten-128-128-64-32", "statistics-64-64-32-16",
     }  # fmt: skip
@@ -120,7 +121,7 @@ def test_several_banks_lie_in_a_folder_each_and_one_lies_alone(
     one = tmp_path / "one"
     one.mkdir()
     shutil.copy(folder / "model_Anger_best.pth", one)
-    import_published(one, encoder, out)
+    import_published(open_published(one), encoder, out)
     assert {path.name for path in out.iterdir()} == {"anger.safetensors", "experts.json"}
     assert load_banks(out)[0].bank.targets == ("anger",)
 
@@ -156,7 +157,7 @@ def test_all_problems_are_told_at_once_and_nothing_is_written(
     ):
         assert line in message, line
     with pytest.raises(RequestError, match="some published experts cannot be used"):
-        import_published(folder, encoder, tmp_path / "experts")
+        import_published(open_published(folder), encoder, tmp_path / "experts")
     assert not (tmp_path / "experts").exists()
 
 
@@ -180,7 +181,7 @@ def test_weights_that_are_not_finite_are_found_while_they_are_read(
     with pytest.raises(RequestError, match=r"model_Fear_best\.pth: mlp\.2\.bias has weights that are NaN or infinite"):
         load_published(tmp_path, encoder, precision)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="NaN or infinite"):
-        import_published(tmp_path, encoder, tmp_path / "out")
+        import_published(open_published(tmp_path), encoder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -212,8 +213,8 @@ def test_an_encoder_with_other_states_is_refused(
         load_published(tmp_path, encoder)
 
 
-def saved(folder: Path, spec: InputSpec, targets: TargetSpec) -> Path:
-    bank = HeadBank(spec, targets.ids, (8, 4))
+def saved(folder: Path, spec: InputSpec, targets: TargetSpec, hidden: tuple[int, ...] = (8, 8, 4, 2)) -> Path:
+    bank = HeadBank(spec, targets.ids, hidden)
     info = ExpertsInfo(
         targets=targets.to_json(), form=spec.form, pool_over=spec.pool_over, queries=spec.queries,
         window_seconds=30.0, frames=spec.frames, width=spec.width, hidden=bank.hidden, encoder_digest="e" * 64,
@@ -248,7 +249,33 @@ def test_targets_of_ones_own_have_no_published_name(tmp_path: Path) -> None:
         export_published(folder, tmp_path / "out")
 
 
-def test_other_widths_and_depths_go_out_and_come_back(tmp_path: Path) -> None:
+def test_other_widths_go_out_and_come_back(tmp_path: Path) -> None:
     folder = saved(tmp_path / "experts", InputSpec("flatten", "all", 1500, 4), PUBLISHED.subset(["fear", "valence"]))
     export_published(folder, tmp_path / "out")
-    assert {expert.hidden for expert in open_published(tmp_path / "out").experts} == {(8, 4)}
+    assert {expert.hidden for expert in open_published(tmp_path / "out").experts} == {(8, 8, 4, 2)}
+
+
+@pytest.mark.parametrize("hidden", [(8,), (8, 4), (8, 8, 8, 4, 2)])
+def test_another_depth_is_not_exported_since_the_published_network_has_four_layers(
+    tmp_path: Path, hidden: tuple[int, ...]
+) -> None:
+    folder = saved(tmp_path / "experts", InputSpec("flatten", "all", 1500, 4), PUBLISHED.subset(["fear"]), hidden)
+    widths = "-".join(map(str, hidden))
+    with pytest.raises(RequestError, match=rf"hidden layers of {widths}, and published experts have 4, the projection"):
+        export_published(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_anything_else_is_not_one_of_published_experts_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "model_Anger_best.pth").touch()
+    assert nothing_but_published(folder)
+    for name in ("epoch_3.pth", "model_Anger.pth", "Anger_best.pth", "notes.txt"):
+        (folder / name).touch()
+        assert not nothing_but_published(folder), name
+        (folder / name).unlink()
+    (folder / "model_data_best.pth").mkdir()
+    assert not nothing_but_published(folder)
+    assert not nothing_but_published(folder / "model_Anger_best.pth")
+    assert not nothing_but_published(tmp_path / "nowhere")

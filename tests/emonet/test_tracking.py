@@ -128,3 +128,31 @@ def test_requirements_are_installed_packages() -> None:
 
     assert all(metadata.version(name) for name in tracking.VOICE_REQUIREMENTS)
     assert Run.__doc__
+
+
+def test_an_unknown_alias_lists_those_that_there_are(runs: Path, uri: str) -> None:
+    register(runs, "first")
+    with pytest.raises(RequestError, match=r"(?s)found: .*version 1; aliases candidate, champion\n") as told:
+        resolve("models:/emonet-captioner@candiate", uri)
+    assert str(told.value).endswith("try:      models:/emonet-captioner@candidate")
+
+
+def test_a_registry_that_the_environment_names_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{tmp_path}/none.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    hint = rf"try: +MLFLOW_TRACKING_URI={uri} is set; unset it or correct it"
+    with pytest.raises(RequestError, match=rf"(?s)no registry here.*where: +{tmp_path}/none\.db.*{hint}"):
+        resolve("models:/emonet-voice@champion", default_uri(tmp_path))
+    (tmp_path / "none.db").write_text("this is no database")
+    with pytest.raises(EmonetError, match=rf"(?s)the registry cannot be used.*{hint}"):
+        resolve("models:/emonet-voice@champion", default_uri(tmp_path))
+
+
+def test_the_environment_is_not_blamed_for_a_model_that_a_registry_lacks(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RequestError, match=r"(?s)no model.*an empty registry.*emonet pretrain, extract and heads"):
+        resolve("models:/emonet-voice@champion", uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(RequestError, match=r"(?s)no model.*an empty registry.*MLFLOW_TRACKING_URI=.* is set"):
+        resolve("models:/emonet-voice@champion", uri)

@@ -149,6 +149,27 @@ def test_fields_of_a_stages_own_section_need_no_prefix(verb: str, short: list[st
     assert cli._parse(verb, prefixed).config == cli._parse(verb, short).config
 
 
+@pytest.mark.parametrize(("given", "rank"), [("100", 100), ("1", 1), ("0.95", 0.95), ("0.001", 0.001), ("all", "all")])
+def test_ranks_are_counts_shares_or_all(given: str, rank: object, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"heads: {{rank: {given}}}\n")
+    for found in (cli._parse("heads", ["--rank", given]).config.heads.rank, load(str(path)).heads.rank):
+        assert (found, type(found)) == (rank, type(rank))
+
+
+@pytest.mark.parametrize("given", ["1.0", "0", "0.0", "2.5", "-3", "most"])
+def test_what_is_neither_count_nor_share_is_no_rank(
+    given: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1.0 as a share would be all, and as a count one coordinate: it is neither."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"heads: {{rank: {given}}}\n")
+    assert main(["heads", "--rank", given]) == 2
+    assert "rank" in capsys.readouterr().err
+    with pytest.raises(RequestError, match="rank"):
+        load(str(path))
+
+
 def test_nested_fields_of_the_own_section_need_no_prefix() -> None:
     config = cli._parse("pretrain", ["--augment.noise-probability", "0.5", "--augment.gain_db=3"]).config
     assert (config.captioner.augment.noise_probability, config.captioner.augment.gain_db) == (0.5, 3)
@@ -218,3 +239,28 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(
 
 def test_the_command_is_installed() -> None:
     assert (Path(sys.executable).parent / "emonet").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["extract", "--batch-size", "0"],
+            "--extraction.batch-size: input should be greater than 0, or input should be 'auto'; found 0",
+        ),
+        (
+            ["pretrain", "--augment.noise-probability", "2"],
+            "--captioner.augment.noise-probability: input should be less",
+        ),
+        (["heads", "--seed", "-1"], "--seed: input should be greater than or equal to 0; found -1"),
+        (["predict", "a.wav", "--top", "0"], "--top: input should be greater than or equal to 1; found 0"),
+    ],
+)
+def test_a_value_out_of_range_is_told_like_any_other_error(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: a flag has a value that cannot be used\n    - " + message)
+    assert f"try:      emonet {arguments[0]} --help" in err

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,34 @@ def test_what_a_stopped_comparison_left_is_not_taken_for_another_store(
     transcode(FeatureStore.open(store), corpus, tmp_path / "int8.zarr", "int8")
     assert result.ways["int8"].largest_error == verify(tmp_path / "int8.zarr").largest_error > 0
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_other_weights_are_compared_anew_and_banks_are_let_go(
+    mini_experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = changed(mini_experiment, "heads", inputs=["statistics"], epochs=1)
+    extract.run(experiment)
+    trained: list[weakref.ref[object]] = []
+    train = codecs.train_forms
+
+    def watched(job: Any, data: Any, scratch: Path, *, prefix: str = "") -> Any:
+        gc.collect()
+        assert [one() for one in trained] == [None] * len(trained), "a way that is scored takes no memory any more"
+        forms = train(job, data, scratch, prefix=prefix)
+        trained.extend(weakref.ref(form.trained) for form in forms.values())
+        return forms
+
+    monkeypatch.setattr(codecs, "train_forms", watched)
+    first = codecs.run(experiment)
+    assert len(trained) == len(codecs.WAYS)
+    assert codecs.run(experiment).run_id == first.run_id
+    manifest = Path(experiment.corpus.removeprefix("manifest:"))
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    manifest.write_text("".join(json.dumps(row | {"weight": 1 + number % 3}) + "\n" for number, row in enumerate(rows)))
+    second = codecs.run(experiment)
+    assert second.run_id != first.run_id
+    assert second.ways["lossless"].test != first.ways["lossless"].test
 
 
 def test_figures_that_are_undefined_are_shown_as_a_dash(

@@ -20,3 +20,8 @@ def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monk
         for completed in (10, 40, 50):
             progress(completed, 100)
     assert capsys.readouterr().err.splitlines() == ["encoding: 40 of 100 clips, 2.0 clips/s, 30 s left"]
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 clips"), (1, "1 clip"), (2, "2 clips"), (1760, "1,760 clips")])
+def test_counted(count: int, text: str) -> None:
+    assert console.counted(count, "clip") == text

@@ -151,13 +151,23 @@ def test_force_replaces_what_the_verb_made_and_nothing_else(
         assert main(command) == 2
         assert "the folder is there already" in said(capsys)
         assert main([*command, "--force"]) == 0
-    for position, command in ((3, bring), (3, write)):
-        other = tmp_path / "photos"
-        other.mkdir(exist_ok=True)
-        (other / "a.jpg").touch()
-        assert main([*command[:position], str(other), *command[position + 1 :], "--force"]) == 2
+    (tmp_path / "project" / "experts").mkdir(parents=True)
+    for command, place, entry in (
+        (bring, voice, "notes.txt"),  # beside what the verb made
+        (write, out, "epoch_3.pth"),
+        (write, out, "notes.txt"),
+        (bring, tmp_path / "photos", "a.jpg"),  # and elsewhere
+        (write, tmp_path / "photos", "a.jpg"),
+        (bring, tmp_path / "project", "encoder/model.py"),
+        (write, tmp_path / "checkpoints", "epoch_3.pth"),
+    ):
+        foreign = place / entry
+        foreign.parent.mkdir(parents=True, exist_ok=True)
+        foreign.touch()
+        assert main([*command[:3], str(place), *command[4:], "--force"]) == 2
         assert "--force, which replaces what this verb made and nothing else" in said(capsys)
-        assert (other / "a.jpg").exists()
+        assert foreign.exists()
+        foreign.unlink()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +181,7 @@ def test_force_replaces_what_the_verb_made_and_nothing_else(
         (["predict", "WAV", "--experts", "PUBLISHED", "--encoder", "nowhere"], "there is no such captioner"),
         (["predict", "WAV", "--experts", "PUBLISHED", "--encoder", "OTHER"], "1500 states of 16 values"),
         (["experts", "import", "EMPTY", "out", "--encoder", "ENCODER"], "there are no published experts here"),
+        (["experts", "import", "EMPTY", "out", "--encoder", "nowhere"], "there are no published experts here"),
         (["experts", "import", "PUBLISHED", "out", "--encoder", "OTHER"], "50 states of 32 values"),
         (["experts", "export", "EMPTY", "out"], "this folder holds no voice model"),
         (["experts", "export", "VOICE", "out"], "50 states a clip, and published experts hear 1500"),

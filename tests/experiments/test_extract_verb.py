@@ -14,10 +14,12 @@ import torch
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from cache.layout import shard_file
 from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
 from emonet.errors import EmonetError, RequestError
 from experiments import extract, store
+from experiments.cli import main
 from experiments.config import Experiment
 
 
@@ -214,3 +216,80 @@ def test_the_verbs_import_nothing_heavy() -> None:
     code = f"import sys, experiments.extract, experiments.store, emonet.audio; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_damaged_store_is_not_up_to_date(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    result = extract.run(experiment)
+    (result.store / ".zarr.json.1.partial").touch()  # another process' own affair
+    assert extract.run(experiment) == result
+    shards = [shard_file(result.store, shard).read_bytes() for shard in range(2)]
+    for shard in range(2):
+        shard_file(result.store, shard).unlink()
+    message = (
+        r"(?s)the store is not whole\n    - shard 0 .* is missing.*\n    - shard 1 .* is missing.*"
+        rf"try: +emonet store repair {result.store}"
+    )
+    with pytest.raises(EmonetError, match=message) as told:
+        extract.run(experiment)
+    assert told.value.exit_code == 1
+    for shard in range(2):
+        shard_file(result.store, shard).write_bytes(shards[shard])
+    table = result.store / "clips.parquet"
+    table.write_bytes(table.read_bytes()[:-20])
+    capsys.readouterr()
+    with pytest.raises(EmonetError, match=r"(?s)the table of clips is damaged.*emonet store repair"):
+        extract.run(experiment)
+    assert "up to date" not in capsys.readouterr().err
+
+
+def test_a_store_that_has_lost_its_attributes_is_made_anew_with_force(experiment: Experiment) -> None:
+    result = extract.run(experiment)
+    (result.store / "zarr.json").unlink()
+    with pytest.raises(EmonetError, match=r"(?s)zarr\.json is missing.*emonet extract --force with the same flags"):
+        extract.run(experiment)
+    assert extract.run(forced(experiment)).fingerprint == result.fingerprint
+
+
+def test_recordings_left_out_of_the_corpus_are_told_and_kept(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "m.jsonl"
+    for name in ("empty", "nothing"):
+        (tmp_path / f"{name}.wav").write_bytes(b"")
+        row = {"audio": f"{name}.wav", "speaker": "train", "split": "train", "anger": 1}
+        manifest.write_text(manifest.read_text() + json.dumps(row) + "\n")
+        result = extract.run(forced(experiment))
+    assert result.rejected == {"empty.wav": "0 bytes", "nothing.wav": "0 bytes"}
+    assert json.loads((experiment.folder / "extract.json").read_text())["rejected"] == result.rejected
+    shown = capsys.readouterr().err
+    assert f"1 recording of the corpus was left out (emonet corpus manifest:{manifest} lists it)" in shown
+    assert f"2 recordings of the corpus were left out (emonet corpus manifest:{manifest} lists them)" in shown
+
+
+def test_what_is_lost_in_silence_is_not_the_codecs(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    result = extract.run(changed(experiment, frames="speech"))
+    assert result.kept == "speech"
+    extract.show(result)
+    shown = capsys.readouterr().err
+    assert "stored as lossless, frames: speech (" in shown
+    assert "  lost where only silence is heard: " in shown
+    assert main(["store", "info", str(result.store)]) == 0
+    assert "of the states': lost where only silence is heard" in capsys.readouterr().err
+    assert extract.lost_where("int8", "all") == "lost by the codec"
+    assert extract.lost_where("int8", "speech") == "lost by the codec and where only silence is heard"
+
+
+def test_a_run_that_goes_on_says_what_was_there(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    first = extract.run(experiment)
+    assert (first.shards, first.resumed, first.extracted) == (2, 0, 4)
+    extract.show(first)
+    shown = capsys.readouterr().err
+    assert "resumed" not in shown
+    assert "this run did" not in shown
+    (first.store / "shards" / "00001.json").unlink()
+    second = extract.run(experiment)
+    assert (second.resumed, second.extracted, second.fingerprint) == (1, 2, first.fingerprint)
+    extract.show(second)
+    shown = capsys.readouterr().err
+    assert "resumed: 1 of 2 shards were there" in shown
+    assert "this run did 2 of 4 clips" in shown

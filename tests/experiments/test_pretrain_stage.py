@@ -83,3 +83,20 @@ def test_the_module_is_light() -> None:
     heavy = "{'torch', 'lightning', 'transformers', 'mlflow', 'zarr', 'sklearn', 'pandas'}"
     code = f"import sys, experiments.pretrain; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_recordings_left_out_of_the_corpus_are_told_and_kept(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.wav").write_bytes(b"")
+    row = {"audio": "empty.wav", "speaker": "train", "split": "train", "anger": 1}
+    with (tmp_path / "m.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    quick = {**experiment.captioner.model_dump(), "epochs": 1, "sample_captions": 0}
+    result = pretrain.run(Experiment.model_validate({**experiment.model_dump(), "captioner": quick}))
+    assert result.rejected == {"empty.wav": "0 bytes"}
+    assert json.loads((experiment.folder / "pretrain.json").read_text())["rejected"] == result.rejected
+    pretrain.show(result)
+    shown = capsys.readouterr().err
+    assert "1 recording of the corpus was left out (emonet corpus manifest:" in shown
+    assert "1 epoch (best 1)" in shown

@@ -276,3 +276,38 @@ def test_long_lists_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(capsys)
     assert "no states c/[9]: 0 bytes ... and 2 more; --json lists all" in shown
     assert "c/[10]" not in shown
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_store_without_its_table_is_sent_to_repair_which_says_what_it_wrote(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("s.zarr/clips.parquet").unlink()
+    assert main(["store", "info", "s.zarr"]) == 0
+    missing = "finished no: the table of clips is missing, though every shard is there: emonet store repair s.zarr"
+    assert missing in said(capsys)
+    assert main(["store", "repair", "s.zarr"]) == 0
+    shown = said(capsys)
+    assert "s.zarr: written again: clips.parquet" in shown
+    assert "0 clips" not in shown
+    Path("s.zarr/states/zarr.json").write_text("{")
+    Path("s.zarr/x.partial").touch()
+    assert main(["store", "repair", "s.zarr"]) == 0
+    assert "s.zarr: written again: states/zarr.json; removed: x.partial" in said(capsys)
+
+
+@pytest.mark.parametrize("verb", ["info", "verify", "repair"])
+def test_what_is_no_store_is_never_to_be_removed(verb: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s.zarr").rename("store.zarr")
+    assert main(["store", verb, "encoder"]) == 2
+    shown = said(capsys)
+    assert "there is no feature store" in shown
+    assert "did you mean store.zarr?" in shown
+    assert main(["store", verb, "m.jsonl"]) == 2
+    assert "found: a file" in said(capsys)
+    (folder / "store.zarr" / "zarr.json").unlink()
+    assert main(["store", verb, "store.zarr"]) == 1
+    shown = said(capsys)
+    assert "the store's zarr.json is missing" in shown
+    assert "states, shards, clips.parquet are still there" in shown
+    assert "remove" not in shown

@@ -253,6 +253,45 @@ def test_files_that_are_no_manifest_say_so(folder: Path) -> None:
     refused("twice.csv", b"audio,anger,anger\n", r"names a column twice")
     refused("empty.csv", b"", r"(?s)no usable clip.*found: +none")
     refused("header.csv", b"audio,speaker\n", r"no usable clip")
-    refused("ragged.csv", b"audio,speaker\naudio/a.wav\n", r"line 2: 1 cells where the header has 2")
+    refused("ragged.csv", b"audio,speaker\naudio/a.wav\n", r"line 2: 1 cell where the header has 2")
     refused("m.jsonl", b'{"audio": \n[1]\n', r"(?s)line 1: not JSON: .*line 2: a JSON object is expected, not list")
     refused("huge.csv", b'audio,speaker\n"' + b"x" * 200_000 + b'",a\n', r"not a readable CSV file")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("column", "hint"),
+    [("file", "rename the column file to audio"), ("sound", "docs/corpora.md describes the columns")],
+)
+def test_without_a_column_audio_there_is_one_problem(column: str, hint: str, suffix: str, folder: Path) -> None:
+    table = [{column: row.pop("audio"), **row} for row in rows()]
+    assert problem(folder, table, suffix).splitlines() == [
+        f"there is no column `audio`; found: {column}, speaker, split, anger",
+        f"  where:    {folder / 'm'}{suffix}",
+        f"  try:      {hint}",
+    ]
+
+
+def test_a_row_of_json_without_audio_is_one_problem_among_others(folder: Path) -> None:
+    table = rows()
+    del table[1]["audio"]
+    assert "line 2: audio is missing" in problem(folder, table)
+
+
+@pytest.mark.parametrize(("separator", "name"), [(";", r"semicolons \(;\)"), ("\t", "tabs")])
+def test_a_table_with_other_separators_says_so(separator: str, name: str, folder: Path) -> None:
+    path = folder / "m.csv"
+    path.write_text(separator.join(("audio", "speaker", "anger")) + "\n" + separator.join(("a.wav", "a", "1,5")) + "\n")
+    with pytest.raises(RequestError, match=rf"(?s)looks separated by {name}.*m\.csv, line 1.*CSV with commas"):
+        open_manifest(path)
+
+
+@pytest.mark.parametrize(("suffix", "place"), [(".csv", "line 1"), (".parquet", "columns"), (".jsonl", "line 1")])
+def test_problems_of_the_header_are_told_once_and_where_it_is(suffix: str, place: str, folder: Path) -> None:
+    table = [{**row, "Anger": 1.5, "angr": 1.5} for row in rows()]
+    if suffix == ".jsonl":
+        table = [table[0], *rows()[1:]]
+    text = problem(folder, table, suffix)
+    assert "the manifest has 2 problems" in text
+    assert f"{place}: 'Anger' is a second column for anger" in text
+    assert f"{place}: the column 'angr' is neither a field nor a target" in text

@@ -99,3 +99,17 @@ def test_a_corpus_of_unknown_lengths_is_described(make_wav: MakeWav, tmp_path: P
     report = describe(replace(corpus, clips=(replace(corpus.clips[0], seconds=float("nan")),)))
     assert report.seconds == {}
     assert report.hours == 0
+
+
+@pytest.mark.parametrize("spec", ["../data/mine.csv", "sandbox+../data/mine.csv"])
+def test_a_table_without_its_kind_says_what_to_type(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("data", "here"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "mine.csv").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(
+        RequestError, match=r"(?s)found: +'../data/mine\.csv'.*try: +--corpus manifest:../data/mine\.csv"
+    ):
+        open_corpus(spec)
+    with pytest.raises(RequestError, match=r"no corpus of the kind '../data/other.csv'"):
+        open_corpus("../data/other.csv")

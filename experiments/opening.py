@@ -1,0 +1,37 @@
+"""Opening an experiment's corpus, with a word about what is not in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from experiments import console
+from experiments.config import Experiment
+
+if TYPE_CHECKING:
+    from emonet.clips import Corpus
+
+
+def open_experiments_corpus(experiment: Experiment) -> Corpus:
+    """The experiment's corpus; says how many recordings were left out of it.
+
+    Raises:
+        RequestError: if it cannot be used.
+    """
+    from emonet.corpora import open_corpus
+
+    with console.progress("corpus") as progress:
+        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    if corpus.rejected:
+        left_out = console.counted(len(corpus.rejected), "recording")
+        console.say(
+            f"[yellow]{left_out} of the corpus {'was' if len(corpus.rejected) == 1 else 'were'} left out[/] "
+            f"(emonet corpus {escape(corpus.name)} lists {'it' if len(corpus.rejected) == 1 else 'them'})"
+        )
+    return corpus
+
+
+def rejected(corpus: Corpus) -> dict[str, str]:
+    """The recordings that were left out of a corpus: id -> reason."""
+    return {rejection.id: rejection.reason for rejection in corpus.rejected}
