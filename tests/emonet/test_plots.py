@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +53,20 @@ def test_scores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["pearson", "mae"])
 def test_metric(tmp_path: Path, rows: dict[str, Scores], metric: plots.MetricName) -> None:
-    plots.metric_figure(rows, metric, tmp_path / "a.png")
-    drawn(tmp_path / "a.png")
+    plots.metric_figure(rows, metric, tmp_path / "two.png")
+    plots.metric_figure({"experts": rows["experts"]}, metric, tmp_path / "one.png")
+    two, one = drawn(tmp_path / "two.png"), drawn(tmp_path / "one.png")
+    assert two.shape != one.shape or (two != one).any()
 
 
-def test_scatter_and_confusion_bear_missing_scores(tmp_path: Path, truth: np.ndarray, predictions: np.ndarray) -> None:
-    plots.scatter_figure(truth, predictions, TARGETS, tmp_path / "a.png")
-    plots.confusion_figure(truth, predictions, TARGETS, tmp_path / "b.png")
-    drawn(tmp_path / "a.png")
-    drawn(tmp_path / "b.png")
+@pytest.mark.parametrize("figure", [plots.scatter_figure, plots.confusion_figure])
+def test_a_clip_that_nobody_rated_is_not_drawn(
+    tmp_path: Path, truth: np.ndarray, predictions: np.ndarray, figure: Callable[..., None]
+) -> None:
+    pictures = []
+    for first in (0, 1, 2):  # all, without the clip that nobody rated, without another one
+        path = tmp_path / f"{first}.png"
+        figure(truth[first:], predictions[first:], TARGETS, path)
+        pictures.append(drawn(path))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
