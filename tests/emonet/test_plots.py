@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +58,21 @@ def test_metric(tmp_path: Path, rows: dict[str, Scores], metric: plots.MetricNam
     assert two.shape != one.shape or (two != one).any()
 
 
-@pytest.mark.parametrize("figure", [plots.scatter_figure, plots.confusion_figure])
-def test_a_clip_that_nobody_rated_is_not_drawn(
-    tmp_path: Path, truth: np.ndarray, predictions: np.ndarray, figure: Callable[..., None]
-) -> None:
+def test_a_clip_that_nobody_rated_is_not_drawn(tmp_path: Path, truth: np.ndarray, predictions: np.ndarray) -> None:
     pictures = []
     for first in (0, 1, 2):  # all, without the clip that nobody rated, without another one
         path = tmp_path / f"{first}.png"
-        figure(truth[first:], predictions[first:], TARGETS, path)
+        plots.confusion_figure(truth[first:], predictions[first:], TARGETS, path)
         pictures.append(drawn(path))
     assert np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[1], pictures[2])
+
+
+def test_scatter_bears_missing_scores_and_shows_predictions(
+    tmp_path: Path, truth: np.ndarray, predictions: np.ndarray
+) -> None:
+    pictures = []
+    for name, values in (("one", predictions), ("other", predictions[::-1])):
+        plots.scatter_figure(truth, values, TARGETS, tmp_path / f"{name}.png")
+        pictures.append(drawn(tmp_path / f"{name}.png"))
+    assert not np.array_equal(*pictures)
