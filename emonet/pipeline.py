@@ -96,7 +96,8 @@ class EmotionPipeline:
         Raises:
             RequestError: if there is no such model.
         """
-        from emonet.tracking import default_uri, resolve
+        from emonet.registry import resolve
+        from emonet.tracking import default_uri
 
         folder = resolve(uri, tracking_uri or default_uri(Path("runs")))
         return cls.from_folder(folder, precision=precision, experts_precision=experts_precision)

@@ -182,7 +182,7 @@ def _train(job: Work, data: HeadsData, way: Way) -> _Trained:
     """Train the experts on one way to keep states; of the bank nothing stays in memory."""
     heads = job.experiment.heads
     job.say(f"experts on [bold]{way.label}[/]")
-    with scratch_folder(job.experiment, "codecs") as scratch:
+    with scratch_folder(job.experiment.folder, "codecs") as scratch:
         forms = train_forms(job, data, scratch, prefix=f"{way.label}/")
     tried = best_of({form: forms[form] for form in heads.inputs}, METRICS[heads.select_by])
     return _Trained(tried.trained.spec.form, tried.scores.test, tried.trained.predictions["test"])

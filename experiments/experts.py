@@ -132,7 +132,8 @@ def _register(
     arguments: ExpertsImportArguments, infos: tuple[ExpertsInfo, ...], targets: tuple[str, ...]
 ) -> Registered:
     from emonet.published import LICENCE
-    from emonet.tracking import PUBLISHED, default_uri, start_run
+    from emonet.registry import PUBLISHED, register_voice
+    from emonet.tracking import default_uri, start_run
 
     tags = {
         "source": PUBLISHED,
@@ -148,4 +149,4 @@ def _register(
         config={"folder": str(arguments.folder), "encoder": arguments.encoder, "experts": len(targets)},
         tags=tags,
     ) as run:
-        return run.register_voice(arguments.out, targets, {}, tags)
+        return register_voice(run, arguments.out, targets, {}, tags)

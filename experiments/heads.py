@@ -75,8 +75,13 @@ class HeadsResult(StageResult):
         return {target: EMOTIONS[target].name if target in EMOTIONS.ids else target for target in self.rated}
 
 
-def run(experiment: Experiment) -> HeadsResult:
+def run(experiment: Experiment, *, out: Path | None = None, parent: str | None = None) -> HeadsResult:
     """Train, test, save and register the experts of the experiment's feature store.
+
+    Args:
+        experiment: the resolved configuration.
+        out: folder for experts, voice model, report and result; by default the experiment's own.
+        parent: id of the MLflow run that this one is a part of.
 
     Raises:
         RequestError: if `extract` has not finished or belongs to another corpus or captioner, or no target is rated
@@ -84,7 +89,7 @@ def run(experiment: Experiment) -> HeadsResult:
     """
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
-    folder = experiment.folder / EXPERTS
+    folder = out or experiment.folder
     inputs = {
         "corpus": extracted.corpus,
         "store": extracted.fingerprint,
@@ -93,8 +98,17 @@ def run(experiment: Experiment) -> HeadsResult:
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
     }
-    outputs = [folder / PREDICTIONS, experiment.folder / VOICE]
-    return run_stage(experiment, "heads", HeadsResult, inputs, outputs, lambda job: _work(job, corpus, folder))
+    outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
+    return run_stage(
+        experiment,
+        "heads",
+        HeadsResult,
+        inputs,
+        outputs,
+        lambda job: _work(job, corpus, folder),
+        out=folder,
+        parent=parent,
+    )
 
 
 def show(result: HeadsResult) -> None:
@@ -112,7 +126,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     data = open_data(experiment, corpus)
     if data.skipped:
         job.say(f"no expert, since not rated in both the training and the validation split: {', '.join(data.skipped)}")
-    with scratch_folder(experiment, "heads") as scratch:
+    with scratch_folder(folder, "heads") as scratch:
         tried = train_forms(job, data, scratch)
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
         best = best_of(wanted, METRICS[experiment.heads.select_by])
@@ -132,11 +146,10 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
         "test": best.scores.test,
         "baselines": baselines,
         "clips": {split: len(data.store.rows(split)) for split in SPLITS},
-        "experts": folder,
+        "experts": folder / EXPERTS,
         "registered": registered,
     }
-    _report(experiment, data, best, result)
-    job.run.artifact(experiment.folder / "report", "report")
+    job.run.artifact(_report(experiment, data, best, result, folder), "report")
     return result
 
 
@@ -144,19 +157,19 @@ def _save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Register
     """Write the experts, the voice model and the test predictions, and register the voice model."""
     from emonet.checkpoints import write_experts
     from emonet.pipeline import assemble
+    from emonet.registry import register_voice
 
-    experiment = job.experiment
     job.commit()
-    experts = best.trained.experts()
-    with durable.replacing(folder) as partial:
+    kept, experts = folder / EXPERTS, best.trained.experts()
+    with durable.replacing(kept) as partial:
         write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
         next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
-    voice = assemble(captioner_of(experiment), folder, experiment.folder / VOICE)
-    _write_predictions(data, best.trained.predictions["test"], folder / PREDICTIONS)
-    job.run.artifact(folder / PREDICTIONS)
+    voice = assemble(captioner_of(job.experiment), kept, folder / VOICE)
+    _write_predictions(data, best.trained.predictions["test"], kept / PREDICTIONS)
+    job.run.artifact(kept / PREDICTIONS)
     test = best.scores.test
     metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := test.of(name).mean.value) is not None}
-    return job.run.register_voice(voice, data.rated, metrics)
+    return register_voice(job.run, voice, data.rated, metrics)
 
 
 def _comparison(
@@ -203,7 +216,7 @@ def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips ex
     durable.write(path, table.to_parquet())
 
 
-def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Mapping[str, Any]) -> None:
+def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Mapping[str, Any], folder: Path) -> Path:
     from experiments.heads_table import rows
     from experiments.report import Findings, write_report
 
@@ -229,7 +242,7 @@ def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Ma
         note=data.store.note,
         facts=facts,
     )
-    write_report(experiment, findings)
+    return write_report(experiment, findings, folder / "report")
 
 
 def _flat(label: str, scores: Scores) -> dict[str, float]:

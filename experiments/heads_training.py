@@ -149,12 +149,12 @@ def digest_of_weights(corpus: Corpus) -> str | None:
 
 
 @contextmanager
-def scratch_folder(experiment: Experiment, stage: str) -> Iterator[Path]:
-    """An empty folder for a stage's experts that wait, on the disk where they will be kept."""
+def scratch_folder(place: Path, stage: str) -> Iterator[Path]:
+    """An empty folder in `place` for a stage's experts that wait, on the disk where they will be kept."""
     prefix = f"{SCRATCH}{stage}-"
-    for leftover in experiment.folder.glob(f"{prefix}*"):  # a killed run's; no other runs this stage now
+    for leftover in place.glob(f"{prefix}*"):  # a killed run's; no other runs this stage now
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=experiment.folder) as folder:
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as folder:
         yield Path(folder)
 
 

@@ -178,7 +178,8 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
 
 def _model(arguments: PredictArguments) -> Path:
     """The model's local folder; says which model it is, and what should be known of it."""
-    from emonet.tracking import CANDIDATE, CHAMPION, PUBLISHED, VOICE, default_uri, find, resolve
+    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find, resolve
+    from emonet.tracking import default_uri
 
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)

@@ -67,8 +67,13 @@ class PretrainResult(StageResult):
     """The version of `emonet-captioner`."""
 
 
-def run(experiment: Experiment) -> PretrainResult:
+def run(experiment: Experiment, *, out: Path | None = None, parent: str | None = None) -> PretrainResult:
     """Train, save and register the experiment's captioner.
+
+    Args:
+        experiment: the resolved configuration.
+        out: folder for the captioner and the result; by default the experiment's own.
+        parent: id of the MLflow run that this one is a part of.
 
     Raises:
         RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
@@ -78,7 +83,7 @@ def run(experiment: Experiment) -> PretrainResult:
 
     corpus = open_experiments_corpus(experiment)
     source = resolve_source(experiment.captioner.model, experiment)
-    folder = experiment.folder / CAPTIONER
+    folder = (out or experiment.folder) / CAPTIONER
     inputs = {
         "corpus": corpus.fingerprint,
         "captioner": experiment.captioner.model_dump(mode="json"),
@@ -89,7 +94,8 @@ def run(experiment: Experiment) -> PretrainResult:
     def work(job: Work) -> Mapping[str, Any]:
         return _work(job, corpus, source, folder)
 
-    return run_stage(experiment, "pretrain", PretrainResult, inputs, [folder / "model.safetensors"], work)
+    outputs = [folder / "model.safetensors"]
+    return run_stage(experiment, "pretrain", PretrainResult, inputs, outputs, work, out=out, parent=parent)
 
 
 def show(result: PretrainResult) -> None:
@@ -110,11 +116,12 @@ def show(result: PretrainResult) -> None:
 
 def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
     from emonet.captioner import save_captioner
+    from emonet.registry import register_captioner
     from lightningmodules.captioning import fit_captioner
     from lightningmodules.reporting import Watch
 
     experiment = job.experiment
-    training = experiment.folder / TRAINING
+    training = folder.with_name(TRAINING)
     if experiment.force:
         shutil.rmtree(training, ignore_errors=True)  # --force means from the start
     watch = Watch(job.progress, lambda text: job.say(escape(text)), job.run.text, job.run.lightning_logger())
@@ -124,7 +131,7 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
     job.commit()
     save_captioner(fitted.model, fitted.processor, folder)
     job.run.metrics({f"best_{name}": value for name, value in fitted.metrics.items()}, fitted.best_epoch)
-    registered = job.run.register_captioner(folder, fitted.metrics)
+    registered = register_captioner(job.run, folder, fitted.metrics)
     result = _fields(fitted, corpus) | {"captioner": folder, "registered": registered}
     shutil.rmtree(training)
     return result

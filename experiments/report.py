@@ -55,8 +55,13 @@ class Findings:
     facts: Mapping[str, str]
 
 
-def write_report(experiment: Experiment, findings: Findings) -> Path:
+def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
     """Draw the plots and write the page.
+
+    Args:
+        experiment: whose report it is.
+        findings: what it tells.
+        folder: where to.
 
     Returns:
         The folder of the report; its `index.html` opens in a browser, without a server or a network.
@@ -65,7 +70,6 @@ def write_report(experiment: Experiment, findings: Findings) -> Path:
 
     from emonet.evaluation import METRICS
 
-    folder = experiment.folder / "report"
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(folder, findings)
     environment = Environment(loader=PackageLoader("experiments", "."), autoescape=True, undefined=StrictUndefined)

@@ -79,12 +79,14 @@ def run_stage(
     *,
     shared: bool = False,
     check: Callable[[], None] = lambda: None,
+    out: Path | None = None,
+    parent: str | None = None,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
     Args:
         experiment: the resolved configuration.
-        stage: the verb; the result goes to `runs/NAME/STAGE.json`.
+        stage: the verb; the result goes to `STAGE.json` in `out`, by default `runs/NAME`.
         result_type: the model of the result.
         inputs: everything that fixes the outcome, JSON-able.
         outputs: files and folders that a complete stage has left.
@@ -92,21 +94,24 @@ def run_stage(
             `complete` may say that others have yet to do their part: then the result is not written.
         shared: whether several processes may run this stage at once; `work` sees to it that they do not collide.
         check: called before a stage is taken for up to date; raises if an output is damaged.
+        out: folder for the result, if not the experiment's own: a stage that runs as part of another one.
+        parent: id of the MLflow run of that other one.
 
     Raises:
         EmonetError: if another process runs this stage, and it is not shared.
         RequestError: if the folder cannot be written.
     """
     fixed = digest(dict(inputs))
-    path = experiment.folder / f"{stage}.json"
+    folder = out or experiment.folder
+    path = folder / f"{stage}.json"
     if not experiment.force and (done := _complete(path, result_type, fixed, outputs)):
         check()
         console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
         return done
-    _make(experiment.folder)
-    with nullcontext() if shared else _alone(experiment.folder, stage):
+    _make(folder)
+    with nullcontext() if shared else _alone(folder, stage):
         started = time.monotonic()
-        fields = _tracked(experiment, stage, fixed, inputs, path, work)
+        fields = _tracked(experiment, stage, {**inputs, "inputs": fixed}, work, path, parent)
         result = result_type.model_validate(
             {"stage": stage, "experiment": experiment.name, "inputs": fixed, "seconds": 0.0, **fields}
             | {"seconds": round(time.monotonic() - started, 2)}
@@ -154,7 +159,8 @@ def resolve_source(source: str, experiment: Experiment) -> str:
     """
     if ":/" not in source:
         return source
-    from emonet.tracking import default_uri, resolve
+    from emonet.registry import resolve
+    from emonet.tracking import default_uri
 
     return resolve(source, default_uri(experiment.runs))
 
@@ -203,10 +209,10 @@ def _unwritable(folder: Path, error: OSError) -> RequestError:
 def _tracked(
     experiment: Experiment,
     stage: str,
-    fixed: str,
     inputs: Mapping[str, Any],
-    result: Path,
     work: Callable[[Work], Mapping[str, Any]],
+    result: Path,
+    parent: str | None,
 ) -> dict[str, Any]:
     from emonet.tracking import default_uri, start_run
 
@@ -219,9 +225,9 @@ def _tracked(
         config=config,
         tags={
             "stage": stage,
-            "inputs": fixed,
             **{key: str(value) for key, value in inputs.items() if _short(value)},
         },
+        parent=parent,
     ) as run:
         return {"run_id": run.id, **work(Work(experiment, run, result))}
 

@@ -17,6 +17,7 @@ from emonet.experts import HeadBank
 from emonet.pipeline import assemble, experts_of
 from emonet.serving import _load_pyfunc
 from emonet.targets import PUBLISHED
+from emonet.registry import register_voice
 from emonet.tracking import default_uri, start_run
 
 
@@ -102,7 +103,7 @@ def test_registered_it_scores_as_a_pyfunc_and_by_the_registry(
 
     uri = default_uri(runs)
     with start_run(uri, experiment="toy", name="heads", artifacts=runs / "mlartifacts", config={}, tags={}) as run:
-        registered = run.register_voice(voice, pipeline.targets, {"test_mae": 0.5})
+        registered = register_voice(run, voice, pipeline.targets, {"test_mae": 0.5})
     assert (registered.name, registered.version) == ("emonet-voice", 1)
     path = make_wav()
     loaded = EmotionPipeline.from_registry("models:/emonet-voice@champion", tracking_uri=uri)

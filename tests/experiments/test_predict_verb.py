@@ -9,6 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from emonet.errors import RequestError
+from emonet.registry import register_voice
 from emonet.tracking import default_uri, start_run
 from experiments.cli import main
 from experiments.predict import find_audio
@@ -61,7 +62,7 @@ def test_the_registry_says_which_model_answers(
         with start_run(
             default_uri(runs), experiment=experiment, name="heads", artifacts=runs / "a", config={}, tags={}
         ) as run:
-            run.register_voice(voice, ("anger", "fear", "sadness"), {})
+            register_voice(run, voice, ("anger", "fear", "sadness"), {})
     path = str(make_wav())
     assert main(["predict", path, "--runs", str(runs)]) == 0
     err = capsys.readouterr().err

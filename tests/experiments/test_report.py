@@ -50,7 +50,7 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
     findings = Findings(
         rows, EMOTIONS.subset(TARGETS), truth, predictions, note="a stand-in", facts={"Corpus": "a & b"}
     )
-    folder = write_report(experiment, findings)
+    folder = write_report(experiment, findings, experiment.folder / "report")
     page = Page()
     page.feed((folder / "index.html").read_text("utf-8"))
     assert page.links == []
@@ -58,7 +58,7 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
     assert all(imread(folder / image).ndim == 3 for image in page.images)
     for text in ("for <tests>", "a stand-in", "a & b", "mel_ridge", "Sadness", bracketed(rows["median"].mae.mean)):
         assert text in page.words
-    assert write_report(experiment, findings) == folder  # again, over the old one
+    assert write_report(experiment, findings, experiment.folder / "report") == folder  # again, over the old one
 
 
 @pytest.mark.parametrize(

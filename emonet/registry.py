@@ -1,0 +1,189 @@
+"""The model registry: versions of the captioner and of the voice model, their aliases, and how they are found."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+
+from emonet.errors import EmonetError, RequestError
+from emonet.schema import Registered
+from emonet.tracking import URI_VARIABLE, Run, Server, ServerError, client, download
+
+CAPTIONER = "emonet-captioner"
+VOICE = "emonet-voice"
+CANDIDATE = "candidate"
+CHAMPION = "champion"
+PUBLISHED = "published"  # the experiment of models that others trained
+_NO_REGISTRY = "run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads"
+# What the registered voice model needs to run, at the versions that it was trained with.
+VOICE_REQUIREMENTS = (
+    "torch", "torchaudio", "transformers", "safetensors", "soundfile", "soxr", "numpy", "pandas", "pydantic",
+    "jaxtyping", "filelock",
+)  # fmt: skip
+
+
+def register_captioner(run: Run, folder: Path, metrics: Mapping[str, float]) -> Registered:
+    """Log a Hugging Face folder and register it as a version of `emonet-captioner`."""
+    run.client.log_artifacts(run.id, str(folder), "captioner")
+    source = f"{run.client.get_run(run.id).info.artifact_uri}/captioner"
+    _ensure_model(run.client, CAPTIONER, "Whisper that writes how a speaker feels; a Hugging Face folder.")
+    version = run.client.create_model_version(CAPTIONER, source, run_id=run.id, tags=_as_tags(metrics))
+    return _with_aliases(run.client, CAPTIONER, int(version.version))
+
+
+def register_voice(
+    run: Run,
+    folder: Path,
+    target_ids: tuple[str, ...],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> Registered:
+    """Log a voice model's folder as a pyfunc and register it as a version of `emonet-voice`.
+
+    Its `predict` takes a frame with a column `audio` of paths and returns a frame of scores; the code of the
+    package `emonet` travels with it.
+
+    Args:
+        folder: of the voice model.
+        target_ids: columns of the frame.
+        metrics: test figures, which become tags of the version.
+        tags: further tags of the version.
+    """
+    _ensure_model(run.client, VOICE, "Encoder and experts: audio paths in, a frame of scores out.")
+    source, model_id = run.pyfunc(
+        "voice",
+        folder,
+        loader="emonet.serving",
+        code=Path(__file__).parent,
+        requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS],
+        inputs={"audio": "string"},
+        outputs=dict.fromkeys(target_ids, "double"),
+        settings={"experts_precision": "float32"},
+    )
+    version = run.client.create_model_version(
+        VOICE, source, run_id=run.id, tags={**_as_tags(metrics), **tags}, model_id=model_id
+    )
+    return _with_aliases(run.client, VOICE, int(version.version))
+
+
+def resolve(source: str, uri: str) -> str:
+    """A local folder for a registry or run URI (`models:/NAME@ALIAS`, `runs:/ID/PATH`); else `source` as it is.
+
+    Raises:
+        RequestError: if the registry has no such model, version or alias.
+        EmonetError: if the registry cannot be used.
+    """
+    if not source.startswith(("models:/", "runs:/")):
+        return source
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.is_file():  # mlflow would make an empty one
+        raise RequestError(
+            f"there is no registry here to look for {source!r} in",
+            where=database,
+            hint=_set_elsewhere(uri) or _NO_REGISTRY,
+        )
+    try:
+        return str(download(source, uri))
+    except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
+        raise _no_model(source, uri, error) from error
+
+
+def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
+    """What the registry has instead of `source`."""
+    try:
+        if not uri.startswith("sqlite") and getattr(error, "error_code", "") == "INTERNAL_ERROR":
+            raise error  # a server that does not answer is not asked again: mlflow tries for minutes
+        found, aliases = _versions(uri), _aliases(source, uri)
+    except Exception as unanswered:  # noqa: BLE001
+        return EmonetError(
+            "the registry cannot be used",
+            where=uri,
+            found=str(unanswered).partition("\n")[0],
+            hint=_set_elsewhere(uri) or "name another one with --runs FOLDER",
+        )
+    name, _, alias = source.rpartition("@")
+    near = difflib.get_close_matches(alias, aliases, n=1)
+    hint = f"{name}@{near[0]}" if near else _set_elsewhere(uri)
+    return RequestError(
+        f"the registry has no model {source!r}",
+        where=uri,
+        found=(found or "an empty registry") + (f"; aliases {', '.join(aliases)}" if aliases else ""),
+        hint=hint or "emonet pretrain, extract and heads train and register models",
+    )
+
+
+def _set_elsewhere(uri: str) -> str | None:
+    """What to do if `uri` is not where it would be by default."""
+    named = os.environ.get(URI_VARIABLE)
+    return f"{URI_VARIABLE}={named} is set; unset it or correct it" if named == uri else None
+
+
+@dataclass(frozen=True)
+class Version:
+    """What the registry says of one model version.
+
+    Args:
+        name: of the registered model.
+        version: counted from 1.
+        experiment: name of the emonet experiment that trained it.
+        uri: `models:/NAME/VERSION`.
+    """
+
+    name: str
+    version: int
+    experiment: str
+    uri: str
+
+
+def find(name: str, alias: str, uri: str) -> Version | None:
+    """The version of a registered model that bears an alias, or None."""
+    server = client(uri)
+    try:
+        found = server.get_model_version_by_alias(name, alias)
+        run = server.get_run(str(found.run_id))
+        experiment = server.get_experiment(run.info.experiment_id).name
+    except ServerError:
+        return None
+    return Version(name, int(found.version), experiment, f"models:/{name}/{found.version}")
+
+
+def _versions(uri: str) -> str:
+    server = client(uri)
+    rows = [f"{v.name} version {v.version}" for v in server.search_model_versions("")]
+    return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+
+def _aliases(source: str, uri: str) -> list[str]:
+    """The aliases of the registered model that `models:/NAME@ALIAS` names."""
+    name, at, _ = source.removeprefix("models:/").partition("@")
+    if not at:
+        return []
+    try:
+        return sorted(client(uri).get_registered_model(name).aliases)
+    except ServerError:  # there is no such model
+        return []
+
+
+def _ensure_model(server: Server, name: str, description: str) -> None:
+    try:
+        server.create_registered_model(name, description=description)
+    except ServerError as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _with_aliases(server: Server, name: str, version: int) -> Registered:
+    """Every new version is the candidate; the first one is the champion until a comparison moves that alias."""
+    server.set_registered_model_alias(name, CANDIDATE, str(version))
+    if CHAMPION not in server.get_registered_model(name).aliases:
+        server.set_registered_model_alias(name, CHAMPION, str(version))
+    return Registered(name=name, version=version)
+
+
+def _as_tags(values: Mapping[str, float]) -> dict[str, str]:
+    return {key: f"{value:.6g}" for key, value in values.items()}
