@@ -1,167 +1,40 @@
-"""`emonet VERB ...`: parses, calls the verb's `run`, prints the result; the only module that imports tyro."""
+"""`emonet VERB ...`: parses, calls the verb's `run`, prints the result."""
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel
 from rich.markup import escape
 
-from emonet.clips import Split
 from emonet.errors import EmonetError
-from emonet.schema import Schema
 from experiments import console
-from experiments.config import Experiment, load, refuse_flags
+from experiments.arguments import (
+    Common,
+    CorpusArguments,
+    ExperimentsArguments,
+    ExpertsExportArguments,
+    ExpertsImportArguments,
+    PredictArguments,
+    StageArguments,
+    StoreArguments,
+    StoreExportArguments,
+    StoreRepairArguments,
+    StoreVerifyArguments,
+    TargetsArguments,
+    UiArguments,
+)
+from experiments.config import load
+from experiments.flags import parse
 from experiments.usage import HELP, shorter, split_verb, usage, with_section
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
-
-
-class Common(Schema):
-    """Flags that every verb has."""
-
-    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False
-    """Write the result to stdout as JSON, and nothing else."""
-    debug: bool = False
-    """Show the traceback of an error."""
-
-
-class StageArguments(Common):
-    """Flags of the stages: which experiment, and any of its fields."""
-
-    experiment: str = "sandbox"
-    """A shipped experiment (see `emonet experiments`) or a YAML file."""
-    config: Annotated[Experiment, tyro.conf.arg(name="")] = Experiment()
-    """Fields of the experiment."""
-
-
-class CorpusArguments(Common):
-    """Report on a corpus: clips, hours, speakers, languages, rated emotions, rejected clips with reasons."""
-
-    spec: tyro.conf.Positional[str]
-    """sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
-    runs: Path = Path("runs")
-    """Folder below which synthesised corpora are kept."""
-
-
-class StoreArguments(Common):
-    """Tell what a feature store is made of: corpus, encoder, shape, codec, sizes, splits, errors of a lossy codec."""
-
-    store: tyro.conf.Positional[Path]
-    """The folder NAME.zarr."""
-
-
-class StoreVerifyArguments(StoreArguments):
-    """Check a feature store: record, markers, shards and table; with --deep every chunk."""
-
-    deep: bool = False
-    """Read every chunk back."""
-
-
-class StoreRepairArguments(StoreArguments):
-    """Make a feature store whole: every chunk is read, and only the shards that are damaged are extracted again."""
-
-    corpus: str | None = None
-    """The corpus, where it lies elsewhere now; by default as the store's record says."""
-    captioner: str | None = None
-    """Whose encoder, where it lies elsewhere now; by default as the store's record says."""
-    runs: Path = Path("runs")
-    """Folder with synthesised corpora and the embedded registry."""
-
-
-class StoreExportArguments(StoreArguments):
-    """Write the states and the table of a feature store for other programs."""
-
-    out: tyro.conf.Positional[Path]
-    """The folder to make."""
-    format: Literal["safetensors", "npy"] = "safetensors"
-    """Several safetensors files, or one memory-mappable states.npy."""
-    split: Split | None = None
-    """Only clips of this split; by default all."""
-    force: bool = False
-    """Replace an export that is there already."""
-
-
-class PredictArguments(Common):
-    """Score recordings: emotions from 0 to 4 for each file, strongest first, and what else the experts score."""
-
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """Audio files, or folders that are searched for them."""
-    model: str = "models:/emonet-voice@champion"
-    """A registry URI, or a folder that `emonet heads` or `emonet experts import` made."""
-    experts: Path | None = None
-    """Instead of a model: a folder of published experts (model_NAME_best.pth), or of our own; needs --encoder."""
-    encoder: str | None = None
-    """Of --experts: folder, hub id or registry URI of the captioner whose encoder they were trained on."""
-    experts_precision: Literal["float32", "bf16", "int8"] = "float32"
-    """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
-    csv: Path | None = None
-    """Write one row per file to this CSV file."""
-    plot: Path | None = None
-    """Draw the strongest emotions of each file into this PNG file."""
-    top: int = Field(10, ge=1)
-    """Emotions shown per file (count)."""
-    batch_size: int = Field(8, ge=1)
-    """Files per pass through the model (count)."""
-    runs: Path = Path("runs")
-    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
-
-
-class ExpertsImportArguments(Common):
-    """Make a voice model of published experts (a folder of model_NAME_best.pth) and the encoder that they hear."""
-
-    folder: tyro.conf.Positional[Path]
-    """The folder of model_NAME_best.pth; some of the published experts are enough."""
-    out: tyro.conf.Positional[Path]
-    """The folder to make: `emonet predict --model OUT` uses it."""
-    encoder: str
-    """Folder, hub id or registry URI of the captioner whose encoder they were trained on (laion/BUD-E-Whisper)."""
-    registered: Annotated[bool, tyro.conf.arg(name="register")] = False
-    """Register it as a version of emonet-voice, too; the registry keeps a copy of its own."""
-    force: bool = False
-    """Replace OUT if it is there already."""
-    runs: Path = Path("runs")
-    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
-
-
-class ExpertsExportArguments(Common):
-    """Write a model's experts as published ones: one model_NAME_best.pth each, a float32 state dict."""
-
-    model: tyro.conf.Positional[str]
-    """A registry URI, a voice model's folder or a folder of experts."""
-    out: tyro.conf.Positional[Path]
-    """The folder to make."""
-    force: bool = False
-    """Replace OUT if it is there already."""
-    runs: Path = Path("runs")
-    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
-
-
-class UiArguments(Common):
-    """Open MLflow's pages on 127.0.0.1: runs, curves, artefacts, registered models."""
-
-    port: int = Field(5000, ge=1, le=65535)
-    """Port to listen on."""
-    runs: Path = Path("runs")
-    """Folder with the embedded tracking database."""
-
-
-class TargetsArguments(Common):
-    """List the 40 emotions: id, published name, terms."""
-
-
-class ExperimentsArguments(Common):
-    """List the experiments that come with emonet."""
 
 
 @dataclass(frozen=True)
@@ -259,29 +132,15 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(name: str, rest: list[str]) -> Any:
-    verb, options = VERBS[name], {"prog": f"emonet {name}", "config": (tyro.conf.FlagCreatePairsOff,)}
+    verb, command = VERBS[name], f"emonet {name}"
     if verb.arguments is not StageArguments:
-        return _parsed(verb.arguments, args=rest, **options)
+        return parse(verb.arguments, command, rest)
     experiment = _value_of("--experiment", rest) or "sandbox"
     default = StageArguments(experiment=experiment, config=load(experiment))
     description = verb.help
     if verb.section:
         rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
-    return _parsed(StageArguments, args=rest, default=default, description=description, **options)
-
-
-def _parsed(arguments: type[Common], **options: Any) -> Any:
-    """What tyro makes of the command line; values that a model refuses are told in our own words."""
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        try:
-            return tyro.cli(arguments, **options)
-        except (SystemExit, ValidationError) as stopped:
-            error: BaseException | None = stopped
-    while error is not None and not isinstance(error, ValidationError):
-        error = error.__context__
-    if error is not None:
-        refuse_flags(error, options["prog"])
-    return tyro.cli(arguments, **options)  # once more, to be heard: help, and flags that it cannot read
+    return parse(StageArguments, command, rest, default=default, description=description)
 
 
 def _value_of(flag: str, rest: Sequence[str]) -> str | None:

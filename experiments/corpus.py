@@ -11,7 +11,7 @@ from emonet.corpora import CorpusReport, describe, open_corpus
 from experiments import console
 
 if TYPE_CHECKING:
-    from experiments.cli import CorpusArguments
+    from experiments.arguments import CorpusArguments
 
 _SHOWN = 20  # rejected clips that people see; --json carries all
 

@@ -16,7 +16,7 @@ from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
     from emonet.checkpoints import ExpertsInfo
-    from experiments.cli import ExpertsExportArguments, ExpertsImportArguments
+    from experiments.arguments import ExpertsExportArguments, ExpertsImportArguments
 
 
 class ImportResult(Schema):

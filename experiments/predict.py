@@ -20,7 +20,7 @@ from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
     from emonet.pipeline import EmotionPipeline
-    from experiments.cli import PredictArguments
+    from experiments.arguments import PredictArguments
 
 DEFAULT_MODEL = "models:/emonet-voice@champion"
 SUFFIXES = frozenset(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cache.repair import RepairReport
     from cache.verify import StoreReport
     from emonet.encoder import FrozenEncoder
-    from experiments.cli import StoreArguments, StoreExportArguments, StoreRepairArguments, StoreVerifyArguments
+    from experiments.arguments import StoreArguments, StoreExportArguments, StoreRepairArguments, StoreVerifyArguments
 
 _SHOWN = 10  # clips and problems that people see; --json carries all
 
