@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
-from emonet import durable
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores
@@ -18,12 +14,12 @@ from emonet.targets import EMOTIONS
 from experiments import console
 from experiments.config import Experiment
 from experiments.extract import ExtractResult
+from experiments.heads_saving import EXPERTS, PREDICTIONS, VOICE, save
 from experiments.heads_training import (
     FormScores,
     HeadsData,
     TriedForm,
     best_of,
-    captioner_of,
     digest_of_weights,
     open_corpus_of,
     open_data,
@@ -33,15 +29,6 @@ from experiments.heads_training import (
 )
 from experiments.input_forms import GroupComparison, compare_forms, forms_table, groups_table
 from experiments.stage import StageResult, Work, require_result, run_stage
-
-if TYPE_CHECKING:
-    from cache.store import FeatureStore
-    from emonet.checkpoints import ExpertsInfo
-    from lightningmodules.training import TrainedExperts
-
-EXPERTS = "heads"
-PREDICTIONS = "predictions.parquet"
-VOICE = "voice"
 
 
 class HeadsResult(StageResult):
@@ -131,7 +118,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
         best = best_of(wanted, METRICS[experiment.heads.select_by])
         baselines = run_baselines(job, data)
-        registered = _save(job, data, best, folder)
+        registered = save(job, data, best, folder)
     energies = {f"{form}/energy": one.trained.energy for form, one in tried.items() if one.trained.energy is not None}
     job.run.metrics(energies)
     for label, scores in {"test": best.scores.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
@@ -153,25 +140,6 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     return result
 
 
-def _save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Registered:
-    """Write the experts, the voice model and the test predictions, and register the voice model."""
-    from emonet.checkpoints import write_experts
-    from emonet.pipeline import assemble
-    from emonet.registry import register_voice
-
-    job.commit()
-    kept, experts = folder / EXPERTS, best.trained.experts()
-    with durable.replacing(kept) as partial:
-        write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
-        next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
-    voice = assemble(captioner_of(job.experiment), kept, folder / VOICE)
-    _write_predictions(data, best.trained.predictions["test"], kept / PREDICTIONS)
-    job.run.artifact(kept / PREDICTIONS)
-    test = best.scores.test
-    metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := test.of(name).mean.value) is not None}
-    return register_voice(job.run, voice, data.rated, metrics)
-
-
 def _comparison(
     experiment: Experiment, data: HeadsData, tried: Mapping[InputForm, TriedForm]
 ) -> tuple[GroupComparison, ...]:
@@ -185,35 +153,6 @@ def _comparison(
         config=experiment.evaluation,
         seed=experiment.seed,
     )
-
-
-def _info(store: FeatureStore, trained: TrainedExperts) -> ExpertsInfo:
-    from emonet.checkpoints import ExpertsInfo
-
-    spec, record = trained.spec, store.record
-    return ExpertsInfo(
-        targets=store.targets.subset(trained.targets).to_json(),
-        form=spec.form,
-        pool_over=spec.pool_over,
-        queries=spec.queries,
-        window_seconds=record.window_seconds,
-        frames=spec.frames,
-        width=spec.width,
-        hidden=trained.hidden,
-        encoder_digest=record.encoder_digest,
-        store_fingerprint=store.fingerprint,
-        validation_mae=dict(trained.validation_mae),
-        best_epoch=dict(trained.best_epoch),
-    )
-
-
-def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips experts"], path: Path) -> None:
-    table = data.store.clips.iloc[data.store.rows("test")][["id", "speaker", "language"]].reset_index(drop=True)
-    truth = data.truth("test")
-    for column, target in enumerate(data.rated):
-        table[f"truth.{target}"] = truth[:, column]
-        table[f"prediction.{target}"] = predictions[:, column]
-    durable.write(path, table.to_parquet())
 
 
 def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Mapping[str, Any], folder: Path) -> Path:
