@@ -4,6 +4,9 @@ PYTHON     ?= python3
 EXPERIMENT ?= sandbox
 CORPUS     ?=
 ARGS       ?=
+WORKERS    ?=
+MODELS     ?= @champion @candidate
+ON         ?=
 VENV       := .venv
 BIN        := $(VENV)/bin
 STAMP      := $(VENV)/.ready
@@ -15,7 +18,8 @@ OPTIONS = --experiment $(EXPERIMENT) $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup pretrain extract heads corpus verify ui bench-extract bench-cache bench-heads check format test clean
+.PHONY: help setup pretrain extract heads sweep compare serve corpus verify ui dashboard \
+  bench-extract bench-cache bench-heads bench-sweep check format test test-install clean
 
 help: ## show this list
 	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
@@ -32,6 +36,15 @@ extract: $(STAMP) ## between: the frozen encoder's states of every clip into the
 heads: $(STAMP) ## stage 2: train one expert per emotion, test them on unseen speakers, write the report
 	$(RUN) heads $(OPTIONS)
 
+sweep: $(STAMP) ## search for better experts (WORKERS=4: in so many processes); the best one becomes @candidate
+	$(RUN) sweep $(OPTIONS) $(if $(WORKERS),--workers $(WORKERS))
+
+compare: $(STAMP) ## models of the registry on the same clips: MODELS='@champion @candidate' ON=STORE|CORPUS
+	$(RUN) compare $(MODELS) $(if $(ON),--on $(ON)) $(ARGS)
+
+serve: $(STAMP) ## answer requests with the champion's scores on http://127.0.0.1:5001
+	$(RUN) serve $(ARGS)
+
 corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, rejected clips
 	$(RUN) corpus $(or $(CORPUS),sandbox) $(ARGS)
 
@@ -41,6 +54,9 @@ verify: $(STAMP) ## check the feature store of EXPERIMENT, every chunk of it
 ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 	$(RUN) ui
 
+dashboard: $(STAMP) ## open the sweeps' pages on http://127.0.0.1:8080
+	$(RUN) dashboard $(OPTIONS)
+
 bench-extract: $(STAMP) ## speed of the extraction against what people write today (minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
 
@@ -49,6 +65,9 @@ bench-cache: $(STAMP) ## size and speed of the feature store against other forma
 
 bench-heads: $(STAMP) ## speed, memory and accuracy of full-size experts against the usual way (20 minutes)
 	$(BIN)/python -m benchmarks.heads $(ARGS)
+
+bench-sweep: $(STAMP) ## trials per hour against re-reading states in each trial, and two workers against one (20 minutes)
+	$(BIN)/python -m benchmarks.sweep $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import order: what CI holds the code to
 	$(BIN)/ruff format --check .
@@ -62,6 +81,9 @@ format: $(STAMP) ## format the code and mend what the linter can mend
 
 test: $(STAMP) ## run the tests, the slow ones included (under 8 minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(ARGS)  # the tests are small: more threads only wait for each other
+
+test-install: $(STAMP) ## load a registered model in a fresh environment that is made for it (minutes of installing)
+	EMONET_TEST_INSTALL=1 $(BIN)/pytest tests/test_fresh_environment.py $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parent.parent
         ),
         (["corpus", "CORPUS=manifest:m.csv"], "corpus manifest:m.csv --json"),
         (["corpus"], "corpus sandbox --json"),
+        (["sweep", "WORKERS=4"], "sweep --experiment sandbox  --json --workers 4"),
+        (["compare", "ON=emodb:x"], "compare @champion @candidate --on emodb:x --json"),
         (["verify", "EXPERIMENT=a/mine.yaml"], "store verify runs/mine/store.zarr --deep --json"),
     ],
 )
