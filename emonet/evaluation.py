@@ -1,15 +1,16 @@
-"""Test figures with bootstrap intervals: MAE, RMSE, Pearson and Spearman, per target and in the mean.
+"""Test figures with bootstrap intervals: MAE, RMSE, Pearson, Spearman and CCC, per target and in the mean.
 
-Conventions: a missing score is left out. Predictions that are all the same order nothing: their correlation is 0.
-Where the true scores are all the same there is nothing to order: the correlation is undefined (None) and left out of
-means. Intervals are percentiles over resamples of speakers, since clips of one speaker are not independent; with
-fewer than 5 speakers, of clips.
+CCC is the concordance correlation coefficient (Lin 1989): Pearson's, lowered where mean or spread of the predictions
+are off. Conventions: a missing score is left out. Predictions that are all the same order nothing: their correlations
+(CCC among them) are 0. Where the true scores are all the same there is nothing to order: correlations are undefined
+(None) and left out of means. Intervals are percentiles over resamples of speakers, since clips of one speaker are not
+independent; with fewer than 5 speakers, of clips.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,7 +21,8 @@ from pydantic import Field
 from emonet.configs import EvaluationConfig
 from emonet.schema import Schema
 
-MetricName = Literal["mae", "rmse", "pearson", "spearman"]
+MetricName = Literal["mae", "rmse", "pearson", "spearman", "ccc"]
+Unit = Literal["speakers", "clips"]
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 FEWEST_SPEAKERS = 5  # below, resampling speakers would draw nearly the same few sets again and again
 _BLOCK = 1 << 21  # weights (clips x resamples) worked on at once: 16 MiB of float64
@@ -52,6 +54,7 @@ METRICS: dict[MetricName, Metric] = {
     "rmse": Metric("rmse", "RMSE", "lower"),
     "pearson": Metric("pearson", "Pearson", "higher"),
     "spearman": Metric("spearman", "Spearman", "higher"),
+    "ccc": Metric("ccc", "CCC", "higher"),
 }
 
 
@@ -86,7 +89,9 @@ class Scores(Schema):
     """Pearson correlation (-1 to 1); higher is better."""
     spearman: MetricScores
     """Spearman rank correlation (-1 to 1); higher is better."""
-    resampled: Literal["speakers", "clips"]
+    ccc: MetricScores
+    """Concordance correlation coefficient (-1 to 1); higher is better."""
+    resampled: Unit
     """What the bootstrap drew."""
     clips: int = Field(ge=0)
     """Clips evaluated (count)."""
@@ -97,7 +102,39 @@ class Scores(Schema):
         return scores
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Sampled:
+    """Every metric of one set of predictions, on all clips and on every resample.
+
+    Args:
+        values: by metric; the first row is of all clips, the others of one resample each; the first column is the mean
+            over targets, the others are the targets. NaN where undefined.
+        targets: ids, one per further column.
+        clips: evaluated (count).
+        resampled: what each resample drew.
+        confidence: coverage of intervals (0 to 1).
+    """
+
+    values: Mapping[MetricName, Float64[np.ndarray, "draws columns"]]
+    targets: tuple[str, ...]
+    clips: int
+    resampled: Unit
+    confidence: float
+
+    def scores(self) -> Scores:
+        """Each figure with its interval."""
+        fields = {name: _estimated(values, self) for name, values in self.values.items()}
+        return Scores(**fields, resampled=self.resampled, clips=self.clips)
+
+    def minus(self, other: Sampled, metric: MetricName) -> MetricScores:
+        """How much larger a metric is than that of other predictions of the same clips, sampled by the same seed.
+
+        Its interval is that of the difference: what makes a resample hard for both cancels out.
+        """
+        return _estimated(self.values[metric] - other.values[metric], self)
+
+
+def sample(
     truth: Float[np.ndarray, "clips targets"],
     predictions: Float[np.ndarray, "clips targets"],
     *,
@@ -105,8 +142,8 @@ def evaluate(
     speakers: Sequence[str],
     config: EvaluationConfig,
     seed: int = 0,
-) -> Scores:
-    """Compare predictions with scores.
+) -> Sampled:
+    """Every metric of predictions, on all clips and on every resample.
 
     Args:
         truth: scores, NaN where nobody rated.
@@ -124,20 +161,23 @@ def evaluate(
     if not np.isfinite(predictions).all():
         raise ValueError("a prediction is not a finite number")
     weights, resampled = resample(speakers, config.resamples, seed)
-    point = metrics(truth, predictions, np.ones((1, len(truth))))
-    spread = metrics(truth, predictions, weights)
-    share = 100 * (1 - config.confidence) / 2
-    fields = {}
-    for name in METRIC_NAMES:
-        values = np.concatenate([_mean(point[name]), point[name]], 1)[0]
-        draws = np.concatenate([_mean(spread[name]), spread[name]], 1)
-        low, high = _quiet(np.nanpercentile, draws, [share, 100 - share])
-        estimates = [
-            Estimate(value=_number(v), low=_number(a), high=_number(b)) if np.isfinite(v) else _UNDEFINED
-            for v, a, b in zip(values, low, high, strict=True)
-        ]
-        fields[name] = MetricScores(mean=estimates[0], per_target=dict(zip(targets, estimates[1:], strict=True)))
-    return Scores(**fields, resampled=resampled, clips=len(truth))
+    point, spread = (metrics(truth, predictions, drawn) for drawn in (np.ones((1, len(truth))), weights))
+    found = {name: np.concatenate([point[name], spread[name]]) for name in METRIC_NAMES}
+    values = {name: np.concatenate([_mean(each), each], 1) for name, each in found.items()}
+    return Sampled(values, tuple(targets), len(truth), resampled, config.confidence)
+
+
+def evaluate(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    *,
+    targets: Sequence[str],
+    speakers: Sequence[str],
+    config: EvaluationConfig,
+    seed: int = 0,
+) -> Scores:
+    """Compare predictions with scores: the arguments and errors of `sample`, each figure with its interval."""
+    return sample(truth, predictions, targets=targets, speakers=speakers, config=config, seed=seed).scores()
 
 
 def difference(
@@ -150,10 +190,7 @@ def difference(
     config: EvaluationConfig,
     seed: int = 0,
 ) -> Estimate:
-    """How much larger a metric's mean over targets is for `predictions` than for `others`.
-
-    Its interval is that of the difference: both are evaluated on the same resamples, so what makes a resample hard for
-    both cancels out.
+    """How much larger a metric's mean over targets is for `predictions` than for `others`, with its own interval.
 
     Args:
         truth: scores, NaN where nobody rated.
@@ -164,26 +201,28 @@ def difference(
         config: resamples and coverage.
         seed: of the resamples.
     """
-    weights, _ = resample(speakers, config.resamples, seed)
-    share = 100 * (1 - config.confidence) / 2
-    point, spread = (
-        _mean(metrics(truth, predictions, drawn)[metric]) - _mean(metrics(truth, others, drawn)[metric])
-        for drawn in (np.ones((1, len(truth))), weights)
+    targets = [str(column) for column in range(truth.shape[1])]
+    one, other = (
+        sample(truth, each, targets=targets, speakers=speakers, config=config, seed=seed)
+        for each in (predictions, others)
     )
-    low, high = _quiet(np.nanpercentile, spread, [share, 100 - share])
-    return Estimate(value=_number(point[0, 0]), low=_number(low[0]), high=_number(high[0]))
+    return one.minus(other, metric).mean
 
 
-def resample(
-    speakers: Sequence[str], resamples: int, seed: int
-) -> tuple[Float64[np.ndarray, "resamples clips"], Literal["speakers", "clips"]]:
+def resample(speakers: Sequence[str], resamples: int, seed: int) -> tuple[Float64[np.ndarray, "resamples clips"], Unit]:
     """How often each clip is drawn in each resample, and what was drawn."""
-    rng = np.random.default_rng(seed)
+    owner, unit = independent(speakers)
+    units = int(owner.max()) + 1
+    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
+    return counts.astype(np.float64)[:, owner], unit
+
+
+def independent(speakers: Sequence[str]) -> tuple[Int[np.ndarray, " clips"], Unit]:
+    """What counts as one independent observation: its number for each clip (from 0), and whether speaker or clip."""
     names, owner = np.unique(np.asarray(speakers), return_inverse=True)
-    clustered = len(names) >= FEWEST_SPEAKERS
-    units = len(names) if clustered else len(owner)
-    counts = rng.multinomial(units, np.full(units, 1 / units), size=resamples).astype(np.float64)
-    return (counts[:, owner], "speakers") if clustered else (counts, "clips")
+    if len(names) >= FEWEST_SPEAKERS:
+        return owner, "speakers"
+    return np.arange(len(owner)), "clips"
 
 
 def metrics(
@@ -212,14 +251,14 @@ def _column(
     total = weights.sum(1)
     ranks_x, ranks_y = _ranks(x, weights), _ranks(y, weights)
     spearman, flat_x, flat_y = _rank_correlation(ranks_x, ranks_y, weights, total)
-    pearson = _correlation(x - x.mean(), y - y.mean(), weights, total)
+    pearson, concordance = _correlations(x, y, weights, total)
     with np.errstate(invalid="ignore", divide="ignore"):
         mae = weights @ np.abs(x - y) / total
         rmse = np.sqrt(weights @ np.square(x - y) / total)
-    for correlation in (pearson, spearman):
+    for correlation in (pearson, spearman, concordance):
         correlation[flat_x | np.isnan(correlation)] = 0.0  # NaN: they differ by less than arithmetic resolves
         correlation[flat_y | (total == 0)] = np.nan
-    return {"mae": mae, "rmse": rmse, "pearson": pearson, "spearman": spearman}
+    return {"mae": mae, "rmse": rmse, "pearson": pearson, "spearman": spearman, "ccc": concordance}
 
 
 def _ranks(
@@ -250,19 +289,33 @@ def _rank_correlation(
         return np.clip(xy / np.sqrt(xx * yy), -1, 1), xx == 0, yy == 0
 
 
-def _correlation(
+def _correlations(
     x: Float64[np.ndarray, " clips"],
     y: Float64[np.ndarray, " clips"],
     weights: Float64[np.ndarray, "resamples clips"],
     total: Float64[np.ndarray, " resamples"],
-) -> Float64[np.ndarray, " resamples"]:
-    """Weighted Pearson correlation of centred values in each resample."""
+) -> tuple[Float64[np.ndarray, " resamples"], Float64[np.ndarray, " resamples"]]:
+    """Weighted Pearson correlation and CCC in each resample."""
+    apart = x.mean() - y.mean()
+    x, y = x - x.mean(), y - y.mean()  # centred, so that little is lost in the differences below
     with np.errstate(invalid="ignore", divide="ignore"):
         mx, my = weights @ x / total, weights @ y / total
         xx = weights @ np.square(x) / total - mx * mx
         yy = weights @ np.square(y) / total - my * my
-        correlation: np.ndarray = np.clip((weights @ (x * y) / total - mx * my) / np.sqrt(xx * yy), -1, 1)
-    return correlation
+        xy = weights @ (x * y) / total - mx * my
+        pearson: np.ndarray = np.clip(xy / np.sqrt(xx * yy), -1, 1)
+        concordance: np.ndarray = np.clip(2 * xy / (xx + yy + np.square(mx - my + apart)), -1, 1)
+    return pearson, concordance
+
+
+def _estimated(values: Float64[np.ndarray, "draws columns"], of: Sampled) -> MetricScores:
+    share = 100 * (1 - of.confidence) / 2
+    low, high = _quiet(np.nanpercentile, values[1:], [share, 100 - share])
+    estimates = [
+        Estimate(value=_number(v), low=_number(a), high=_number(b)) if np.isfinite(v) else _UNDEFINED
+        for v, a, b in zip(values[0], low, high, strict=True)
+    ]
+    return MetricScores(mean=estimates[0], per_target=dict(zip(of.targets, estimates[1:], strict=True)))
 
 
 def _mean(values: Float64[np.ndarray, "resamples targets"]) -> Float64[np.ndarray, "resamples 1"]:

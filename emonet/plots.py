@@ -1,9 +1,10 @@
-"""Pictures of scores and test figures; each function draws one and writes it as PNG."""
+"""Pictures of scores and test figures; each function draws one and writes it, by default as PNG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from emonet.evaluation import METRICS, MetricName, Scores
 from emonet.targets import EMOTIONS, TargetSpec
 
-INK, ACCENT, FAINT = "#22262e", "#c8452d", "#9aa3af"
+INK, ACCENT, FAINT, GRID = "#22262e", "#c8452d", "#9aa3af", "#e5e7eb"
 COLOURS = (ACCENT, "#3a6ea5", "#6b8f47", "#8a5aa8", FAINT)
 DPI = 130
 SCATTERED = 12  # emotions in a scatter grid; more are too small to read
@@ -40,7 +41,7 @@ def scores_figure(
         axis.barh([spec[target].name for target, _ in strongest], [score for _, score in strongest], color=ACCENT)
         axis.set_xlim(min(0.0, *(score for _, score in strongest)), max(spec[t].high for t, _ in strongest))
         axis.set_title(name, loc="left", fontsize=9, color=INK)
-        _bare(axis)
+        bare(axis)
     axes[-1].set_xlabel("score (0 not at all, 4 extremely)")
     figure.savefig(path)
 
@@ -83,8 +84,8 @@ def metric_figure(rows: Mapping[str, Scores], metric: MetricName, path: Path, *,
     axis.axhline(len(order) - 0.5, color=FAINT, linewidth=0.8)
     axis.set_xlabel(f"{METRICS[metric].label} on unseen speakers ({METRICS[metric].better} is better)")
     figure.legend(loc="outside upper right", ncols=len(rows), fontsize=8, frameon=False)
-    _bare(axis)
-    axis.grid(axis="x", color="#e5e7eb")
+    bare(axis)
+    axis.grid(axis="x", color=GRID)
     figure.savefig(path)
 
 
@@ -92,13 +93,13 @@ def scatter_figure(
     truth: Float[np.ndarray, "clips targets"],
     predictions: Float[np.ndarray, "clips targets"],
     targets: Sequence[str],
-    path: Path,
+    path: Path | BytesIO,
     *,
     spec: TargetSpec = EMOTIONS,
 ) -> None:
     """Predicted against given scores, one panel for each of the targets with the widest spread of given scores."""
-    spreads = [float(np.nanstd(truth[:, column])) for column in range(len(targets))]
-    shown = sorted(range(len(targets)), key=lambda column: -spreads[column])[:SCATTERED]
+    rated = [column for column in range(len(targets)) if not np.isnan(truth[:, column]).all()]
+    shown = sorted(rated, key=lambda column: -float(np.nanstd(truth[:, column])))[:SCATTERED]
     columns = min(4, len(shown))
     rows = math.ceil(len(shown) / columns)
     figure = Figure(figsize=(2.3 * columns, 2.3 * rows), dpi=DPI, layout="constrained")
@@ -107,13 +108,14 @@ def scatter_figure(
     for axis, column in zip(axes, shown, strict=False):
         target = spec[targets[column]]
         axis.plot([target.low, target.high], [target.low, target.high], color=FAINT, linewidth=0.8)
-        axis.scatter(truth[:, column] + jitter, predictions[:, column], s=5, alpha=0.4, color=ACCENT, linewidths=0)
-        axis.set_title(target.name, fontsize=8, color=INK)
-        _bare(axis)
+        points = {"s": 5, "alpha": 0.5, "color": ACCENT, "linewidths": 0, "rasterized": True}
+        axis.scatter(truth[:, column] + jitter, predictions[:, column], **points)
+        axis.set_title(plain(target.name), fontsize=8, color=INK)
+        bare(axis)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    figure.supxlabel("given score", fontsize=9)
-    figure.supylabel("predicted score", fontsize=9)
+    figure.supxlabel("given score", fontsize=9, color=INK)
+    figure.supylabel("predicted score", fontsize=9, color=INK)
     figure.savefig(path)
 
 
@@ -121,7 +123,7 @@ def confusion_figure(
     truth: Float[np.ndarray, "clips targets"],
     predictions: Float[np.ndarray, "clips targets"],
     targets: Sequence[str],
-    path: Path,
+    path: Path | BytesIO,
     *,
     spec: TargetSpec = EMOTIONS,
 ) -> None:
@@ -138,15 +140,25 @@ def confusion_figure(
     figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Reds", vmin=0, vmax=1)
-    names = [spec[target].id for target in targets]
+    names = [plain(spec[target].id) for target in targets]
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=7)
-    axis.set_xlabel("strongest predicted")
-    axis.set_ylabel("strongest given")
-    figure.colorbar(image, ax=axis, shrink=0.7, label="share of clips")
+    axis.set_xlabel("strongest predicted", color=INK)
+    axis.set_ylabel("strongest given", color=INK)
+    axis.tick_params(colors=INK)
+    bar = figure.colorbar(image, ax=axis, shrink=0.7)
+    bar.set_label("share of clips", color=INK)
+    bar.ax.tick_params(colors=INK)
     figure.savefig(path)
 
 
-def _bare(axis: Axes | Any) -> None:
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is, although a pair of dollar signs would be mathematics."""
+    return text.replace("$", r"\$")
+
+
+def bare(axis: Axes | Any) -> None:
+    """Leave only the spines and ticks that say something."""
     axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(INK)
     axis.tick_params(labelsize=8, colors=INK)

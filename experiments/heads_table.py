@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from emonet.configs import InputForm
-from emonet.evaluation import METRICS, Estimate, Scores
+from emonet.evaluation import METRICS, Estimate, Metric, Scores
 
 if TYPE_CHECKING:
     from experiments.heads import HeadsResult
@@ -26,20 +28,38 @@ def rows(
 def figures(result: HeadsResult) -> Table:
     """One row per baseline and form, the chosen one last and bold; means over targets with their intervals."""
     test = result.test
-    table = Table(
-        title=f"{result.experiment}: {test.clips} test clips, mean over {len(result.rated)} rated targets",
-        caption=f"below each figure its bootstrap interval ({test.resampled} resampled); "
+    table = metric_table(
+        f"{result.experiment}: {test.clips} test clips, mean over {len(result.rated)} rated targets",
+        f"below each figure its bootstrap interval ({test.resampled} resampled); "
         f"{result.input} chosen on validation clips",
-        title_justify="left",
-        caption_justify="left",
     )
-    table.add_column("")
-    for metric in METRICS.values():
-        table.add_column(f"{metric.label} {'↓' if metric.better == 'lower' else '↑'}")
     chosen, *others = rows(result.input, result.forms, result.baselines).items()
     for label, scores in [*others[len(result.forms) - 1 :], *others[: len(result.forms) - 1], chosen]:
         cells = [shown(scores.of(name).mean) for name in METRICS]
         table.add_row(label, *cells, style="bold" if label == chosen[0] else None)
+    return table
+
+
+def metric_table(title: str, caption: str, metrics: Sequence[Metric] = tuple(METRICS.values())) -> Table:
+    """An empty table of models and their metrics, narrow enough for 80 columns.
+
+    Args:
+        title: above it.
+        caption: below it, wrapped.
+        metrics: one column each, after that of labels; those wrap where there is too little room.
+    """
+    table = Table(
+        title=title,
+        caption=fill(caption, 80),
+        title_justify="left",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=0,
+    )
+    table.add_column("", overflow="fold")
+    for metric in metrics:
+        table.add_column(f"{metric.label} {'↓' if metric.better == 'lower' else '↑'}", no_wrap=True)
     return table
 
 

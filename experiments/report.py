@@ -12,12 +12,11 @@ from jaxtyping import Float
 
 from emonet.targets import TargetSpec
 from experiments.config import Experiment
+from experiments.page import INDEX, render
 from experiments.stage import write_text
 
 if TYPE_CHECKING:
-    from emonet.evaluation import Estimate, Scores
-
-PAGE = "index.html"
+    from emonet.evaluation import Scores
 
 
 class Picture(NamedTuple):
@@ -66,14 +65,12 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
     Returns:
         The folder of the report; its `index.html` opens in a browser, without a server or a network.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from emonet.evaluation import METRICS
 
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(folder, findings)
-    environment = Environment(loader=PackageLoader("experiments", "."), autoescape=True, undefined=StrictUndefined)
-    html = environment.get_template("report.html").render(
+    html = render(
+        "report.html",
         name=experiment.name,
         description=experiment.description,
         note=findings.note,
@@ -86,19 +83,9 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
         resamples=experiment.evaluation.resamples,
         pictures=pictures,
         facts=findings.facts,
-        estimate=bracketed,
     )
-    write_text(folder / PAGE, html)
+    write_text(folder / INDEX, html)
     return folder
-
-
-def bracketed(estimate: Estimate) -> str:
-    """`0.412 [0.380, 0.447]`, or a dash where it is undefined."""
-    if estimate.value is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:

@@ -27,6 +27,12 @@ def speakers(clips: int, different: int) -> list[str]:
     return [f"s{row % different}" for row in range(clips)]
 
 
+def concordance(x: np.ndarray, y: np.ndarray) -> float:
+    """Lin's (1989) definition."""
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
+    return 2 * covariance / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
+
+
 def test_figures_are_scipys() -> None:
     truth, predictions = some_scores()
     scores = evaluate(
@@ -40,6 +46,7 @@ def test_figures_are_scipys() -> None:
             "rmse": np.sqrt(np.square(x - y).mean()),
             "pearson": stats.pearsonr(x, y).statistic,
             "spearman": stats.spearmanr(x, y).statistic,
+            "ccc": concordance(x, y),
         }
         for name in METRIC_NAMES:
             assert scores.of(name).per_target[target].value == pytest.approx(expected[name], abs=1e-9)
@@ -65,6 +72,7 @@ def test_the_bootstrap_is_explicit_resampling(different: int, unit: str) -> None
                 np.sqrt(np.square(x - y).mean()),
                 stats.pearsonr(x, y).statistic,
                 stats.spearmanr(x, y).statistic,
+                concordance(x, y),
             )
             found = [fast[name][draw, column] for name in METRIC_NAMES]
             np.testing.assert_allclose(found, expected, atol=1e-9)
@@ -99,13 +107,27 @@ def test_ranks_survive_any_ties_and_weights(rows: list[tuple[int, int, int]]) ->
         assert fast == pytest.approx(stats.spearmanr(repeated_x, repeated_y).statistic, abs=1e-9)
 
 
+def test_ccc_is_lowered_where_mean_or_spread_are_off() -> None:
+    truth = np.tile(np.arange(8.0)[:, None], (1, 3))
+    predictions = np.stack([truth[:, 0], truth[:, 0] + 100_000, truth[:, 0] / 2], 1)
+    scores = evaluate(
+        truth, predictions, targets=TARGETS, speakers=speakers(8, 8), config=EvaluationConfig(resamples=5)
+    )
+    assert [scores.pearson.per_target[target].value for target in TARGETS] == pytest.approx([1, 1, 1])
+    found = [scores.ccc.per_target[target].value for target in TARGETS]
+    assert found == pytest.approx([concordance(predictions[:, column], truth[:, 0]) for column in range(3)])
+    assert found[0] == 1
+    assert 0 < found[1] < 1e-8
+    assert found[2] < 0.7
+
+
 def test_constants() -> None:
     truth = np.array([[0, 1, np.nan], [0, 2, np.nan], [0, 3, np.nan]], np.float32)
     predictions = np.array([[1, 0.1, 1], [2, 0.1, 1], [3, 0.1, 1]], np.float32)
     scores = evaluate(
         truth, predictions, targets=TARGETS, speakers=speakers(3, 3), config=EvaluationConfig(resamples=20)
     )
-    for name in ("pearson", "spearman"):
+    for name in ("pearson", "spearman", "ccc"):
         each = scores.of(name).per_target
         assert each["anger"].value is None, "nothing to order"
         assert each["fear"].value == 0, "constant predictions order nothing"

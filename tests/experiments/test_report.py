@@ -11,7 +11,8 @@ from emonet.configs import EvaluationConfig
 from emonet.evaluation import Estimate, evaluate
 from emonet.targets import EMOTIONS
 from experiments.config import Experiment
-from experiments.report import Findings, bracketed, write_report
+from experiments.page import bracketed
+from experiments.report import Findings, write_report
 
 TARGETS = ("fear", "sadness", "anger")
 
