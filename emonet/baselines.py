@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float, Float32, Float64
 
 from emonet.audio import decode
-from emonet.clips import Clip
+from emonet.clips import Clip, Split
 from emonet.logmel import LogMel, pad
 from emonet.progress import Progress, silent
 from emonet.windows import CONV_STRIDE, SAMPLE_RATE, Window
@@ -113,6 +114,37 @@ def opensmile_functionals(
         progress(len(rows), len(clips))
     features: np.ndarray = np.nan_to_num(np.stack(rows))  # openSMILE leaves some functionals of unvoiced clips open
     return features
+
+
+def baseline_predictions(
+    clips: Mapping[Split, Sequence[Clip]],
+    truth: Mapping[Split, Float[np.ndarray, "_ targets"]],
+    window: Window,
+    progress: Callable[[str], AbstractContextManager[Progress]],
+    *,
+    split: Split = "test",
+) -> dict[str, Float[np.ndarray, "_ targets"]]:
+    """What the training median and the ridge regressions predict for the clips of a split.
+
+    Args:
+        clips: of train, validation and `split`; without clips to validate by there are no ridge regressions.
+        truth: their scores, NaN where nobody rated; each target has one at least in train and, if there are clips, in
+            validation.
+        window: as much audio as the experts hear.
+        progress: called with the name of a baseline; gives what is called with the number of finished clips.
+        split: whose clips to predict.
+
+    Raises:
+        AudioError: if a clip cannot be used.
+    """
+    predictions: dict[str, np.ndarray] = {"median": median_scores(truth["train"], len(clips[split]))}
+    parts: tuple[Split, ...] = ("train", "validation", split)
+    for name, measure in acoustic_baselines().items() if len(clips["validation"]) else ():
+        with progress(f"baseline {name}") as told:
+            features = measure([clip for part in parts for clip in clips[part]], window, told)
+        train, validation, inputs = np.split(features, np.cumsum([len(clips[part]) for part in parts])[:2])
+        predictions[name] = ridge_scores((train, truth["train"]), (validation, truth["validation"]), inputs)
+    return predictions
 
 
 def acoustic_baselines() -> dict[str, Acoustics]:

@@ -13,6 +13,7 @@ CodecTier = Literal["none", "lossless", "bfloat", "int8"]
 InputForm = Literal["flatten", "statistics", "attention"]
 Preset = Literal["small", "large"]
 Loss = Literal["mae", "huber", "mse", "ccc"]
+CalibrationKind = Literal["affine", "isotonic"]
 HIDDEN: dict[Preset, tuple[int, ...]] = {"small": (64, 64, 32, 16), "large": (128, 128, 64, 32)}
 """Outputs of the projection and of each hidden layer after it (EmoNet-Voice Small and Large)."""
 
@@ -157,6 +158,8 @@ class HeadsConfig(Schema):
     """Of training: mixed multiplies in bf16; bf16 also keeps weights and moments in it, rounded at random."""
     optimiser_state: Literal["full", "8bit"] = "full"
     """AdamW's moments: as precise as the weights, or in 8 bits (on a GPU, with torchao)."""
+    calibration: Literal["none"] | CalibrationKind = "none"
+    """What becomes of scores: a line (affine) or a monotone curve (isotonic) per expert, fitted on validation clips."""
     compare_inputs: bool = False
     """Train every form of input, and tell which serves which emotions."""
 

@@ -108,6 +108,17 @@ class FrozenEncoder:
         attended = 2 * frames**2 * width
         return 2.0 * (convolutions + layers * (linear + attended))
 
+    @property
+    def parameters(self) -> int:
+        """Its weights (count)."""
+        return sum(weights.numel() for weights in self._exact.parameters())
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of its weights, copies included (bytes)."""
+        held = {id(w): w for module in (self._exact, self._encoder) for w in module.parameters()}
+        return sum(weights.numel() * weights.element_size() for weights in held.values())
+
     def batch_size(self) -> int:
         """Clips per pass that suit this encoder here (count).
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
+from transformers.audio_utils import mel_filter_bank
 
-from emonet.errors import EmonetError
 from emonet.windows import HOP, N_FFT, SAMPLE_RATE, Window
 
 FLOOR = 1e-10  # power; below it the logarithm says nothing
@@ -71,16 +71,6 @@ def pad(waveforms: Sequence[np.ndarray], window: Window) -> Float32[Tensor, "bat
 
 
 def _filter_bank(mels: int) -> Float32[Tensor, "bins mels"]:
-    """Slaney's triangular mel filters from 0 to 8 kHz, shape (N_FFT / 2 + 1, mels)."""
-    try:
-        from torchaudio.functional import melscale_fbanks
-    except OSError as error:  # the wheel's compiled library links CUDA, which a CPU-only torch does not bring
-        raise EmonetError(
-            "torchaudio cannot be imported: its compiled library does not fit this torch",
-            found=str(error).splitlines()[0],
-            hint="python tools/repair_torchaudio.py",
-        ) from error
-    bank: Tensor = melscale_fbanks(
-        N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, mels, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
-    )
-    return bank
+    """Slaney's triangular mel filters from 0 to 8 kHz, those of `WhisperFeatureExtractor`; (N_FFT / 2 + 1, mels)."""
+    bank = mel_filter_bank(N_FFT // 2 + 1, mels, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+    return torch.from_numpy(bank).float()

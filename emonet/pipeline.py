@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from emonet.audio import decode
+from emonet.calibration import Calibration, check_targets, read_calibration
 from emonet.checkpoints import INFO, ExpertsInfo, LoadedBank, check_banks, check_unique, load_banks
 from emonet.compact import ExpertsPrecision
 from emonet.configs import Precision
@@ -58,9 +59,11 @@ class EmotionPipeline:
     Args:
         encoder: turns audio into states.
         banks: the experts, one bank for each form and depth; all hear the same states.
+        calibration: what becomes of their scores, if they are calibrated.
 
     Raises:
-        RequestError: if experts were trained on another encoder's states, or a target has several.
+        RequestError: if experts were trained on another encoder's states, or a target has several, or the calibration
+            has curves of other targets.
 
     Example:
         >>> pipeline = EmotionPipeline.from_registry("models:/emonet-voice@champion")  # doctest: +SKIP
@@ -68,12 +71,17 @@ class EmotionPipeline:
         {'elation': 2.31, 'amusement': 1.08, ...}
     """
 
-    def __init__(self, encoder: FrozenEncoder, banks: Sequence[LoadedBank]) -> None:
+    def __init__(
+        self, encoder: FrozenEncoder, banks: Sequence[LoadedBank], calibration: Calibration | None = None
+    ) -> None:
         infos = [info for _, info in banks]
         _check_fit(encoder, infos)
         self.encoder = encoder
         self.banks = tuple(bank.eval() for bank, _ in banks)
         self.target_spec = TargetSpec(tuple(target for info in infos for target in info.target_spec))
+        self.calibration = calibration
+        if calibration is not None:
+            check_targets(calibration, self.targets)
 
     @classmethod
     def from_registry(
@@ -118,7 +126,7 @@ class EmotionPipeline:
         """
         root = _voice_folder(Path(folder))
         encoder = FrozenEncoder.load(str(root / ENCODER), precision=precision)
-        return cls(encoder, load_banks(root / EXPERTS, experts_precision))
+        return cls(encoder, load_banks(root / EXPERTS, experts_precision), read_calibration(root / EXPERTS))
 
     @classmethod
     def from_experts(
@@ -148,12 +156,17 @@ class EmotionPipeline:
         frozen = FrozenEncoder.load(encoder, precision=precision)
         if published:
             return cls(frozen, load_published(folder, frozen, experts_precision, progress=progress))
-        return cls(frozen, load_banks(folder, experts_precision))
+        return cls(frozen, load_banks(folder, experts_precision), read_calibration(folder))
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Ids of the targets that there is an expert for."""
         return self.target_spec.ids
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether scores are calibrated on the validation clips of the experts."""
+        return self.calibration is not None
 
     def __call__(self, audio: Path | str | bytes) -> dict[str, float]:
         """Scores of one recording: emotions, strongest first, then attributes and quality in their own order.
@@ -232,7 +245,8 @@ class EmotionPipeline:
         states = self.encoder(pad(waves, window))
         lengths = torch.tensor([window.speech_frames(len(wave) / SAMPLE_RATE) for wave in waves])
         scores = [bank(bank.spec.prepare(states, lengths)).float() for bank in self.banks]
-        rows: list[list[float]] = torch.cat(scores, 1).tolist()
+        found = torch.cat(scores, 1).cpu().numpy()
+        rows: list[list[float]] = (self.calibration.apply(found, self.targets) if self.calibration else found).tolist()
         return rows
 
 
@@ -308,7 +322,7 @@ def _sorted(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def _voice_folder(folder: Path) -> Path:
-    for candidate in (folder, folder / "data" / "voice"):
+    for candidate in (folder, *sorted((folder / "data").glob("*"))):  # MLflow keeps the name of what was registered
         if (candidate / ENCODER).is_dir() and (candidate / EXPERTS).is_dir():
             return candidate
     raise RequestError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Registered
+from emonet.serving import ERROR, SETTINGS
 from emonet.tracking import URI_VARIABLE, Run, Server, ServerError, client, download
 
 CAPTIONER = "emonet-captioner"
@@ -20,9 +20,10 @@ CANDIDATE = "candidate"
 CHAMPION = "champion"
 PUBLISHED = "published"  # the experiment of models that others trained
 _NO_REGISTRY = "run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads"
-# What the registered voice model needs to run, at the versions that it was trained with.
+# What the registered voice model needs to run, at the versions that it was trained with. torchaudio is not among them:
+# on a torch without CUDA its wheel cannot be imported as it is.
 VOICE_REQUIREMENTS = (
-    "torch", "torchaudio", "transformers", "safetensors", "soundfile", "soxr", "numpy", "pandas", "pydantic",
+    "torch", "transformers", "safetensors", "soundfile", "soxr", "numpy", "pandas", "pydantic",
     "jaxtyping", "filelock",
 )  # fmt: skip
 
@@ -42,10 +43,11 @@ def register_voice(
     target_ids: tuple[str, ...],
     metrics: Mapping[str, float],
     tags: Mapping[str, str] = MappingProxyType({}),
+    description: str = "",
 ) -> Registered:
     """Log a voice model's folder as a pyfunc and register it as a version of `emonet-voice`.
 
-    Its `predict` takes a frame with a column `audio` of paths and returns a frame of scores; the code of the
+    Its `predict` takes a frame with a column `audio` and returns a frame of scores (`emonet.serving`); the code of the
     package `emonet` travels with it.
 
     Args:
@@ -53,8 +55,9 @@ def register_voice(
         target_ids: columns of the frame.
         metrics: test figures, which become tags of the version.
         tags: further tags of the version.
+        description: of the version, as MLflow's pages show it.
     """
-    _ensure_model(run.client, VOICE, "Encoder and experts: audio paths in, a frame of scores out.")
+    _ensure_model(run.client, VOICE, "Encoder and experts: recordings in, a frame of scores out.")
     source, model_id = run.pyfunc(
         "voice",
         folder,
@@ -62,11 +65,16 @@ def register_voice(
         code=Path(__file__).parent,
         requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS],
         inputs={"audio": "string"},
-        outputs=dict.fromkeys(target_ids, "double"),
-        settings={"experts_precision": "float32"},
+        outputs={**dict.fromkeys(target_ids, "double"), ERROR: "string"},
+        settings=SETTINGS,
     )
     version = run.client.create_model_version(
-        VOICE, source, run_id=run.id, tags={**_as_tags(metrics), **tags}, model_id=model_id
+        VOICE,
+        source,
+        run_id=run.id,
+        tags={**_as_tags(metrics), **tags},
+        model_id=model_id,
+        description=description or None,
     )
     return _with_aliases(run.client, VOICE, int(version.version))
 
@@ -80,17 +88,30 @@ def resolve(source: str, uri: str) -> str:
     """
     if not source.startswith(("models:/", "runs:/")):
         return source
+    require_registry(uri, source)
+    try:
+        return str(download(source, uri))
+    except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
+        raise _no_model(source, uri, error) from error
+
+
+def require_registry(uri: str, source: str = "models") -> None:
+    """Check that an embedded registry is there: mlflow would make an empty one.
+
+    Args:
+        uri: of the registry.
+        source: what is looked for.
+
+    Raises:
+        RequestError: if it is not.
+    """
     database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.is_file():  # mlflow would make an empty one
+    if uri.startswith("sqlite:///") and not database.is_file():
         raise RequestError(
             f"there is no registry here to look for {source!r} in",
             where=database,
             hint=_set_elsewhere(uri) or _NO_REGISTRY,
         )
-    try:
-        return str(download(source, uri))
-    except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
-        raise _no_model(source, uri, error) from error
 
 
 def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
@@ -98,13 +119,20 @@ def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
     try:
         if not uri.startswith("sqlite") and getattr(error, "error_code", "") == "INTERNAL_ERROR":
             raise error  # a server that does not answer is not asked again: mlflow tries for minutes
-        found, aliases = _versions(uri), _aliases(source, uri)
+        files, found, aliases = _files_of(source, uri), _versions(uri), _aliases(source, uri)
     except Exception as unanswered:  # noqa: BLE001
         return EmonetError(
             "the registry cannot be used",
             where=uri,
             found=str(unanswered).partition("\n")[0],
             hint=_set_elsewhere(uri) or "name another one with --runs FOLDER",
+        )
+    if files is not None:
+        return RequestError(
+            f"the registry has {source!r}, but its files are gone or cannot be read",
+            where=files,
+            found=str(error).partition("\n")[0],
+            hint="emonet registry list shows other versions; or put back the folder that was deleted or moved",
         )
     name, _, alias = source.rpartition("@")
     near = difflib.get_close_matches(alias, aliases, n=1)
@@ -117,39 +145,22 @@ def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
     )
 
 
+def _files_of(source: str, uri: str) -> str | None:
+    """Where the files of a registered version should be; None where there is no such version."""
+    name, _, which = source.removeprefix("models:/").replace("@", "/").partition("/")
+    server = client(uri)
+    try:
+        by_alias = "@" in source
+        found = server.get_model_version_by_alias(name, which) if by_alias else server.get_model_version(name, which)
+        return str(server.get_model_version_download_uri(name, found.version))
+    except ServerError:
+        return None
+
+
 def _set_elsewhere(uri: str) -> str | None:
     """What to do if `uri` is not where it would be by default."""
     named = os.environ.get(URI_VARIABLE)
     return f"{URI_VARIABLE}={named} is set; unset it or correct it" if named == uri else None
-
-
-@dataclass(frozen=True)
-class Version:
-    """What the registry says of one model version.
-
-    Args:
-        name: of the registered model.
-        version: counted from 1.
-        experiment: name of the emonet experiment that trained it.
-        uri: `models:/NAME/VERSION`.
-    """
-
-    name: str
-    version: int
-    experiment: str
-    uri: str
-
-
-def find(name: str, alias: str, uri: str) -> Version | None:
-    """The version of a registered model that bears an alias, or None."""
-    server = client(uri)
-    try:
-        found = server.get_model_version_by_alias(name, alias)
-        run = server.get_run(str(found.run_id))
-        experiment = server.get_experiment(run.info.experiment_id).name
-    except ServerError:
-        return None
-    return Version(name, int(found.version), experiment, f"models:/{name}/{found.version}")
 
 
 def _versions(uri: str) -> str:

@@ -2,55 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from emonet.errors import RequestError
+import numpy as np
+import pandas as pd
+
+from emonet.errors import AudioError, RequestError
+from emonet.sources import SourceRules, open_source
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from emonet.pipeline import EmotionPipeline, Prediction
 
-    from emonet.pipeline import EmotionPipeline
+COLUMN = "audio"
+ERROR = "error"
+SETTINGS: Mapping[str, Any] = {"experts_precision": "float32", "allow_paths": "any", "allow_urls": []}
+"""What a reader may change with `load_model(model_config=...)`; MLflow drops keys that were not logged."""
+EXPERTS_PRECISION = "EMONET_EXPERTS_PRECISION"
+AHEAD = 32  # recordings that are opened, and held, at a time
+OPENERS = 8  # threads
 
 
 class VoiceModel:
-    """The pyfunc: audio paths in, a frame of scores out.
+    """The pyfunc: recordings in, a frame of scores out.
 
     Args:
         pipeline: encoder and experts.
+        rules: which paths and URLs a request may name.
     """
 
-    def __init__(self, pipeline: EmotionPipeline) -> None:
+    def __init__(self, pipeline: EmotionPipeline, rules: SourceRules | None = None) -> None:
         self.pipeline = pipeline
+        self.rules = rules or SourceRules()
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Scores of recordings.
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
+        """Scores of recordings; one that cannot be used does not cost the others theirs.
 
         Args:
-            model_input: a column `audio` of paths.
+            model_input: a frame with a column `audio`; or one recording, or a sequence of them. Each is a path, bytes
+                in base64, a URL where one is allowed (`open_source`), or encoded audio as bytes.
             params: unused; part of MLflow's interface.
 
         Returns:
-            One row per recording, one column per target.
+            One row per recording, with its index where a frame was given: one column per target, and `error`, which
+            is None, or why the recording cannot be used; its scores are None then (not NaN, which MLflow's server
+            would write as it is, and JSON does not know it).
 
         Raises:
-            AudioError: if a recording cannot be used.
+            RequestError: if there is no column `audio`.
         """
-        return self.pipeline.frame([Path(path) for path in model_input["audio"]])
+        recordings = _recordings(model_input)
+        predictions = list(self._predictions(recordings.tolist()))
+        targets = list(self.pipeline.targets)
+        rows = [[p.scores.get(target, np.nan) for target in targets] for p in predictions]
+        frame = pd.DataFrame(np.array(rows, np.float64).reshape(-1, len(targets)), recordings.index, targets)
+        errors = [p.error for p in predictions]
+        if any(errors):
+            frame = frame.astype(object)
+            frame.loc[[error is not None for error in errors], :] = None
+        frame[ERROR] = pd.Series(errors, frame.index, object)
+        return frame
+
+    def _predictions(self, recordings: Sequence[Any]) -> Iterator[Prediction]:
+        from emonet.pipeline import Prediction
+
+        with ThreadPoolExecutor(OPENERS) as pool:
+            for start in range(0, len(recordings), AHEAD):
+                opened = list(pool.map(self._open, recordings[start : start + AHEAD]))
+                heard = self.pipeline.predict([one for one in opened if not isinstance(one, AudioError)])
+                for one in opened:
+                    yield Prediction("", error=one.what) if isinstance(one, AudioError) else next(heard)
+
+    def _open(self, recording: Any) -> Path | bytes | AudioError:
+        try:
+            return open_source(recording, self.rules)
+        except AudioError as error:
+            return error
+
+
+def _recordings(model_input: Any) -> pd.Series[Any]:
+    """One recording a row; a cell that holds a list, as MLflow makes them of `{"audio": [...]}`, is several."""
+    if isinstance(model_input, str | bytes | Path):
+        model_input = [model_input]
+    if isinstance(model_input, Mapping):
+        model_input = pd.DataFrame({key: pd.Series(value, dtype=object) for key, value in model_input.items()})
+    if isinstance(model_input, pd.DataFrame):
+        if COLUMN not in model_input:
+            raise RequestError(
+                f"the request has no column {COLUMN!r}",
+                expected='{"dataframe_records": [{"audio": "interview.wav"}]}',
+                found=", ".join(map(str, model_input.columns)) or "no column",
+            )
+        return model_input[COLUMN].astype(object).explode()
+    return pd.Series(list(model_input), dtype=object)
 
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> VoiceModel:
-    """What MLflow calls; `model_config` may hold `experts_precision`: float32, bf16 or int8."""
+    """What MLflow calls.
+
+    Args:
+        data_path: of the voice model.
+        model_config: over `SETTINGS`; `EMONET_EXPERTS_PRECISION`, `EMONET_ALLOW_PATHS` and `EMONET_ALLOW_URLS` in
+            the environment go over both.
+
+    Raises:
+        RequestError: if a setting has no such value, or the folder holds no voice model.
+    """
     from emonet.compact import ExpertsPrecision
     from emonet.pipeline import EmotionPipeline
 
-    precision = (model_config or {}).get("experts_precision", "float32")
+    settings = {**SETTINGS, **(model_config or {})}
+    precision: Any = os.environ.get(EXPERTS_PRECISION) or settings["experts_precision"]
     if precision not in get_args(ExpertsPrecision):
         raise RequestError(
             "there is no such precision of experts",
-            where="model_config: experts_precision",
+            where=f"model_config: experts_precision, or {EXPERTS_PRECISION}",
             expected=", ".join(get_args(ExpertsPrecision)),
             found=repr(precision),
         )
-    return VoiceModel(EmotionPipeline.from_folder(data_path, experts_precision=precision))
+    rules = SourceRules.read(settings, os.environ)
+    return VoiceModel(EmotionPipeline.from_folder(data_path, experts_precision=precision), rules)

@@ -142,6 +142,19 @@ class UiArguments(Common):
     """Folder with the embedded tracking database."""
 
 
+class DashboardArguments(Common):
+    """Open Optuna's pages on 127.0.0.1: a sweep's trials, curves, importance."""
+
+    experiment: str = "sandbox"
+    """Whose storage: a shipped experiment, or a YAML file."""
+    storage: str | None = None
+    """Another storage: journal:FILE or a database URL."""
+    port: int = Field(8080, ge=1, le=65535)
+    """Port to listen on."""
+    runs: Path = Path("runs")
+    """Folder with `optuna.db`."""
+
+
 class TargetsArguments(Common):
     """List the 40 emotions: id, published name, terms."""
 

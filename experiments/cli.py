@@ -18,6 +18,7 @@ from experiments import console
 from experiments.arguments import (
     Common,
     CorpusArguments,
+    DashboardArguments,
     ExperimentsArguments,
     ExpertsExportArguments,
     ExpertsImportArguments,
@@ -30,8 +31,17 @@ from experiments.arguments import (
     TargetsArguments,
     UiArguments,
 )
-from experiments.config import load
+from experiments.config import load, with_space
 from experiments.flags import parse
+from experiments.registry_arguments import (
+    CompareArguments,
+    RegistryArguments,
+    RegistryPromoteArguments,
+    RegistryPruneArguments,
+    RegistryRollbackArguments,
+    RegistryShowArguments,
+)
+from experiments.serving_arguments import ServeArguments
 from experiments.usage import HELP, shorter, split_verb, usage, with_section
 
 INTERRUPTED = 130  # what shells report for Ctrl-C
@@ -75,6 +85,12 @@ VERBS: dict[str, Verb] = {
         "stage 2: one expert per emotion, tested on unseen speakers, with a report",
         section="heads",
     ),
+    "sweep": Verb(
+        "sweep",
+        StageArguments,
+        "search for better settings of the experts (or, --stage pretrain, of the captioner)",
+        section="sweep",
+    ),
     "predict": Verb("predict", PredictArguments, "score recordings"),
     "corpus": Verb("corpus", CorpusArguments, "report on a corpus"),
     "store info": Verb("store", StoreArguments, "tell what a feature store is made of", "info"),
@@ -86,7 +102,15 @@ VERBS: dict[str, Verb] = {
     ),
     "experts import": Verb("experts", ExpertsImportArguments, "make a voice model of published experts", "import_"),
     "experts export": Verb("experts", ExpertsExportArguments, "write a model's experts as published ones", "export"),
+    "serve": Verb("serve", ServeArguments, "serve a registered model on 127.0.0.1"),
+    "compare": Verb("compare", CompareArguments, "which of several models is better, on the same clips"),
+    "registry list": Verb("registry", RegistryArguments, "list the registered versions", "list_"),
+    "registry show": Verb("registry", RegistryShowArguments, "tell all that is known of a version", "show"),
+    "registry promote": Verb("registry", RegistryPromoteArguments, "make a version @champion by hand", "promote"),
+    "registry rollback": Verb("registry", RegistryRollbackArguments, "undo the last promotion", "rollback"),
+    "registry prune": Verb("registry", RegistryPruneArguments, "delete versions that nobody needs", "prune"),
     "ui": Verb("ui", UiArguments, "open MLflow's pages on 127.0.0.1"),
+    "dashboard": Verb("dashboard", DashboardArguments, "open Optuna's pages on 127.0.0.1"),
     "targets": Verb("listing", TargetsArguments, "list the 40 emotions", "targets"),
     "experiments": Verb("listing", ExperimentsArguments, "list the shipped experiments", "experiments"),
 }
@@ -136,11 +160,14 @@ def _parse(name: str, rest: list[str]) -> Any:
     if verb.arguments is not StageArguments:
         return parse(verb.arguments, command, rest)
     experiment = _value_of("--experiment", rest) or "sandbox"
-    default = StageArguments(experiment=experiment, config=load(experiment))
+    loaded = load(experiment)
+    default = StageArguments(experiment=experiment, config=with_space(loaded, {}, command))  # a space has no flags
     description = verb.help
     if verb.section:
         rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
-    return parse(StageArguments, command, rest, default=default, description=description)
+    parsed = parse(StageArguments, command, rest, default=default, description=description)
+    config = with_space(parsed.config, loaded.sweep.space, command)
+    return StageArguments.model_validate({**dict(parsed), "config": config})
 
 
 def _value_of(flag: str, rest: Sequence[str]) -> str | None:

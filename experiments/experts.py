@@ -15,6 +15,7 @@ from experiments.config import Experiment
 from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
+    from emonet.card import CardFacts
     from emonet.checkpoints import ExpertsInfo
     from experiments.arguments import ExpertsExportArguments, ExpertsImportArguments
 
@@ -47,6 +48,8 @@ class ExportResult(Schema):
     """Of the published layout."""
     files: tuple[Path, ...]
     """One for each expert."""
+    calibrated: bool
+    """Whether the model calibrates its scores, which the published layout has no place for."""
 
 
 def import_(arguments: ExpertsImportArguments) -> ImportResult:
@@ -55,6 +58,7 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     Raises:
         RequestError: if files are unusable, the encoder does not fit them, or the folder is there already.
     """
+    from emonet.card import write_card
     from emonet.pipeline import assemble_published
     from emonet.published import open_published
 
@@ -64,6 +68,8 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     with console.progress("reading", "experts") as progress:
         infos = assemble_published(source, published, arguments.out, progress=progress)
     targets = tuple(target for info in infos for target in info.target_spec.ids)
+    facts = _facts(arguments.encoder, infos)
+    write_card(arguments.out, facts)
     return ImportResult(
         folder=arguments.out,
         source=arguments.folder,
@@ -71,7 +77,7 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
         encoder_digest=infos[0].encoder_digest,
         targets=targets,
         absent=tuple(target for target in published.absent if target in EMOTIONS.ids),
-        registered=_register(arguments, infos, targets) if arguments.registered else None,
+        registered=_register(arguments, facts) if arguments.registered else None,
     )
 
 
@@ -88,19 +94,22 @@ def show_import_(result: ImportResult) -> None:
 
 
 def export(arguments: ExpertsExportArguments) -> ExportResult:
-    """Write a model's experts in the published layout.
+    """Write a model's experts in the published layout; their scores are not calibrated then.
 
     Raises:
         RequestError: if there is no such model, its experts have no published form, or the folder is there already.
     """
+    from emonet.calibration import read_calibration
     from emonet.pipeline import experts_of
     from emonet.published import export_published, nothing_but_published
 
     _check_place(arguments.out, replace=arguments.force and nothing_but_published(arguments.out))
     model = Path(resolve_source(arguments.model, Experiment(runs=arguments.runs)))
+    experts = experts_of(model)
+    calibrated = read_calibration(experts) is not None
     with console.progress("writing", "experts") as progress:
-        files = export_published(experts_of(model), arguments.out, progress=progress)
-    return ExportResult(model=arguments.model, folder=arguments.out, files=files)
+        files = export_published(experts, arguments.out, progress=progress)
+    return ExportResult(model=arguments.model, folder=arguments.out, files=files, calibrated=calibrated)
 
 
 def show_export(result: ExportResult) -> None:
@@ -108,15 +117,20 @@ def show_export(result: ExportResult) -> None:
     size = sum(path.stat().st_size for path in result.files) / 1e6
     first = escape(result.files[0].name)
     console.say(f"{escape(str(result.folder))}: {len(result.files)} experts ({size:,.1f} MB), such as {first}")
+    if result.calibrated:
+        console.say(
+            "  the model's calibration is left out: published experts have none, and score as they were trained"
+        )
 
 
 def _nothing_but_voice(folder: Path) -> bool:
-    """Whether all that a folder holds is what `import_` writes: an encoder, and experts with their description."""
+    """Whether all that a folder holds is what `import_` writes: an encoder, experts with their description, a card."""
+    from emonet.card import CARD
     from emonet.checkpoints import INFO
     from emonet.pipeline import ENCODER, EXPERTS
 
     entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return entries == {ENCODER, EXPERTS} and any((folder / EXPERTS).rglob(INFO))
+    return entries - {CARD} == {ENCODER, EXPERTS} and any((folder / EXPERTS).rglob(INFO))
 
 
 def _check_place(out: Path, *, replace: bool) -> None:
@@ -128,25 +142,40 @@ def _check_place(out: Path, *, replace: bool) -> None:
         )
 
 
-def _register(
-    arguments: ExpertsImportArguments, infos: tuple[ExpertsInfo, ...], targets: tuple[str, ...]
-) -> Registered:
+def _facts(encoder: str, infos: tuple[ExpertsInfo, ...]) -> CardFacts:
+    """What is known of published experts: not what they were trained on."""
+    from emonet.card import CardFacts
     from emonet.published import LICENCE
+    from emonet.targets import TargetSpec
+
+    return CardFacts(
+        name="emonet-voice, published experts",
+        origin="published",
+        targets=TargetSpec(tuple(target for info in infos for target in info.target_spec)),
+        window_seconds=infos[0].window_seconds,
+        encoder=encoder,
+        encoder_digest=infos[0].encoder_digest,
+        licence=f"{LICENCE}, if the experts are EmoNet-Voice's: name their authors.",
+    )
+
+
+def _register(arguments: ExpertsImportArguments, facts: CardFacts) -> Registered:
+    from emonet.card import summary
     from emonet.registry import PUBLISHED, register_voice
     from emonet.tracking import default_uri, start_run
 
     tags = {
         "source": PUBLISHED,
         "encoder": arguments.encoder,
-        "encoder_digest": infos[0].encoder_digest,
-        "licence": f"{LICENCE}, if the experts are EmoNet-Voice's: name their authors",
+        "encoder_digest": facts.encoder_digest,
+        "licence": facts.licence.removesuffix("."),
     }
     with start_run(
         default_uri(arguments.runs),
         experiment=PUBLISHED,
         name="experts import",
         artifacts=arguments.runs / "mlartifacts",
-        config={"folder": str(arguments.folder), "encoder": arguments.encoder, "experts": len(targets)},
+        config={"folder": str(arguments.folder), "encoder": arguments.encoder, "experts": len(facts.targets)},
         tags=tags,
     ) as run:
-        return register_voice(run, arguments.out, targets, {}, tags)
+        return register_voice(run, arguments.out, facts.targets.ids, {}, tags, summary(facts))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emonet.clips import SPLITS, Corpus, Split
-from emonet.configs import InputForm
+from emonet.configs import CalibrationKind, InputForm
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores
 from emonet.schema import Registered
 from emonet.targets import EMOTIONS
@@ -46,6 +46,8 @@ class HeadsResult(StageResult):
     """Every form that was tried."""
     comparison: tuple[GroupComparison, ...] = ()
     """With `compare_inputs`: how much the forms differ, over all targets and by arousal."""
+    calibration: Literal["none"] | CalibrationKind = "none"
+    """What becomes of the experts' scores; test figures are of calibrated ones."""
     test: Scores
     """Test figures of the chosen experts."""
     baselines: dict[str, Scores]
@@ -118,7 +120,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
         best = best_of(wanted, METRICS[experiment.heads.select_by])
         baselines = run_baselines(job, data)
-        registered = save(job, data, best, folder)
+        registered = save(job, data, best, baselines, folder)
     energies = {f"{form}/energy": one.trained.energy for form, one in tried.items() if one.trained.energy is not None}
     job.run.metrics(energies)
     for label, scores in {"test": best.scores.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
@@ -130,6 +132,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
         "input": best.trained.spec.form,
         "forms": {form: one.scores for form, one in tried.items()},
         "comparison": _comparison(experiment, data, tried),
+        "calibration": experiment.heads.calibration,
         "test": best.scores.test,
         "baselines": baselines,
         "clips": {split: len(data.store.rows(split)) for split in SPLITS},
@@ -168,6 +171,7 @@ def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Ma
         "Encoder": f"{record.encoder} (weights {record.encoder_digest[:12]})",
         "States": f"{record.frames} of {record.width} values, {record.window_seconds:g} s",
         "Experts": f"{len(data.rated)} of {len(data.store.targets)} targets, {widths}, {spec.form}",
+        "Calibration": experiment.heads.calibration,
         "Chosen by": f"mean validation {METRICS[experiment.heads.select_by].label}",
         "Intervals": f"{best.scores.test.resampled} resampled",
         "Store": data.store.fingerprint[:12],

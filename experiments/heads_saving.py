@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from emonet import durable
-from emonet.evaluation import METRIC_NAMES
+from emonet.evaluation import METRIC_NAMES, Scores
 from emonet.schema import Registered
 from experiments.config import Experiment
 from experiments.heads_training import HeadsData, TriedForm, captioner_of
 from experiments.stage import Work
+from experiments.voice_card import card_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,16 +30,17 @@ PREDICTIONS = "predictions.parquet"
 VOICE = "voice"
 
 
-def save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Registered:
-    """Write the experts, the voice model with its lineage, and the test predictions; register the voice model.
+def save(job: Work, data: HeadsData, best: TriedForm, baselines: Mapping[str, Scores], folder: Path) -> Registered:
+    """Write the experts, the voice model with its lineage and card, and the test predictions; register the voice model.
 
     Args:
         job: whose outputs they are.
         data: what the experts were trained on.
         best: the experts.
+        baselines: test figures of the baselines, for the card.
         folder: gets the folders `heads` and `voice`.
     """
-    from emonet import lineage
+    from emonet import card, lineage
     from emonet.checkpoints import write_experts
     from emonet.pipeline import assemble
     from emonet.registry import register_voice
@@ -47,15 +50,19 @@ def save(job: Work, data: HeadsData, best: TriedForm, folder: Path) -> Registere
     with durable.replacing(kept) as partial:
         write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
         next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
+        if best.calibration is not None:
+            best.calibration.write(partial)
     voice = assemble(captioner_of(job.experiment), kept, folder / VOICE)
     clips = data.store.clips.iloc[data.store.rows()]
     origin = _lineage(job.experiment, data, clips)
     lineage.write(voice, origin, clips)
+    facts = card_facts(job.experiment, data, best, baselines, origin)
+    card.write_card(voice, facts)
     _write_predictions(data, best.trained.predictions["test"], kept / PREDICTIONS)
     job.run.artifact(kept / PREDICTIONS)
     test = best.scores.test
     metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := test.of(name).mean.value) is not None}
-    return register_voice(job.run, voice, data.rated, metrics, origin.tags())
+    return register_voice(job.run, voice, data.rated, metrics, origin.tags(), card.summary(facts))
 
 
 def _lineage(experiment: Experiment, data: HeadsData, clips: pd.DataFrame) -> Lineage:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -28,6 +28,7 @@ from experiments.stage import Work, resolve_source
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
+    from emonet.calibration import Calibration
     from emonet.plan import TrainingPlan
     from lightningmodules.training import TrainedExperts
 
@@ -39,9 +40,9 @@ class FormScores(Schema):
     """How well the experts of one input form do."""
 
     validation: Scores
-    """On the validation clips; the form is chosen by these."""
+    """On the validation clips, not calibrated; the form is chosen by these."""
     test: Scores
-    """On the test clips; reported, never chosen by."""
+    """On the test clips, calibrated if the experts are; reported, never chosen by."""
     energy: float | None = None
     """Share of the states' variance that principal coordinates held (0 to 1); None where experts saw the states."""
 
@@ -94,10 +95,17 @@ class HeadsData:
 
 @dataclass(frozen=True)
 class TriedForm:
-    """A form of input that was tried: its experts, and their figures."""
+    """A form of input that was tried.
+
+    Args:
+        trained: its experts; predictions of test clips are calibrated if the experts are.
+        scores: their figures.
+        calibration: what becomes of their scores, if anything.
+    """
 
     trained: TrainedExperts
     scores: FormScores
+    calibration: Calibration | None = None
 
 
 def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
@@ -114,8 +122,13 @@ def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
     return corpus
 
 
-def open_data(experiment: Experiment, corpus: Corpus) -> HeadsData:
+def open_data(experiment: Experiment, corpus: Corpus, *, tested: bool = True) -> HeadsData:
     """The store with its corpus.
+
+    Args:
+        experiment: whose store it is.
+        corpus: that the store was made from.
+        tested: whether there must be test clips.
 
     Raises:
         RequestError: if there is nothing to train or test on.
@@ -123,20 +136,19 @@ def open_data(experiment: Experiment, corpus: Corpus) -> HeadsData:
     from cache.store import FeatureStore
 
     store = FeatureStore.open(experiment.folder / STORE)
+    if tested and not len(store.rows("test")):
+        raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
     return HeadsData(store, corpus, _rated(store, corpus))
 
 
 def _rated(store: FeatureStore, corpus: Corpus) -> tuple[str, ...]:
-    known = [~np.isnan(store.scores(store.rows(split))) for split in SPLITS]
-    if not len(known[2]):
-        raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
-    counts = known[0] & (corpus.weights()[store.rows("train")] > 0)
-    trainable = counts.any(0) & known[1].any(0)
+    train, validation = (~np.isnan(store.scores(store.rows(split))) for split in ("train", "validation"))
+    trainable = (train & (corpus.weights()[store.rows("train")] > 0)).any(0) & validation.any(0)
     if not trainable.any():
         raise RequestError(
             "no target is rated in both the training and the validation split",
             where=store.path,
-            found=", ".join(f"{len(rows)} {split} clips" for split, rows in zip(SPLITS, known, strict=True)),
+            found=", ".join(f"{len(store.rows(split))} {split} clips" for split in SPLITS),
             hint="emonet corpus shows what is rated",
         )
     return tuple(target for target, has in zip(store.targets.ids, trainable, strict=True) if has)
@@ -183,11 +195,31 @@ def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") 
             Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights()),
             Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, f"{prefix}{form}")),
         )
+        trained, calibration = _calibrated(job, data, trained)
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
-        tried[form] = TriedForm(trained, FormScores(validation=validation, test=test, energy=trained.energy))
+        scores = FormScores(validation=validation, test=test, energy=trained.energy)
+        tried[form] = TriedForm(trained, scores, calibration)
     return tried
+
+
+def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[TrainedExperts, Calibration | None]:
+    """Experts whose predictions of test clips are calibrated, where that is asked for.
+
+    Those of validation clips stay: the curves were fitted on them, and would make a form look better than it is.
+    """
+    kind = job.experiment.heads.calibration
+    if kind == "none":
+        return trained, None
+    from emonet.calibration import fit
+
+    spec = data.store.targets.subset(trained.targets)
+    calibration = fit(kind, trained.predictions["validation"], data.truth("validation"), spec)
+    for target, note in calibration.notes.items():
+        job.say(f"{target} is not calibrated: {note}")
+    test = calibration.apply(trained.predictions["test"], trained.targets).astype(np.float32)
+    return replace(trained, predictions={**trained.predictions, "test": test}), calibration
 
 
 def _log_plan(job: Work, label: str, plan: TrainingPlan) -> None:
@@ -211,20 +243,13 @@ def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:
 
 def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
     """Test figures of the training median and ridge regressions, on the same clips, targets and resamples."""
-    from emonet.baselines import acoustic_baselines, median_scores, ridge_scores
+    from emonet.baselines import baseline_predictions
     from emonet.windows import Window
 
     experiment, store = job.experiment, data.store
+    clips = {split: [data.corpus.clips[row] for row in store.rows(split)] for split in SPLITS}
     truth = {split: data.truth(split) for split in SPLITS}
-    rows = {split: store.rows(split) for split in SPLITS}
-    predictions = {"median": median_scores(truth["train"], len(rows["test"]))}
-    window = Window(store.record.window_seconds)
-    for name, measure in acoustic_baselines().items():
-        every = np.concatenate([rows[split] for split in SPLITS])
-        with job.progress(f"baseline {name}") as progress:
-            features = measure([data.corpus.clips[row] for row in every], window, progress)
-        train, validation, test = np.split(features, np.cumsum([len(rows[split]) for split in SPLITS])[:2])
-        predictions[name] = ridge_scores((train, truth["train"]), (validation, truth["validation"]), test)
+    predictions = baseline_predictions(clips, truth, Window(store.record.window_seconds), job.progress)
     return {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
 
 

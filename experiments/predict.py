@@ -178,8 +178,9 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
 
 def _model(arguments: PredictArguments) -> Path:
     """The model's local folder; says which model it is, and what should be known of it."""
-    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find, resolve
+    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, resolve
     from emonet.tracking import default_uri
+    from emonet.versions import find
 
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)

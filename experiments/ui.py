@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from emonet.errors import EmonetError
 from experiments import console
+from experiments.local_server import serve_until_interrupted
 
 if TYPE_CHECKING:
-    from experiments.cli import UiArguments
+    from experiments.arguments import UiArguments
 
 
 def run(arguments: UiArguments) -> dict[str, str]:
@@ -31,18 +27,11 @@ def run(arguments: UiArguments) -> dict[str, str]:
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port),
         "--backend-store-uri", uri, "--default-artifact-root", str((arguments.runs / "mlartifacts").resolve()),
     ]  # fmt: skip
-    # A session of its own: the server's workers must end with it, also where only this process is interrupted.
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # background jobs are not used here
-    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
-        try:
-            code = server.wait()
-        except KeyboardInterrupt:
-            return {"address": address, "tracking": uri}
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)
-    raise EmonetError(
-        f"MLflow's server stopped with exit code {code}",
-        where=address,
+    serve_until_interrupted(
+        command,
+        address=address,
+        environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # background jobs are not used here
+        name="MLflow's",
         hint="another port: emonet ui --port 5001",
     )
+    return {"address": address, "tracking": uri}

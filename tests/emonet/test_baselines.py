@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from emonet.baselines import acoustic_baselines, median_scores, mel_statistics, ridge_scores
+from emonet.baselines import acoustic_baselines, baseline_predictions, median_scores, mel_statistics, ridge_scores
 from emonet.clips import Clip
 from emonet.errors import AudioError
+from emonet.progress import silent
 from emonet.windows import Window
 
 NAN = float("nan")
@@ -76,3 +78,17 @@ def test_opensmile_is_a_baseline_only_where_it_is_installed(monkeypatch: pytest.
     assert list(acoustic_baselines()) == ["mel_ridge"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert list(acoustic_baselines()) == ["mel_ridge", "opensmile_ridge"]
+
+
+@pytest.mark.parametrize(("validated", "names"), [(True, ["median", "mel_ridge"]), (False, ["median"])])
+def test_ridge_needs_clips_to_validate_by(make_wav: Callable[..., Path], validated: bool, names: list[str]) -> None:
+    splits = {"train": "abc", "validation": "de" if validated else "", "test": "fg"}
+    clips = {
+        split: [Clip(n, make_wav(f"{n}.wav", hertz=100.0 * ord(n) - 9000), n, split) for n in letters]
+        for split, letters in splits.items()
+    }
+    truth = {split: np.arange(len(letters), dtype=np.float32)[:, None] for split, letters in splits.items()}
+    found = baseline_predictions(clips, truth, Window(1.0), lambda name: nullcontext(silent))
+    assert [name for name in found if name != "opensmile_ridge"] == names
+    assert found["median"].tolist() == [[1.0], [1.0]]
+    assert all(scores.shape == (2, 1) for scores in found.values())

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import builtins
-
 import numpy as np
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor
 
-from emonet.errors import EmonetError
 from emonet.logmel import LogMel, pad
 from emonet.windows import SAMPLE_RATE, Window
 
@@ -60,16 +57,3 @@ def test_pad_cuts_and_fills_without_touching_its_input() -> None:
     assert padded[1, :3].eq(0.5).all()
     assert padded[1, 3:].eq(0).all()
     assert long.shape == (10_000,)
-
-
-def test_a_torchaudio_that_cannot_load_names_the_repair(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = builtins.__import__
-
-    def refuse(name: str, *args: object, **kwargs: object) -> object:
-        if name.startswith("torchaudio"):
-            raise OSError("libcudart.so.13: cannot open shared object file")
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(EmonetError, match=r"(?s)libcudart.*python tools/repair_torchaudio\.py"):
-        LogMel()

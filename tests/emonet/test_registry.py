@@ -11,11 +11,11 @@ from emonet.registry import (
     CAPTIONER,
     CHAMPION,
     VOICE_REQUIREMENTS,
-    find,
     register_captioner,
     resolve,
 )
 from emonet.tracking import default_uri, start_run
+from emonet.versions import find
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from emonet.calibration import Calibration
 from emonet.encoder import FrozenEncoder
 from emonet.pipeline import EmotionPipeline
 from emonet.tracking import default_uri
@@ -56,7 +57,12 @@ def test_import_predict_and_export(
     assert found["predictions"][0]["scores"] == scores
     assert found["model"] == str(published)
     assert main(["experts", "export", str(voice), str(tmp_path / "out")]) == 0
-    assert "6 experts" in said(capsys)
+    told = said(capsys)
+    assert "6 experts" in told
+    assert "calibration" not in told
+    Calibration(kind="affine", curves={}).write(next((voice / "experts").glob("*/experts.json")).parent)
+    assert main(["experts", "export", str(voice), str(tmp_path / "out"), "--force"]) == 0
+    assert "the model's calibration is left out" in said(capsys)
     for path in published.iterdir():
         before, after = (torch.load(folder / path.name, weights_only=True) for folder in (published, tmp_path / "out"))
         assert all(torch.equal(tensor, after[key]) for key, tensor in before.items())
@@ -126,6 +132,8 @@ def test_registered_it_is_a_version_like_any_other(
     assert version.tags["encoder_digest"] == digest == result["encoder_digest"]
     assert version.tags["encoder"] == str(whisper30)
     assert version.tags["licence"].startswith("CC-BY-4.0")
+    assert "Training data and figures are not known here." in version.description
+    assert "they were not trained here" in (voice / "README.md").read_text()
     exact = EmotionPipeline.from_folder(voice)(wav)
     assert EmotionPipeline.from_registry("models:/emonet-voice@champion", tracking_uri=uri)(wav) == exact
     assert main(["predict", str(wav), "--runs", str(runs)]) == 0
@@ -136,6 +144,7 @@ def test_registered_it_is_a_version_like_any_other(
     frame = pd.DataFrame({"audio": [str(wav)]})
     loaded = mlflow.pyfunc.load_model("models:/emonet-voice/1", model_config={"experts_precision": "int8"})
     row = loaded.predict(frame).iloc[0].to_dict()
+    assert row.pop("error") is None
     assert row == pytest.approx(exact, abs=0.01)
     assert row != pytest.approx(exact, abs=1e-6)
 

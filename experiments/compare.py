@@ -1,0 +1,208 @@
+"""The verb `compare`: models on the same clips, with intervals, p values and costs; and whether one is promoted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from emonet.comparison import Comparison
+from emonet.errors import EmonetError, RequestError
+from emonet.schema import Schema, digest
+from experiments import console
+from experiments.compare_clips import Origin, corpus_of, open_clips, origin_of, require_new
+
+if TYPE_CHECKING:
+    from emonet.tracking import Run
+    from experiments.compare_promotion import Challenge
+    from experiments.compare_work import Compared
+    from experiments.registry_arguments import CompareArguments
+
+FOLDER = "compare"  # below `runs`, and the MLflow experiment
+
+
+class ComparedModel(Schema):
+    """A model of a comparison."""
+
+    label: str
+    """What tables call it."""
+    given: str
+    """What was typed."""
+    version: int | None
+    """Of `emonet-voice`, if it is registered."""
+    encoder_digest: str
+    """SHA-256 of the encoder's weights."""
+    calibrated: str | None
+    """How its scores are calibrated, if they are."""
+    origin: Origin
+    """What it knows of the clips."""
+
+
+class CompareResult(Schema):
+    """What `emonet compare` found."""
+
+    folder: Path
+    """Holds index.html, comparison.json, metrics.csv and differences.csv."""
+    on: str
+    """The corpus or the store."""
+    split: str
+    """Of its clips."""
+    models: tuple[ComparedModel, ...]
+    """In the order in which they were named."""
+    forced: bool
+    """Whether a model was trained on some of these clips."""
+    warnings: tuple[str, ...]
+    """What must not be overlooked: overlaps, speakers heard in training, unknown origins, what was left out."""
+    comparison: Comparison
+    """All figures."""
+    promoted: bool | None
+    """With --promote: whether the challenger is @champion now."""
+    decision: tuple[str, ...]
+    """Why, or why not."""
+    run_id: str
+    """The MLflow run."""
+
+
+def run(arguments: CompareArguments) -> CompareResult:
+    """Compare models on the same clips, write the page and the tables, and log all of it.
+
+    Raises:
+        RequestError: as of `examine`.
+        EmonetError: if states cannot be read or made, or the registry cannot be used.
+    """
+    return _publish(arguments, *examine(arguments))
+
+
+def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
+    """Compare models on the same clips; nothing is written but states that nobody has.
+
+    Returns:
+        What came of it, and with --promote who challenges whom.
+
+    Raises:
+        RequestError: if a model or the clips cannot be found, a model was trained on the clips and nothing is forced,
+            no target is common to all, or there is nothing that --promote could decide.
+        EmonetError: if states cannot be read or made, or the registry cannot be used.
+    """
+    from emonet.tracking import default_uri
+    from experiments.compare_models import open_models
+    from experiments.compare_promotion import challenge_of, with_champion
+    from experiments.compare_work import compare_models
+
+    if not arguments.models:
+        raise RequestError("no model was named", hint="emonet compare champion candidate --on CORPUS")
+    uri = default_uri(arguments.runs)
+    models = open_models(with_champion(arguments.models, uri) if arguments.promote else arguments.models, uri)
+    challenge = challenge_of(models) if arguments.promote else None
+    clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs)
+    origins = {model.label: origin_of(model, clips) for model in models}
+    if not arguments.force:
+        require_new(origins, clips)
+    return compare_models(arguments, models, clips, origins), challenge
+
+
+def show(result: CompareResult) -> None:
+    """The tables on stderr, and what must not be overlooked first."""
+    from emonet.targets import EMOTIONS
+    from experiments.comparison_table import comparison_table, costs_table, differences_table, pairs_table, sentence
+
+    comparison = result.comparison
+    for warning in result.warnings:
+        style = "bold red" if warning.startswith("FORCED") else "yellow"
+        console.say(f"[{style}]note[/] {escape(warning)}")
+    console.console.print(comparison_table(comparison))
+    console.console.print(costs_table(comparison))
+    if comparison.pairs:
+        console.console.print(pairs_table(comparison))
+    models = [pair for pair in comparison.pairs if not comparison.facts[pair.other].baseline]
+    if len(models) == 1 and set(comparison.targets) <= set(EMOTIONS.ids):
+        console.console.print(differences_table(comparison, models[0], EMOTIONS.subset(comparison.targets)))
+    for pair in models or comparison.pairs:
+        console.say(escape(sentence(comparison, pair)))
+    if result.promoted is not None:
+        console.say("[bold green]promoted[/]" if result.promoted else "[bold yellow]not promoted[/]")
+        for reason in result.decision:
+            console.say(f"  {escape(reason)}")
+    if result.forced:
+        console.say("[bold red]FORCED[/] a model was trained on some of these clips: the figures prove nothing")
+    console.say(f"page: {escape(str(result.folder / 'index.html'))}")
+
+
+def _publish(arguments: CompareArguments, compared: Compared, challenge: Challenge | None) -> CompareResult:
+    """Write the files, log them, and promote; what was computed is on disk before a server is asked."""
+    from emonet.tracking import default_uri, start_run
+    from experiments.compare_promotion import carry_out, verdict_of
+    from experiments.compare_report import config_of, log, tags_of, write
+
+    uri = default_uri(arguments.runs)
+    folder = arguments.out or arguments.runs / FOLDER / _name(arguments, compared)
+    verdict = None if challenge is None else verdict_of(challenge, compared, arguments.margin)
+    write(folder, arguments, compared, verdict.reasons if verdict else ())
+    promoted: bool | None = None
+    decision: tuple[str, ...] = ()
+    try:
+        with start_run(
+            uri,
+            experiment=FOLDER,
+            name=folder.name,
+            artifacts=arguments.runs / "mlartifacts",
+            config=config_of(arguments, compared),
+            tags=tags_of(compared),
+        ) as run:
+            if challenge is not None and verdict is not None:
+                promoted, decision = carry_out(challenge, verdict, arguments, uri, run.id)
+                write(folder, arguments, compared, decision)
+                run.tags({"promoted": str(promoted).lower()})
+            log(run, folder, compared, uri)
+            return _result(arguments, compared, folder, run, promoted, decision)
+    except EmonetError:
+        console.say(f"[yellow]note[/] the comparison itself is done and lies in {escape(str(folder))}")
+        raise
+    except Exception as error:  # mlflow lets SQLAlchemy's, requests' and the operating system's errors through
+        raise EmonetError(
+            "the comparison is done, but it could not be logged",
+            where=uri,
+            found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
+            hint=f"its files lie in {folder}; the same command logs it again",
+        ) from error
+
+
+def _result(
+    arguments: CompareArguments,
+    compared: Compared,
+    folder: Path,
+    run: Run,
+    promoted: bool | None,
+    decision: tuple[str, ...],
+) -> CompareResult:
+    models: list[dict[str, Any]] = [
+        {
+            "label": model.label,
+            "given": model.given,
+            "version": None if model.version is None else model.version.version,
+            "encoder_digest": model.encoder_digest,
+            "calibrated": model.calibrated,
+            "origin": compared.origins[model.label],
+        }
+        for model in compared.models
+    ]
+    return CompareResult(
+        folder=folder,
+        on=compared.clips.on,
+        split=arguments.split,
+        models=tuple(ComparedModel.model_validate(model) for model in models),
+        forced=compared.forced,
+        warnings=compared.warnings,
+        comparison=compared.comparison,
+        promoted=promoted,
+        decision=decision,
+        run_id=run.id,
+    )
+
+
+def _name(arguments: CompareArguments, compared: Compared) -> str:
+    """The same for the same comparison, so that it is written over, and another one's is not."""
+    models = [model.identity for model in compared.models]
+    how = [arguments.experts_precision, arguments.resamples, arguments.seed, arguments.baselines]
+    return digest([models, compared.clips.digest, how])[:12]

@@ -1,0 +1,132 @@
+"""Whether a comparison makes its challenger the champion, and doing so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emonet.errors import RequestError
+from emonet.promotion import Verdict, judge
+from experiments.compare_work import Compared
+
+if TYPE_CHECKING:
+    from emonet.versions import Version
+    from experiments.compare_models import Model
+    from experiments.registry_arguments import CompareArguments
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """Who challenges whom.
+
+    Args:
+        challenger: a registered version.
+        champion: the version that is `@champion` when the comparison begins.
+    """
+
+    challenger: Model
+    champion: Model
+
+    @property
+    def versions(self) -> tuple[Version, Version]:
+        """Challenger and champion in the registry."""
+        assert self.challenger.version is not None
+        assert self.champion.version is not None
+        return self.challenger.version, self.champion.version
+
+
+def with_champion(models: Sequence[str], uri: str) -> tuple[str, ...]:
+    """What to compare for a promotion: one model is compared with the champion.
+
+    Raises:
+        RequestError: if there is no champion.
+        EmonetError: if the registry cannot be used.
+    """
+    from emonet.registry import CHAMPION, VOICE
+    from emonet.versions import find
+
+    if find(VOICE, CHAMPION, uri) is None:
+        raise RequestError(
+            "there is no @champion that could be challenged",
+            where=uri,
+            hint="emonet registry promote VERSION --yes makes a version the champion without a comparison",
+        )
+    return (*models, CHAMPION) if len(models) == 1 else tuple(models)
+
+
+def challenge_of(models: Sequence[Model]) -> Challenge:
+    """Who challenges whom among the models.
+
+    Raises:
+        RequestError: if they are not the champion and one other registered version.
+    """
+    from emonet.registry import CHAMPION
+
+    champions = [model for model in models if model.version is not None and CHAMPION in model.version.aliases]
+    others = [model for model in models if model not in champions]
+    if len(champions) != 1 or len(others) != 1:
+        raise RequestError(
+            "--promote decides between the champion and one challenger",
+            expected="emonet compare CHALLENGER --on CORPUS --promote, or CHALLENGER and champion",
+            found=", ".join(model.label for model in models),
+        )
+    if others[0].version is None:
+        raise RequestError(
+            "only a registered version can be promoted",
+            found=others[0].given,
+            expected="a version or an alias of emonet-voice",
+            hint="emonet registry list; emonet heads registers what it trains",
+        )
+    return Challenge(others[0], champions[0])
+
+
+def verdict_of(challenge: Challenge, compared: Compared, margin: float) -> Verdict:
+    """What the rule says of the comparison; forced ones promote nobody."""
+    challenger, champion, comparison = challenge.challenger, challenge.champion, compared.comparison
+    if compared.forced:
+        return Verdict(
+            promote=False,
+            reasons=("the comparison was forced on clips that a model was trained on: it proves nothing",),
+        )
+    verdict = judge(
+        comparison.pair(challenger.label, champion.label),
+        margin=margin,
+        alpha=comparison.alpha,
+        testable=comparison.test.smallest_corrected <= comparison.alpha,
+        missing=[target for target in champion.targets if target not in challenger.targets],
+    )
+    unknown = [label for label, origin in compared.origins.items() if origin.known == "unknown"]
+    notes = [f"that {label} was not trained on these clips is not known" for label in unknown]
+    return Verdict(verdict.promote, (*verdict.reasons, *notes))
+
+
+def carry_out(
+    challenge: Challenge, verdict: Verdict, arguments: CompareArguments, uri: str, run_id: str
+) -> tuple[bool, tuple[str, ...]]:
+    """Move `@champion` if the verdict says so and nobody has moved it meanwhile.
+
+    Args:
+        challenge: who challenges whom.
+        verdict: of the rule.
+        arguments: of the verb.
+        uri: of the registry.
+        run_id: of the comparison.
+
+    Returns:
+        Whether it was moved, and why or why not.
+
+    Raises:
+        EmonetError: if the registry cannot be used.
+    """
+    from emonet.versions import ChampionMovedError, promote
+
+    challenger, champion = challenge.versions
+    if not verdict.promote:
+        return False, (*verdict.reasons, f"version {champion.version} stays @champion")
+    try:
+        promote(challenger, uri, arguments.runs, expected=champion.version, why=f"compare {run_id}")
+    except ChampionMovedError as error:
+        return False, (*verdict.reasons, " ".join(str(error).split()))
+    moved = f"version {challenger.version} is @champion now, in place of {champion.version}"
+    return True, (*verdict.reasons, f"{moved}; emonet registry rollback undoes it")

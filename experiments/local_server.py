@@ -1,0 +1,114 @@
+"""A server of somebody else's on this machine: started as a process group of its own, ended with all its workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import MappingProxyType
+from typing import NoReturn
+
+from emonet.errors import EmonetError, RequestError
+
+GRACE = 10.0  # seconds that a server has to end by itself once it was told to
+ASK_EVERY = 0.5  # seconds
+_STDERR = 2  # stdout carries results only; a server's own lines go where messages go
+
+
+def check_port(port: int, hint: str) -> None:
+    """Check that nobody listens on a port of this machine, before anything is started.
+
+    Raises:
+        RequestError: if somebody does, or the port is not for everybody.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: one that just ended is gone
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RequestError(
+                f"port {port} cannot be used", where="127.0.0.1", found=error.strerror or str(error), hint=hint
+            ) from error
+
+
+def serve_until_interrupted(
+    command: Sequence[str],
+    *,
+    address: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    name: str,
+    hint: str,
+    ready: tuple[str, Callable[[], None]] | None = None,
+) -> None:
+    """Run a server until Ctrl-C or SIGTERM, then end it and every process that it started.
+
+    Args:
+        command: with its arguments; a list, no shell.
+        address: where it listens, for the message.
+        environment: variables beside those of this process.
+        name: whose server it is, as in `MLflow's server`.
+        hint: what to type if it stops by itself.
+        ready: a path that it answers once it is ready, such as `/ping`, and what to call then.
+
+    Raises:
+        EmonetError: if the server stops by itself, for instance because the port is taken.
+    """
+    # A session of its own: the server's workers must end with it, also where only this process is interrupted.
+    with (
+        terminated_like_interrupted(),
+        subprocess.Popen(
+            list(command), env={**os.environ, **environment}, start_new_session=True, stdout=_STDERR
+        ) as server,
+    ):
+        try:
+            if ready is not None and _answers(server, f"{address}{ready[0]}"):
+                ready[1]()
+            code = server.wait()
+        except KeyboardInterrupt:
+            return
+        finally:
+            _end(server)
+    raise EmonetError(f"{name} server stopped with exit code {code}", where=address, hint=hint)
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Within the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does; only the main thread can ask for it."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _answers(server: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until a server answers; false if it stops before."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and this machine
+    while True:
+        try:
+            server.wait(ASK_EVERY)
+        except subprocess.TimeoutExpired:
+            with suppress(OSError), direct.open(url, timeout=5):  # not there yet: connection refused
+                return True
+        else:
+            return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # workers that outlived their master, or a server that does not listen to SIGTERM
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)

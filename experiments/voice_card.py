@@ -1,0 +1,82 @@
+"""What the model card of trained experts tells: gathered from the store, the configuration and the lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from emonet.clips import SPLITS
+from emonet.evaluation import Scores
+from experiments.config import Experiment
+from experiments.heads_training import HeadsData, TriedForm
+
+if TYPE_CHECKING:
+    from emonet.card import CardFacts, CorpusFacts
+    from emonet.lineage import Lineage
+
+SECONDS = 3600.0  # of an hour
+_SHOWN_ELSEWHERE = ("corpus", "encoder_digest")
+_UNKNOWN = "und"  # the language code of clips that state none
+
+
+def card_facts(
+    experiment: Experiment, data: HeadsData, best: TriedForm, baselines: Mapping[str, Scores], lineage: Lineage
+) -> CardFacts:
+    """The facts of the experts that an experiment has trained.
+
+    Args:
+        experiment: the resolved configuration.
+        data: what they were trained on.
+        best: the experts.
+        baselines: test figures of the baselines.
+        lineage: of the voice model.
+    """
+    from emonet.card import CardFacts
+
+    record, trained = data.store.record, best.trained
+    settings = experiment.heads.model_dump(mode="json", exclude={"memory"})
+    widths = "-".join(map(str, trained.hidden))
+    return CardFacts(
+        name=f"emonet-voice, experiment {experiment.name}",
+        origin="trained",
+        targets=data.store.targets.subset(trained.targets),
+        window_seconds=record.window_seconds,
+        encoder=record.encoder,
+        encoder_digest=record.encoder_digest,
+        corpus=_corpus(data),
+        test=best.scores.test,
+        baselines=baselines,
+        confidence=experiment.evaluation.confidence,
+        calibration=best.calibration,
+        settings={
+            "input": trained.spec.form,
+            "layers": f"{widths}-1",
+            **{name: _shown(value) for name, value in settings.items()},
+        },
+        fingerprints={
+            name.replace("_", " "): value for name, value in lineage.tags().items() if name not in _SHOWN_ELSEWHERE
+        },
+    )
+
+
+def _corpus(data: HeadsData) -> CorpusFacts:
+    from emonet.card import CorpusFacts, SplitFacts
+
+    clips = data.store.clips.iloc[data.store.rows()]
+    by_split = {split: clips[clips["split"] == split] for split in SPLITS}
+    return CorpusFacts(
+        name=data.store.record.corpus,
+        note=data.store.note,
+        languages={
+            str(code): int(count)
+            for code, count in clips["language"].fillna("").replace(_UNKNOWN, "").value_counts().items()
+        },
+        splits={
+            split: SplitFacts(len(some), some["speaker"].nunique(), float(some["seconds"].sum()) / SECONDS)
+            for split, some in by_split.items()
+        },
+    )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
