@@ -55,7 +55,7 @@ ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 	$(RUN) ui
 
 dashboard: $(STAMP) ## open the sweeps' pages on http://127.0.0.1:8080
-	$(RUN) dashboard $(OPTIONS)
+	$(RUN) dashboard --experiment $(EXPERIMENT) $(ARGS)
 
 bench-extract: $(STAMP) ## speed of the extraction against what people write today (minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)

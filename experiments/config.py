@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from emonet.configs import CaptionerConfig, EvaluationConfig, ExtractionConfig, HeadsConfig
 from emonet.errors import RequestError, raise_collected
 from emonet.schema import Schema
+from experiments.sweep_config import Dimension, SweepConfig, problems_of
 
 SHIPPED = Path(__file__).parent
+_PROBLEMS = "problems"  # the type of an error that lists several
 
 
 class Experiment(Schema):
@@ -37,8 +41,16 @@ class Experiment(Schema):
     """Stage 2, `emonet heads`."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How the test figures are made."""
+    sweep: SweepConfig = SweepConfig()
+    """The search for the best settings, `emonet sweep`."""
     force: bool = False
     """Run the stage again although its output is complete."""
+
+    @model_validator(mode="after")
+    def _check_space(self) -> Self:
+        if problems := problems_of(self):
+            raise PydanticCustomError(_PROBLEMS, "{text}", {"text": "; ".join(problems), "problems": problems})
+        return self
 
     @property
     def folder(self) -> Path:
@@ -80,13 +92,33 @@ def load(name_or_file: str) -> Experiment:
         refuse(error, where=path)
 
 
+def with_space(experiment: Experiment, space: Mapping[str, Dimension], command: str) -> Experiment:
+    """The experiment with another space for its sweep.
+
+    Args:
+        experiment: whose sweep it is.
+        space: dotted path -> what is varied.
+        command: with its verb, for the message.
+
+    Raises:
+        RequestError: if the space does not fit the experiment.
+    """
+    if experiment.sweep.space == space:
+        return experiment
+    sweep = {**dict(experiment.sweep), "space": space}
+    try:
+        return Experiment.model_validate({**dict(experiment), "sweep": sweep})
+    except ValidationError as error:
+        refuse_flags(error, command)
+
+
 def refuse(error: ValidationError, *, where: object) -> NoReturn:
     """Raise one clear message about all fields that are unknown or invalid, with their values.
 
     Raises:
         RequestError: always.
     """
-    problems = [_problem(detail) for detail in error.errors()]
+    problems = [problem for detail in error.errors() for problem in _problems(detail)]
     raise_collected(
         "the experiment has fields that cannot be used", problems, where=where, hint="docs/configuration.md"
     )
@@ -106,12 +138,15 @@ def refuse_flags(error: ValidationError, command: str) -> NoReturn:
     section = _sections(Experiment).get(error.title, "")
     wrong: dict[str, list[str]] = {}  # a flag that takes several kinds of values is refused by each
     found: dict[str, object] = {}
+    several = [problem for detail in error.errors() if detail["type"] == _PROBLEMS for problem in _problems(detail)]
     for detail in error.errors():
+        if detail["type"] == _PROBLEMS:
+            continue
         flag = f"--{section}{'.'.join(map(str, detail['loc'][:1])).replace('_', '-')}"
         wrong.setdefault(flag, []).append(detail["msg"][0].lower() + detail["msg"][1:])
         found[flag] = detail["input"]
     problems = [f"{flag}: {', or '.join(reasons)}; found {found[flag]!r}" for flag, reasons in wrong.items()]
-    raise_collected("a flag has a value that cannot be used", problems, hint=f"{command} --help")
+    raise_collected("a flag has a value that cannot be used", [*problems, *several], hint=f"{command} --help")
     raise AssertionError  # there was at least one problem
 
 
@@ -125,17 +160,20 @@ def _sections(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return found
 
 
-def _problem(detail: Any) -> str:
+def _problems(detail: Any) -> list[str]:
+    if detail["type"] == _PROBLEMS:
+        return list(detail["ctx"]["problems"])
     field = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        return f"{field}: no such field; {_suggestion(detail['loc'])}"
-    return f"{field}: {detail['msg'][0].lower()}{detail['msg'][1:]}; found {detail['input']!r}"
+        return [f"{field}: no such field; {_suggestion(detail['loc'])}"]
+    return [f"{field}: {detail['msg'][0].lower()}{detail['msg'][1:]}; found {detail['input']!r}"]
 
 
 def _suggestion(location: tuple[str | int, ...]) -> str:
     model: Any = Experiment
     for part in location[:-1]:
-        model = model.model_fields[str(part)].annotation
+        of_key = get_args(model)[1:]  # of a mapping of models: this part is a key
+        model = of_key[0] if of_key else model.model_fields[str(part)].annotation
     fields = list(model.model_fields)
     near = difflib.get_close_matches(str(location[-1]), fields, n=1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"

@@ -81,6 +81,7 @@ def run_stage(
     check: Callable[[], None] = lambda: None,
     out: Path | None = None,
     parent: str | None = None,
+    opened: Callable[[], AbstractContextManager[Run]] | None = None,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
@@ -96,6 +97,7 @@ def run_stage(
         check: called before a stage is taken for up to date; raises if an output is damaged.
         out: folder for the result, if not the experiment's own: a stage that runs as part of another one.
         parent: id of the MLflow run of that other one.
+        opened: opens the MLflow run that it logs to, where that is not one of its own.
 
     Raises:
         EmonetError: if another process runs this stage, and it is not shared.
@@ -111,7 +113,7 @@ def run_stage(
     _make(folder)
     with nullcontext() if shared else _alone(folder, stage):
         started = time.monotonic()
-        fields = _tracked(experiment, stage, {**inputs, "inputs": fixed}, work, path, parent)
+        fields = _tracked(experiment, stage, {**inputs, "inputs": fixed}, work, path, parent, opened)
         result = result_type.model_validate(
             {"stage": stage, "experiment": experiment.name, "inputs": fixed, "seconds": 0.0, **fields}
             | {"seconds": round(time.monotonic() - started, 2)}
@@ -213,10 +215,14 @@ def _tracked(
     work: Callable[[Work], Mapping[str, Any]],
     result: Path,
     parent: str | None,
+    opened: Callable[[], AbstractContextManager[Run]] | None,
 ) -> dict[str, Any]:
+    if opened is not None:
+        with opened() as run:
+            return {"run_id": run.id, **work(Work(experiment, run, result))}
     from emonet.tracking import default_uri, start_run
 
-    config = experiment.model_dump(mode="json", exclude={"force", "description"})
+    config = experiment.model_dump(mode="json", exclude={"force", "description", "sweep"})
     with start_run(
         default_uri(experiment.runs),
         experiment=experiment.name,

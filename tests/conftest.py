@@ -19,8 +19,9 @@ from cache.writer import StoreWriter
 from emonet.clips import Corpus
 from emonet.targets import EMOTIONS
 from tests.browsers import browser
+from tests.databases import postgres
 
-__all__ = ["browser"]  # a fixture of another file
+__all__ = ["browser", "postgres"]  # fixtures of other files
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
 settings.register_profile("emonet", deadline=None)  # machines are noisy; a hang is pytest-timeout's business
 settings.load_profile("emonet")

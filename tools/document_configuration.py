@@ -66,7 +66,7 @@ def _section(prefix: str, model: type[BaseModel]) -> Iterator[str]:
             nested.append((f"{prefix}.{name}".lstrip("."), field.annotation))
             continue
         text = " ".join((field.description or "").split()).replace("|", "\\|")
-        yield f"| `{name}` | `{_shown(field.default)}` | {text} |"
+        yield f"| `{name}` | `{_shown(field.get_default(call_default_factory=True))}` | {text} |"
     for path, inner in nested:
         yield from _section(path, inner)
 

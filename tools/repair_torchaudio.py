@@ -1,8 +1,8 @@
 """Make `import torchaudio` work beside a CPU-only torch; does nothing where it works already.
 
 torchaudio's wheel brings compiled libraries that link CUDA, and where torch was built without it the import fails on
-them. Its own loader carries on without these files, and all that emonet uses of torchaudio (filter banks, transforms,
-augmentation) is pure PyTorch. So move them out of the way, and say so.
+them. Its own loader carries on without these files, and all that emonet uses of torchaudio (augmentation in training)
+is pure PyTorch. So move them out of the way, and say so.
 
 Run it with the interpreter to repair: `python tools/repair_torchaudio.py`.
 """

@@ -1,0 +1,54 @@
+"""The verb `dashboard`: Optuna's own pages about an experiment's studies, on this machine only."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from emonet.errors import RequestError
+from experiments import console
+from experiments.config import load
+from experiments.local_server import check_port, serve_until_interrupted
+from experiments.sweep_config import JOURNAL, SQLITE, SweepConfig, hidden, storage_of
+
+if TYPE_CHECKING:
+    from experiments.arguments import DashboardArguments
+
+_OTHER_PORT = "another port: emonet dashboard --port 8081"
+
+
+def run(arguments: DashboardArguments) -> dict[str, str]:
+    """Serve until Ctrl-C.
+
+    Raises:
+        RequestError: if there is no study yet, or the port is taken.
+        EmonetError: if the server stops by itself.
+    """
+    storage = _storage(arguments)
+    check_port(arguments.port, _OTHER_PORT)
+    address = f"http://127.0.0.1:{arguments.port}"
+    console.say(f"Optuna's pages on {address} ({escape(hidden(storage))}); Ctrl-C stops it")
+    where = ["--storage-class", "JournalFileStorage"] if storage.startswith(JOURNAL) else []
+    command = [
+        str(Path(sysconfig.get_path("scripts")) / "optuna-dashboard"),
+        storage.removeprefix(JOURNAL), *where, "--host", "127.0.0.1", "--port", str(arguments.port), "--quiet",
+    ]  # fmt: skip
+    serve_until_interrupted(command, address=address, name="Optuna's", hint=_OTHER_PORT)
+    return {"address": address, "storage": hidden(storage)}
+
+
+def _storage(arguments: DashboardArguments) -> str:
+    experiment = load(arguments.experiment)
+    config = experiment.sweep if arguments.storage is None else SweepConfig(storage=arguments.storage)
+    storage = storage_of(config, arguments.runs)
+    for prefix in (JOURNAL, SQLITE):
+        if storage.startswith(prefix) and not Path(storage.removeprefix(prefix)).is_file():
+            raise RequestError(
+                "there is no study yet",
+                where=storage.removeprefix(prefix),
+                hint="emonet sweep; --storage names another",
+            )
+    return storage

@@ -1,0 +1,72 @@
+"""A worker whose trials take no training: the error follows from the settings. Run as a script, as `emonet sweep` does.
+
+The environment says what goes wrong: FAKE_SECONDS an epoch takes, FAKE_FAIL every trial, or those with dropout.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import Mock
+
+from experiments.config import Experiment
+from experiments.sweep_worker import main
+from experiments.trials import TrialOutcome
+
+COMMAND = (sys.executable, __file__)
+SPACE = {
+    "heads.learning_rate": {"low": "1e-4", "high": "1e-1", "log": True},
+    "heads.inputs": {"choices": [["statistics"], ["flatten"]]},
+    "heads.rank": {"choices": [32, 0.9, "all"], "when": {"heads.inputs": [["flatten"]]}},
+    "heads.batch_size": {"low": 16, "high": 64, "step": 16},
+}
+
+
+class FakeTrials:
+    def run(self, experiment: Experiment, report: Callable[[int, float], None]) -> TrialOutcome:
+        heads = experiment.heads
+        if os.environ.get("FAKE_FAIL") == "all" or (os.environ.get("FAKE_FAIL") and heads.batch_size == 64):
+            raise RuntimeError("no such weather")
+        error = 0.2 + abs(math.log10(heads.learning_rate) + 2.5) / 10 + 0.05 * (heads.inputs == ("statistics",))
+        curve = []
+        for epoch in range(heads.epochs):
+            time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
+            curve.append(error * (1 + 1 / (epoch + 1)))
+            report(epoch, curve[-1])
+        values = {"mae": curve[-1], "pearson": 1 - error, "parameters": float(heads.batch_size), "seconds": 0.1}
+        return TrialOutcome(values, len(curve), 0.1, tuple(curve), {"input": heads.inputs[0]})
+
+
+def fake_experiment(runs: Path, **sweep: object) -> Experiment:
+    settings = {"space": SPACE, "heartbeat": 0.2, "patience": 5.0, "startup_trials": 3, "warmup_epochs": 1, **sweep}
+    return Experiment.model_validate({"name": "fake", "runs": runs, "heads": {"epochs": 4}, "sweep": settings})
+
+
+def search_alone(runs: Path) -> int:
+    """A whole search, as the command line runs it."""
+    from experiments.cli import _guarded
+    from experiments.local_server import terminated_like_interrupted
+    from experiments.studies import Study
+    from experiments.study_records import plan_of
+    from experiments.sweep_search import search
+
+    experiment = fake_experiment(runs, trials=50, workers=2)
+    study, mirror = Study(plan_of(experiment, "fake-study")), Mock()  # MLflow's part is not looked at here
+    (runs / "sweep").mkdir(parents=True)
+
+    def call() -> int:
+        with terminated_like_interrupted():
+            search(experiment, study, runs / "sweep", COMMAND, mirror)
+        return 0
+
+    return _guarded(call, debug=False)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "search":
+        sys.exit(search_alone(Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1:], lambda _: FakeTrials()))

@@ -1,0 +1,68 @@
+"""Optuna's pages come up on this machine only, and Ctrl-C stops them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from emonet.errors import RequestError
+from experiments import dashboard
+from experiments.arguments import DashboardArguments
+from experiments.studies import Study
+from experiments.study_records import plan_of
+from tests.experiments.sweep_fakes import fake_experiment
+from tests.experiments.test_ui_verb import free_port, heed_interrupts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_pages_show_the_study_until_interrupted(kind: str, tmp_path: Path) -> None:
+    storage = f"journal:{tmp_path / 'study.log'}" if kind == "journal" else None
+    Study(plan_of(fake_experiment(tmp_path, storage=storage), "the-study"))
+    port = free_port()
+    command = [sys.executable, "-m", "experiments.cli", "dashboard", "--port", str(port), "--runs", str(tmp_path)]
+    command += ["--storage", storage] if storage else []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as server:
+        try:
+            assert studies(port) == ["the-study"]
+            server.send_signal(signal.SIGINT)
+            _, err = server.communicate(timeout=60)
+        finally:
+            server.kill()
+    assert server.returncode == 0, err
+    assert f"http://127.0.0.1:{port}" in err
+
+
+def studies(port: int) -> list[str]:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5) as response:
+                return [study["study_name"] for study in json.load(response)["study_summaries"]]
+        except OSError:
+            time.sleep(0.2)
+    return []
+
+
+def test_without_a_study_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)no study yet.*optuna\.db.*emonet sweep"):
+        dashboard.run(DashboardArguments(runs=tmp_path))
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    import socket
+
+    Study(plan_of(fake_experiment(tmp_path), "the-study"))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(RequestError, match=rf"port {port} cannot be used"):
+            dashboard.run(DashboardArguments(runs=tmp_path, port=port))
