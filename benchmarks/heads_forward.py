@@ -29,12 +29,16 @@ BATCHES = (1, 32)
 
 
 class FullEmbeddingMLP(nn.Module):
-    """One published expert, as public scripts write it down."""
+    """One published expert, as public scripts write it down.
 
-    def __init__(self) -> None:
+    Args:
+        features: values of a clip's flattened states.
+    """
+
+    def __init__(self, features: int = FEATURES) -> None:
         super().__init__()
         first, *others = HIDDEN["small"]
-        self.proj = nn.Linear(FEATURES, first)
+        self.proj = nn.Linear(features, first)
         pairs = pairwise((first, *others, 1))
         self.mlp = nn.Sequential(
             *(module for pair in pairs for module in (nn.ReLU(), nn.Dropout(0.1), nn.Linear(*pair)))

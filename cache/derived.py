@@ -135,13 +135,19 @@ def listed(path: Path, fingerprint: str) -> list[str]:
             about = attributes(folder)
             size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             lines.append(
-                f"{about['rank']:,} coordinates{' of standardised states' if about['standardise'] else ''}, "
-                f"{about['energy_share']:.1%} of the energy, {size / 1e6:,.1f} MB"
+                f"{about['rank']:,} coordinates{' of standardised states' if about['standardise'] else ''}"
+                f"{_some(about)}, {about['energy_share']:.1%} of the energy, {size / 1e6:,.1f} MB"
                 + ("" if about["store"] == fingerprint else f"; out of date, {folder} can be deleted")
             )
         except _DAMAGED:
             lines.append(f"damaged: delete {folder}")
     return lines
+
+
+def _some(about: Mapping[str, Any]) -> str:
+    """` for 1,440 of 1,760 clips`, where it is not for all that have states."""
+    have = about.get("with_coordinates")
+    return "" if have is None else f" for {have:,} of {about['clips']:,} clips"
 
 
 def _whole(folder: Path, name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -34,12 +34,13 @@ _MEASURED = 16  # clips measured at once
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be computed; `train` and `rows` (of the basis) ascend."""
+    """What is to be computed; `train`, `rows` (of the basis) and `clips` (that get coordinates) ascend."""
 
     store: FeatureStore
     standardise: bool
     train: Rows
     rows: Rows
+    clips: Rows
     fingerprint: str
 
     @property
@@ -65,7 +66,7 @@ class Computation:
     ) -> None:
         self._plan, self._store, self._fresh = plan, plan.store, fresh
         self._arithmetic, self._show = arithmetic, show
-        self._order = np.concatenate([plan.rows, np.setdiff1d(self._store.rows(), plan.rows)])
+        self._order = np.concatenate([plan.rows, np.setdiff1d(plan.clips, plan.rows)])
         self._clips = ClipReader(self._store, self._order, memory_bytes)
 
     def run(self) -> None:
@@ -93,6 +94,8 @@ class Computation:
             "standardise": self._plan.standardise,
             "arithmetic": self._arithmetic,
         }
+        if len(self._plan.clips) < len(self._store.rows()):
+            about["with_coordinates"] = len(self._plan.clips)
         with self._show("principal coordinates", "clips") as progress:
             parts = self._coordinates(products, basis, progress)
             derived.write(self._fresh / GROUP, about, basis, self._plan.rows, parts, len(self._store))
@@ -140,7 +143,7 @@ class Computation:
         self, products: Products, basis: PrincipalBasis, progress: Progress
     ) -> Iterator[tuple[slice, Float32[np.ndarray, "part rank"]]]:
         """Coordinates before they are divided by the unit, so that it can be that of fewer of them."""
-        usable, clips = self._store.rows().astype(np.int64), len(self._store)
+        usable, clips = self._plan.clips, len(self._store)
         progress(0, clips)
         for start in range(0, clips, CHUNK[0]):
             stop = min(start + CHUNK[0], clips)

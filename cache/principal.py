@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import escape
@@ -23,6 +24,7 @@ from cache.directions import GROUP, VERSION, Computation, Plan
 from cache.gram import Rows
 from cache.store import FeatureStore
 from emonet import durable
+from emonet.clips import SPLITS, Split
 from emonet.errors import EmonetError, RequestError
 from emonet.hardware import Arithmetic
 from emonet.principal import PrincipalBasis, Rank
@@ -47,6 +49,7 @@ class PrincipalStates:
         fingerprint: SHA-256 over the store's fingerprint, the clips they were made from and the algorithm.
         basis: what the coordinates mean.
         rows: of the basis clips in the store, ascending.
+        clips: rows of the clips that have coordinates, ascending.
     """
 
     store: FeatureStore
@@ -54,17 +57,26 @@ class PrincipalStates:
     fingerprint: str
     basis: PrincipalBasis
     rows: Rows
+    clips: Rows
 
     @cached_property
     def coordinates(self) -> Float32[np.ndarray, "clips rank"]:
-        """Coordinates of all clips of the store, read when first asked for; NaN where a clip has no states.
+        """Coordinates of the store's clips, read when first asked for; NaN where a clip has none.
 
         Raises:
             EmonetError: if a chunk is damaged or missing.
         """
-        values = derived.read_coordinates(self.folder, self.basis.rank, self.store.rows(), len(self.store))
+        values = self.undivided()
         values /= np.float32(self.basis.unit)
         return values
+
+    def undivided(self) -> Float32[np.ndarray, "clips rank"]:
+        """Coordinates before they are divided by the basis' unit, which depends on the rank; read at each call.
+
+        Raises:
+            EmonetError: if a chunk is damaged or missing.
+        """
+        return derived.read_coordinates(self.folder, self.basis.rank, self.clips, len(self.store))
 
     def of(self, rank: Rank) -> PrincipalStates:
         """The strongest coordinates alone, as `PrincipalBasis.truncated`; only these are read.
@@ -82,11 +94,12 @@ def principal(
     memory_gib: float,
     seed: int,
     show: ShowProgress,
+    splits: Sequence[Split] = SPLITS,
     most: int = MOST,
     landmarks: int = LANDMARKS,
     arithmetic: Arithmetic | None = None,
 ) -> PrincipalStates:
-    """Principal coordinates of all clips, from the store if they are kept there, else computed and kept.
+    """Principal coordinates of the clips of some splits, from the store if they are kept there, else made and kept.
 
     With up to `most` training clips each is a basis clip, and the coordinates hold everything. With more, `landmarks`
     of them are drawn at random (Nystroem), and the coordinates hold what lies in their span; `basis.energy_share`
@@ -99,6 +112,7 @@ def principal(
             Besides, the products of the basis clips take 4 bytes each, and about 20 more while they are decomposed.
         seed: of the landmarks.
         show: opens a progress callback for each pass.
+        splits: whose clips get coordinates, training clips in any case; no state of another split is read.
         most: training clips up to which each is a basis clip.
         landmarks: basis clips that are drawn from more.
         arithmetic: of the products; None chooses.
@@ -108,7 +122,7 @@ def principal(
         EmonetError: if a state is not finite (names the clip), the disk has too little space, the store changed in the
             meantime, or what is kept there is damaged.
     """
-    plan = _plan(store, standardise, seed, most, landmarks)
+    plan = _plan(store, standardise, seed, splits, most, landmarks)
     if (kept := _kept(plan)) is not None:
         return kept
     with durable.explained(store.path.parent), FileLock(_beside(store, ".lock")):
@@ -126,7 +140,7 @@ def principal(
             durable.sync_up_to(plan.folder.parent, store.path)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    return PrincipalStates(store, plan.folder, plan.fingerprint, *derived.read(plan.folder, plan.fingerprint))
+    return _read(plan)
 
 
 def require_unchanged(store: FeatureStore) -> None:
@@ -146,7 +160,9 @@ def require_unchanged(store: FeatureStore) -> None:
         )
 
 
-def _plan(store: FeatureStore, standardise: bool, seed: int, most: int, landmarks: int) -> Plan:
+def _plan(
+    store: FeatureStore, standardise: bool, seed: int, splits: Sequence[Split], most: int, landmarks: int
+) -> Plan:
     train = store.rows("train").astype(np.int64)
     if len(train) < 2:
         raise RequestError(
@@ -161,13 +177,21 @@ def _plan(store: FeatureStore, standardise: bool, seed: int, most: int, landmark
             raise RequestError("a basis needs at least two clips", expected="landmarks of 2 or more", found=landmarks)
         rows = np.sort(generator(seed, "landmarks").choice(train, landmarks, replace=False))
     chosen = [hashlib.sha256(part.tobytes()).hexdigest() for part in (train, rows)]
-    return Plan(store, standardise, train, rows, digest([store.fingerprint, chosen, standardise, VERSION]))
+    parts: list[object] = [store.fingerprint, chosen, standardise, VERSION]
+    clips = store.rows().astype(np.int64)
+    if set(splits) | {"train"} != set(SPLITS):
+        clips = np.sort(np.concatenate([store.rows(split) for split in {"train", *splits}])).astype(np.int64)
+        parts.append(hashlib.sha256(clips.tobytes()).hexdigest())
+    return Plan(store, standardise, train, rows, clips, digest(parts))
 
 
 def _kept(plan: Plan) -> PrincipalStates | None:
-    if not plan.folder.exists():
-        return None
-    return PrincipalStates(plan.store, plan.folder, plan.fingerprint, *derived.read(plan.folder, plan.fingerprint))
+    return _read(plan) if plan.folder.exists() else None
+
+
+def _read(plan: Plan) -> PrincipalStates:
+    basis, rows = derived.read(plan.folder, plan.fingerprint)
+    return PrincipalStates(plan.store, plan.folder, plan.fingerprint, basis, rows, plan.clips)
 
 
 def _beside(store: FeatureStore, ending: str) -> Path:

@@ -15,15 +15,10 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 
 from cache.loader import ShuffledClips
 from cache.pools import POOLS
-from cache.store import FeatureStore
+from datamodules.inputs import Inputs
 from emonet.clips import Split
-from emonet.inputs import Features, InputSpec
-from emonet.progress import Progress, silent
+from emonet.inputs import Features
 from emonet.randomness import seed_of
-from emonet.scaling import Scaling, ScalingMeter
-
-READ_CLIPS = 16  # clips read at once: 37 MB of Whisper small's states
-GIB = 1 << 30
 
 
 class Batch(NamedTuple):
@@ -41,18 +36,14 @@ class Batch(NamedTuple):
 
 
 class StateDataset(Dataset[Batch]):
-    """The clips of one split, prepared for the experts; indexed by lists of positions.
+    """The clips of one split for some experts; indexed by lists of positions.
 
     Args:
-        store: where the states are.
-        rows: of the store.
-        spec: the form of the input.
+        inputs: prepared clips.
+        split: whose.
         targets: ids of the experts, in order.
-        in_memory: prepare all clips at once and keep them; else read the store for every batch.
-        progress: called with the number of clips read.
         weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default. They
-            are brought to a mean of 1 over these rows, by expert, as far as rated and above 0.
-        instead: of the states, values of each clip of the store, whose number `spec` gives as the width of one frame.
+            are brought to a mean of 1 over this split, by expert, as far as rated and above 0.
 
     Raises:
         ValueError: if there are not as many weights as clips and experts, or one is negative or not finite.
@@ -60,45 +51,30 @@ class StateDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        store: FeatureStore,
-        rows: Int[np.ndarray, " clips"],
-        spec: InputSpec,
+        inputs: Inputs,
+        split: Split,
         targets: Sequence[str],
         *,
-        in_memory: bool,
-        progress: Progress = silent,
         weights: Float32[np.ndarray, "stored experts"] | None = None,
-        instead: Float32[np.ndarray, "stored features"] | None = None,
     ) -> None:
-        self.store, self.rows, self._spec = store, rows, spec
+        store = inputs.store
+        self.inputs, self.split, self.rows = inputs, split, inputs.rows[split]
         columns = [store.targets.index(target) for target in targets]
-        self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(rows)[:, columns])
+        self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(self.rows)[:, columns])
         self.weights: Float32[Tensor, "clips experts"] = torch.ones_like(self.scores)
         if weights is not None:
-            checked = torch.from_numpy(_checked(weights, (len(store), len(columns)))[rows])
+            checked = torch.from_numpy(_checked(weights, (len(store), len(columns)))[self.rows])
             self.weights = _around_one(checked, ~self.scores.isnan())
-        self._features: Features | None = None
-        if instead is not None:
-            values = torch.from_numpy(instead[rows])
-            self._features = Features(values, torch.ones(len(rows), dtype=torch.int64))
-        elif in_memory and len(rows):
-            self._features = self._load(progress)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         index = torch.as_tensor(positions)
-        features = self._read(index.numpy()) if self._features is None else self._features.rows(index)
-        return Batch(features, self.scores[index], self.weights[index])
-
-    def in_order(self) -> Iterator[Features]:
-        """All clips in order, a few at a time."""
-        for start in range(0, len(self), READ_CLIPS):
-            yield self[range(start, min(start + READ_CLIPS, len(self)))].features
+        return Batch(self.inputs.of(self.split, index.numpy()), self.scores[index], self.weights[index])
 
     def narrowed(self, experts: slice) -> StateDataset:
-        """The same clips, with the states that are in memory, for some of the experts."""
+        """The same clips for some of the experts."""
         narrow = copy.copy(self)
         narrow.scores, narrow.weights = self.scores[:, experts], self.weights[:, experts]
         return narrow
@@ -106,30 +82,7 @@ class StateDataset(Dataset[Batch]):
     def batch(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Batch:
         """A batch of these rows of the store, which are of this split, whose states have been read."""
         index = torch.from_numpy(np.searchsorted(self.rows, rows))
-        return Batch(self._prepare(rows, states), self.scores[index], self.weights[index])
-
-    def _read(self, positions: Int[np.ndarray, " batch"]) -> Features:
-        rows = self.rows[positions]
-        return self._prepare(rows, self.store.read(rows))
-
-    def _prepare(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Features:
-        return self._spec.prepare(torch.from_numpy(states), torch.from_numpy(self.store.speech_frames(rows)))
-
-    def _load(self, progress: Progress) -> Features:
-        """Fill one array clip by clip, so that memory never holds the states twice."""
-        total = len(self)
-        filled: Features | None = None
-        progress(0, total)
-        for start in range(0, total, READ_CLIPS):
-            stop = min(start + READ_CLIPS, total)
-            part = self._read(np.arange(start, stop))
-            if filled is None:
-                filled = Features(*(tensor.new_empty(total, *tensor.shape[1:]) for tensor in part))
-            for whole, tensor in zip(filled, part, strict=True):
-                whole[start:stop] = tensor
-            progress(stop, total)
-        assert filled is not None
-        return filled
+        return Batch(self.inputs.prepare(rows, states), self.scores[index], self.weights[index])
 
 
 class StreamedBatches:
@@ -146,11 +99,10 @@ class StreamedBatches:
     """
 
     def __init__(self, dataset: StateDataset, *, batch_size: int, seed: int, memory_bytes: float) -> None:
-        pool_clips = max(batch_size, int(memory_bytes / POOLS / dataset.store.clip_bytes))
+        store = dataset.inputs.store
+        pool_clips = max(batch_size, int(memory_bytes / POOLS / store.clip_bytes))
         self._dataset = dataset
-        self._clips = ShuffledClips(
-            dataset.store, dataset.rows, batch_size=batch_size, seed=seed, pool_clips=pool_clips
-        )
+        self._clips = ShuffledClips(store, dataset.rows, batch_size=batch_size, seed=seed, pool_clips=pool_clips)
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -178,49 +130,37 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
     Batches are read in this process: in memory they are a slice, and a worker would have to send 2.3 MB per clip.
 
     Args:
-        store: where the states are.
-        spec: the form of the input.
+        inputs: prepared clips; where training clips are not held, each epoch reads the store.
         targets: ids of the experts, in order.
         batch_size: clips per step.
         seed: of the order of training clips, a new one each epoch.
-        memory_gib: up to this size prepared clips are kept in memory; beyond it each epoch reads the store, and this
-            is the memory for clips that are read ahead, but no less than two batches (GiB).
-        progress: called with the number of training clips read into memory.
         weights: how much each clip of the store counts for each expert in training, 0 or more, compared with the other
             training clips; 1 by default.
-        instead: of the states, values of each clip of the store, whose number `spec` gives as the width of one frame.
     """
 
     def __init__(
         self,
-        store: FeatureStore,
-        spec: InputSpec,
+        inputs: Inputs,
         targets: Sequence[str],
         *,
         batch_size: int,
         seed: int,
-        memory_gib: float,
-        progress: Progress = silent,
         weights: Float32[np.ndarray, "stored experts"] | None = None,
-        instead: Float32[np.ndarray, "stored features"] | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.targets = spec, tuple(targets)
-        self._store, self._batch_size, self._memory_bytes = store, batch_size, memory_gib * GIB
-        self._instead = instead
-        clips = len(store.rows("train")) + len(store.rows("validation"))
-        self.in_memory = instead is not None or clips * spec.bytes_per_clip <= self._memory_bytes
-        self.train = self._dataset("train", in_memory=self.in_memory, progress=progress, weights=weights)
-        self.validation = self._dataset("validation", in_memory=self.in_memory)
+        self.inputs, self.targets = inputs, tuple(targets)
+        self._batch_size = batch_size
+        self.train = StateDataset(inputs, "train", targets, weights=weights)
+        self.validation = StateDataset(inputs, "validation", targets)
         self._order_seed = seed_of(seed, "order of training clips")
         self._begin()
 
     def _begin(self) -> None:
         self._order = torch.Generator().manual_seed(self._order_seed)
         self._streamed: StreamedBatches | None = None
-        if not self.in_memory:
+        if not self.inputs.in_memory:
             self._streamed = StreamedBatches(
-                self.train, batch_size=self._batch_size, seed=self._order_seed, memory_bytes=self._memory_bytes
+                self.train, batch_size=self._batch_size, seed=self._order_seed, memory_bytes=self.inputs.memory_bytes
             )
 
     def narrowed(self, experts: slice) -> StateDataModule:
@@ -230,19 +170,6 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         narrow.train, narrow.validation = self.train.narrowed(experts), self.validation.narrowed(experts)
         narrow._begin()
         return narrow
-
-    def dataset(self, split: Split) -> StateDataset:
-        """The clips of a split; states that are not in memory are read as they are asked for."""
-        if split == "validation":
-            return self.validation
-        return self.train if split == "train" else self._dataset(split, in_memory=False)
-
-    def scaling(self) -> Scaling:
-        """Mean and deviation of the inputs over the training clips, in one pass."""
-        meter = ScalingMeter(self.spec)
-        for features in self.train.in_order():
-            meter.update(features)
-        return meter.scaling()
 
     def train_dataloader(self) -> DataLoader[Batch] | StreamedBatches:
         """Training clips in a new order each epoch."""
@@ -258,25 +185,6 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         """Free what was read ahead."""
         if self._streamed is not None:
             self._streamed.release()
-
-    def _dataset(
-        self,
-        split: Split,
-        *,
-        in_memory: bool,
-        progress: Progress = silent,
-        weights: Float32[np.ndarray, "stored experts"] | None = None,
-    ) -> StateDataset:
-        return StateDataset(
-            self._store,
-            self._store.rows(split),
-            self.spec,
-            self.targets,
-            in_memory=in_memory,
-            progress=progress,
-            weights=weights,
-            instead=self._instead,
-        )
 
 
 def _checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -49,6 +50,17 @@ class ExpertDropout(nn.Module):
             (part >= share).to(like.dtype).div_(1 - share) if width else None
             for part, width, share in zip(torch.split(draws, self._drawn, 2), self._drawn, self.shares, strict=True)
         )
+
+    def narrowed(self, experts: Sequence[int]) -> ExpertDropout:
+        """The masks of some of these experts, which go on from where they are; these here are not to be drawn on.
+
+        Args:
+            experts: positions.
+        """
+        narrow = copy.copy(self)
+        narrow._seeds = [self._seeds[expert] for expert in experts]
+        narrow._generators = [self._generators[expert] for expert in experts] if self._generators else []
+        return narrow
 
     def _on(self, device: torch.device) -> list[torch.Generator]:
         if not self._generators or self._generators[0].device != device:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from emonet.dropout import ExpertDropout
-from emonet.inputs import Features, InputSpec, attentive_views
+from emonet.inputs import Features, InputSpec
+from emonet.pooling import attentive_views
 from emonet.randomness import seed_of
 from emonet.scaling import Scaling
 from emonet.stacked import StackedLinear
@@ -121,6 +122,22 @@ class HeadBank(nn.Module):
         if self.query is not None:
             self.query.div_(self.state_scale)
         self.shift = self.scale = self.state_scale = None
+
+    @torch.no_grad()
+    def narrowed(self, experts: Sequence[int]) -> HeadBank:
+        """A copy of some of these experts as they are now; dropout goes on there, and not here any more.
+
+        Args:
+            experts: positions.
+        """
+        targets = [self.targets[expert] for expert in experts]
+        narrow = HeadBank(self.spec, targets, self.hidden, seed=None, dropout=self.dropout.shares)
+        index = torch.as_tensor(experts)
+        for mine, theirs in zip(narrow.parameters(), self.parameters(), strict=True):
+            mine.data = theirs.detach()[index]  # of its type, on its device
+        narrow.dropout, narrow.seed = self.dropout.narrowed(experts), self.seed
+        narrow.shift, narrow.scale, narrow.state_scale = self.shift, self.scale, self.state_scale
+        return narrow.train(self.training)
 
     def tensors(self, expert: int) -> Iterator[tuple[str, Tensor]]:
         """One expert's tensors (views) under their published names; attention's query under `pool.query`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from emonet.configs import InputForm
 
 QUERIES = 4  # attention: pooled views per expert, each a mean and a deviation
-_VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all states agree
+VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all states agree
 
 
 class Features(NamedTuple):
@@ -136,28 +136,4 @@ def uniform_views(
     states = states.float()
     mean = states.masked_fill(~mask, 0).sum(1) / count
     variance = (states - mean.unsqueeze(1)).masked_fill_(~mask, 0).square_().sum(1) / count
-    return torch.cat((mean, (variance + _VARIANCE_FLOOR).sqrt()), 1)
-
-
-def attentive_views(
-    states: Float[Tensor, "batch frames width"],
-    lengths: Int[Tensor, " batch"],
-    query: Float[Tensor, "experts queries width"],
-) -> Float32[Tensor, "experts batch features"]:
-    """Each query's weighted mean and deviation over the frames that count, by expert.
-
-    States are centred on each clip's own mean first: the deviation is then free of cancellation, and a softmax does
-    not change with a constant.
-    """
-    experts, queries, width = query.shape
-    longest = int(lengths.max())
-    states = states[:, :longest].float()
-    mask = heard(lengths, longest).unsqueeze(2)
-    centre = states.masked_fill(~mask, 0).sum(1, keepdim=True) / lengths.view(-1, 1, 1)
-    states = (states - centre).masked_fill(~mask, 0)
-    logits = states @ query.reshape(experts * queries, width).T  # batch, frames, views
-    weights = logits.masked_fill(~mask, -torch.inf).softmax(1).transpose(1, 2)
-    mean = weights @ states
-    variance = (weights @ states.square() - mean.square()).clamp(min=0)
-    views = torch.cat((mean + centre, (variance + _VARIANCE_FLOOR).sqrt()), 2)
-    return views.view(len(states), experts, queries * 2 * width).transpose(0, 1)
+    return torch.cat((mean, (variance + VARIANCE_FLOOR).sqrt()), 1)

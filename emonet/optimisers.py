@@ -87,8 +87,10 @@ class BankOptimiser:
         slice_weights: int = SLICE_WEIGHTS,
     ) -> None:
         first = bank.first
-        self._bank = bank
-        settings = _Settings(learning_rate, weight_decay, precision, state, _adamw(first.weight.device, state))
+        self._bank, self._slice_weights = bank, slice_weights
+        self._settings = settings = _Settings(
+            learning_rate, weight_decay, precision, state, _adamw(first.weight.device, state)
+        )
         others = [weight for weight in bank.parameters() if bank.query is not None or weight is not first.weight]
         self.others = torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay, fused=True)
         """Of all weights that the backward pass does not update."""
@@ -112,6 +114,36 @@ class BankOptimiser:
         """
         if self._first is not None:
             self._first.stopped = tuple(stopped)
+
+    @property
+    def can_narrow(self) -> bool:
+        """Whether `narrowed` can go on with some of the experts: where the first layer is updated in one slice."""
+        return self._first is None or self._first.whole is not None
+
+    def narrowed(self, bank: HeadBank, experts: Sequence[int]) -> BankOptimiser:
+        """The optimiser of some of these experts, which goes on from where this one is; this one is done.
+
+        Args:
+            bank: these experts alone.
+            experts: their positions in the bank of this optimiser.
+        """
+        settings = self._settings
+        narrow = BankOptimiser(
+            bank,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            precision=settings.precision,
+            state=settings.state,
+            slice_weights=self._slice_weights,
+        )
+        index = torch.as_tensor(experts)
+        _hand_over(self.others, narrow.others, index)
+        if self._first is not None and narrow._first is not None:
+            assert self._first.whole is not None
+            assert narrow._first.whole is not None
+            _hand_over(self._first.whole.optimiser, narrow._first.whole.optimiser, index)
+        self.detach()
+        return narrow
 
     def detach(self) -> None:
         """Give the bank ordinary gradients again, and let go of the first layer's moments."""
@@ -162,8 +194,15 @@ class _Slices:
         self._product = self.multiply.result(weight.device)
         # Rounded at random, gradients may have any type; torch's optimisers want the weights' own.
         self._applied = self._product if settings.at_random else weight.dtype
+        self._full = settings.state == "full"
         self._kept: dict[torch.dtype, Tensor] = {}
         self.stopped: tuple[bool, ...] = (False,) * experts
+
+    @property
+    def whole(self) -> _Whole | None:
+        """What updates all experts at once, if that is how it is done, by an optimiser with full moments."""
+        rule = self._rules[0]
+        return rule if len(self._rules) == 1 and isinstance(rule, _Whole) and self._full else None
 
     def __call__(self, gradient: Tensor, inputs: Tensor) -> None:
         gradient = gradient.to(inputs.dtype)
@@ -189,11 +228,11 @@ class _Whole:
     """An optimiser of torch's or torchao's own for a slice, whose weights share the bank's memory."""
 
     def __init__(self, weight: nn.Parameter, optimiser: torch.optim.Optimizer) -> None:
-        self._weight, self._optimiser = weight, optimiser
+        self._weight, self.optimiser = weight, optimiser
 
     def step(self, gradient: Tensor) -> None:
         self._weight.grad = gradient
-        self._optimiser.step()
+        self.optimiser.step()
         self._weight.grad = None
 
 
@@ -209,6 +248,15 @@ class _Rounded:
     def step(self, gradient: Tensor) -> None:
         for expert, one in zip(self._experts, gradient, strict=True):
             expert.step(one.view(-1))
+
+
+def _hand_over(old: torch.optim.Optimizer, new: torch.optim.Optimizer, experts: Tensor) -> None:
+    """Give an optimiser the moments that another has of the same weights of some experts."""
+    (before,), (after,) = old.param_groups, new.param_groups
+    for theirs, mine in zip(before["params"], after["params"], strict=True):
+        new.state[mine] = {
+            key: value[experts] if value.dim() else value.clone() for key, value in old.state[theirs].items()
+        }
 
 
 def _adamw(device: torch.device, state: State) -> Callable[..., torch.optim.Optimizer]:

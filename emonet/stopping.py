@@ -10,6 +10,19 @@ from torch import Tensor
 
 from emonet.experts import HeadBank
 
+TOGETHER = 16  # experts go on in such numbers: products and vector units then round as if none had left
+
+
+def going_on(stopped: Sequence[bool]) -> list[int]:
+    """Positions of the experts to train on with: those that have not stopped, filled up to a multiple of `TOGETHER`.
+
+    Args:
+        stopped: by expert.
+    """
+    order = sorted(range(len(stopped)), key=lambda expert: stopped[expert])  # stable: those that go on come first
+    needed = len(stopped) - sum(stopped)
+    return sorted(order[: -(-needed // TOGETHER) * TOGETHER])
+
 
 class ExpertStopping:
     """Keeps, for every expert, the weights of its best epoch.
@@ -19,12 +32,13 @@ class ExpertStopping:
     not depend on how long the others train.
 
     Args:
-        bank: the experts.
+        bank: the experts, which are all in training at first.
         patience: epochs without a better error after which an expert stops.
     """
 
     def __init__(self, bank: HeadBank, patience: int) -> None:
-        self._bank = bank
+        self._bank = self._trained = bank
+        self._members: Sequence[int] = range(len(bank.targets))
         self._patience = patience
         experts = len(bank.targets)
         self.best_errors = [math.inf] * experts
@@ -34,8 +48,8 @@ class ExpertStopping:
 
     @property
     def stopped(self) -> tuple[bool, ...]:
-        """Which experts have stopped, in the bank's order."""
-        return tuple(self._stopped)
+        """Which of the experts in training have stopped, in their order."""
+        return tuple(self._stopped[expert] for expert in self._members)
 
     @property
     def all_stopped(self) -> bool:
@@ -43,21 +57,26 @@ class ExpertStopping:
         return all(self._stopped)
 
     def update(self, epoch: int, errors: Sequence[float]) -> None:
-        """Take in the validation errors of one epoch, in the bank's order.
+        """Take in the validation errors of one epoch.
 
         Args:
             epoch: counted from 0.
-            errors: mean absolute error of each expert; NaN never counts as better.
+            errors: mean absolute error of each expert in training, in their order; NaN never counts as better.
         """
-        for expert, error in enumerate(errors):
+        for position, (expert, error) in enumerate(zip(self._members, errors, strict=True)):
             if self._stopped[expert]:
                 continue
             if error < self.best_errors[expert] or self.best_epochs[expert] < 0:
                 self.best_errors[expert] = math.inf if math.isnan(error) else error
                 self.best_epochs[expert] = epoch
-                self._keep(expert)
+                self._keep(expert, position)
             elif epoch - self.best_epochs[expert] >= self._patience:
                 self._stopped[expert] = True
+
+    def narrow(self, bank: HeadBank) -> None:
+        """From now on these experts alone are in training, in a bank of their own."""
+        self._trained = bank
+        self._members = [self._bank.targets.index(target) for target in bank.targets]
 
     def restore(self) -> None:
         """Give every expert the weights of its best epoch, and let go of the copies."""
@@ -67,11 +86,11 @@ class ExpertStopping:
                     tensor.copy_(best[key])
                 best.clear()
 
-    def _keep(self, expert: int) -> None:
+    def _keep(self, expert: int, position: int) -> None:
         best = self._best[expert]
         # Validation runs in inference mode, whose tensors nobody may write to afterwards.
         with torch.inference_mode(False), torch.no_grad():
-            for key, tensor in self._bank.tensors(expert):
+            for key, tensor in self._trained.tensors(position):
                 if key not in best:
                     # On the CPU: on a GPU the optimiser already holds the weights four times.
                     best[key] = torch.empty_like(tensor, device="cpu")

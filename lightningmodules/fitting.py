@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float32
 from lightning import Trainer
 
+from datamodules.inputs import Inputs
 from datamodules.states import StateDataModule
 from emonet.clips import Split
 from emonet.configs import HeadsConfig
@@ -30,20 +31,20 @@ class FittedBank:
 
     Args:
         bank: the experts, each with the weights of its best epoch.
-        data: the batches it was trained on.
+        inputs: that it was trained on.
         validation_mae: of each expert's best epoch, by target id.
         best_epoch: of each expert, counted from 0.
     """
 
     bank: HeadBank
-    data: StateDataModule
+    inputs: Inputs
     validation_mae: Mapping[str, float]
     best_epoch: Mapping[str, int]
 
     @torch.inference_mode()
     def predict(self, split: Split) -> Float32[np.ndarray, "clips experts"]:
         """Scores of all usable clips of a split, in the store's order."""
-        scores = [self.bank(features) for features in self.data.dataset(split).in_order()]
+        scores = [self.bank(features) for features in self.inputs.in_order(split)]
         return torch.cat(scores).numpy() if scores else np.empty((0, len(self.bank.targets)), np.float32)
 
 
@@ -69,11 +70,11 @@ def fit_bank(
     Raises:
         EmonetError: if a validation error is not finite.
     """
-    bank = HeadBank(data.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
+    bank = HeadBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
     if scaling is not None:
         bank.standardise(scaling)
     module = HeadsModule(bank, config, report=report, progress=progress)
-    with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.spec):
+    with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.inputs.spec):
         try:
             _trainer(config.epochs).fit(module, data)
         finally:
@@ -85,7 +86,7 @@ def fit_bank(
     bank.eval()
     return FittedBank(
         bank,
-        data,
+        data.inputs,
         dict(zip(bank.targets, module.stopping.best_errors, strict=True)),
         dict(zip(bank.targets, module.stopping.best_epochs, strict=True)),
     )

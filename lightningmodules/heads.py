@@ -14,7 +14,7 @@ from emonet.experts import HeadBank
 from emonet.losses import absolute_errors, expert_losses
 from emonet.optimisers import BankOptimiser
 from emonet.progress import Progress, silent
-from emonet.stopping import ExpertStopping
+from emonet.stopping import ExpertStopping, going_on
 
 Report = Callable[[Mapping[str, float], int], None]
 """Called with metrics and the epoch (counted from 0)."""
@@ -28,11 +28,13 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
     """Trains a `HeadBank`; afterwards `stopping.restore()` gives every expert its best epoch.
 
     Every expert is trained exactly as it would be alone: its start, dropout, loss, optimiser and stopping are its own.
+    Those that have stopped are left out of the steps as soon as that makes them cheaper.
 
     Args:
         bank: the experts, one per score of a batch.
         config: loss, epochs, patience, optimiser.
-        report: gets each epoch's training loss and validation MAE, in the mean and by target.
+        report: gets each epoch's training loss and validation MAE, in the mean and by target. An expert that has
+            stopped counts in the mean with its best error, and by target no more.
         progress: called with the number of finished epochs.
     """
 
@@ -46,7 +48,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # the backward pass updates the first layer by itself
-        self.bank = bank
+        self.bank = self.trained = bank
         self.stopping = ExpertStopping(bank, config.patience)
         self._config = config
         self._report = report
@@ -54,6 +56,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         self._optimiser: BankOptimiser | None = None
         self._losses: list[Tensor] = []
         self._errors: list[tuple[Tensor, Tensor]] = []
+        self._columns: Tensor | None = None  # of the scores, that the experts in training have
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over all experts; the bank is where it is trained by now."""
@@ -70,9 +73,23 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         """Show that nothing is done yet."""
         self._progress(0, self._config.epochs)
 
+    def on_train_epoch_start(self) -> None:
+        """Go on without experts that have stopped."""
+        assert self._optimiser is not None
+        going = going_on(self.stopping.stopped)
+        if len(going) == len(self.trained.targets) or not self._optimiser.can_narrow:
+            return
+        bank = self.trained.narrowed(going)
+        self._optimiser = self._optimiser.narrowed(bank, going)
+        self.stopping.narrow(bank)
+        self.trained = bank
+        columns = [self.bank.targets.index(target) for target in bank.targets]
+        self._columns = torch.tensor(columns, device=bank.first.bias.device)
+
     def training_step(self, batch: Batch) -> None:
         """One step by the sum over experts of each expert's own loss."""
-        losses = expert_losses(self.bank(batch.features), batch.scores, batch.weights, self._config.loss)
+        scores, weights = self._mine(batch.scores), self._mine(batch.weights)
+        losses = expert_losses(self.trained(batch.features), scores, weights, self._config.loss)
         self.manual_backward(losses.sum())
         assert self._optimiser is not None
         self._optimiser.step()
@@ -84,16 +101,17 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
 
     def validation_step(self, batch: Batch) -> None:
         """Add up each expert's absolute errors."""
-        self._errors.append(absolute_errors(self.bank(batch.features), batch.scores))
+        self._errors.append(absolute_errors(self.trained(batch.features), self._mine(batch.scores)))
 
     def on_validation_epoch_end(self) -> None:
         """Hand each expert's own error to its early stopping, and end when all have stopped."""
         totals, counts = (torch.stack(parts).sum(0) for parts in zip(*self._errors, strict=True))
         errors = (totals / counts).tolist()
+        going = [not stopped for stopped in self.stopping.stopped]
         self.stopping.update(self.current_epoch, errors)
         if self._optimiser is not None:
             self._optimiser.rest(self.stopping.stopped)
-        self._report(self._metrics(errors), self.current_epoch)
+        self._report(self._metrics(errors, going), self.current_epoch)
         self._losses = []
         self._progress(self.current_epoch + 1, self._config.epochs)
         if self.stopping.all_stopped:
@@ -105,11 +123,17 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         if self._optimiser is not None:
             self._optimiser.detach()
             self._optimiser = None
+        self.trained, self._columns = self.bank, None
 
-    def _metrics(self, errors: list[float]) -> dict[str, float]:
-        known = dict(zip(self.bank.targets, errors, strict=True))
+    def _mine(self, values: Tensor) -> Tensor:
+        return values if self._columns is None else values[:, self._columns]
+
+    def _metrics(self, errors: list[float], going: list[bool]) -> dict[str, float]:
+        trained = zip(self.trained.targets, errors, going, strict=True)
+        known = {target: error for target, error, mine in trained if mine}
+        every = dict(zip(self.bank.targets, self.stopping.best_errors, strict=True)) | known
         return {
             "train_loss": float(torch.stack(self._losses).mean()),
-            "val_mae": sum(errors) / len(errors),
+            "val_mae": sum(every.values()) / len(every),
             **{f"val_mae/{target}": error for target, error in known.items()},
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,10 @@ def _nothing(text: str, name: str) -> None:
     """Keep no note."""
 
 
+def _unheard(metrics: Mapping[str, float], epoch: int) -> None:
+    """Report to nobody."""
+
+
 @dataclass(frozen=True)
 class Watch:
     """Who is told how training goes.
@@ -33,12 +37,14 @@ class Watch:
         say: takes a line for the person who watches.
         note: keeps a text under a file name, e.g. in the tracking run.
         logger: a Lightning logger, or False.
+        report: gets each epoch's metrics, with the epoch counted from 0; what it raises ends the training.
     """
 
     show: ShowProgress
     say: Callable[[str], None]
     note: Callable[[str, str], None] = _nothing
     logger: Any = False
+    report: Callable[[Mapping[str, float], int], None] = _unheard
 
 
 class CaptionReport(Callback):  # type: ignore[misc]
@@ -86,6 +92,7 @@ class CaptionReport(Callback):  # type: ignore[misc]
             for line in lines:
                 self._watch.say(f"  {line}")
             self._watch.note("\n".join(lines) + "\n", f"captions/epoch-{epoch:03d}.txt")
+        self._watch.report(values, trainer.current_epoch)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Keep the figures with the weights that they belong to."""

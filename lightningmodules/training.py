@@ -15,21 +15,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cache.lifting import lift
-from cache.principal import PrincipalStates, principal, require_unchanged
+from cache.principal import PrincipalStates, require_unchanged
 from cache.store import FeatureStore
-from datamodules.states import GIB, StateDataModule
-from emonet.clips import Split
+from datamodules.inputs import GIB, Inputs
+from datamodules.states import StateDataModule
+from emonet.clips import SPLITS, Split
 from emonet.configs import HeadsConfig
 from emonet.hardware import resolve_device
 from emonet.inputs import InputSpec
 from emonet.plan import TrainingPlan, free_bytes, plan_training
-from emonet.progress import Progress, ShowProgress
+from emonet.progress import ShowProgress
 from emonet.scaling import Scaling
 from lightningmodules.fitting import FittedBank, fit_bank
 from lightningmodules.heads import Report
+from lightningmodules.kept_inputs import KeptInputs
 from lightningmodules.pace import expected_seconds
 
-PREDICTED: tuple[Split, ...] = ("validation", "test")
 Tensors = Mapping[str, Tensor]
 """One expert's tensors by their published names."""
 
@@ -45,6 +46,7 @@ class Wanted:
         config: sizes, loss, optimiser, epochs, memory.
         seed: fixes starts, order and dropout.
         weights: of every clip of the store and each target in the loss; all 1 by default.
+        predicted: splits whose clips are predicted; no state of another one is read but for training.
     """
 
     store: FeatureStore
@@ -53,6 +55,7 @@ class Wanted:
     config: HeadsConfig
     seed: int
     weights: Float32[np.ndarray, "stored targets"] | None = None
+    predicted: tuple[Split, ...] = ("validation", "test")
 
 
 def unheard(_told: object) -> None:
@@ -88,7 +91,7 @@ class TrainedExperts:
         targets: ids, in order.
         validation_mae: of each expert's best epoch, by target id.
         best_epoch: of each expert, counted from 0.
-        predictions: of the validation and the test clips, in the store's order.
+        predictions: of the clips of each predicted split, in the store's order.
         experts: gives each expert's tensors in turn, in the published form, as long as the scratch folder is there.
         energy: share of the states' variance that principal coordinates hold; None where experts saw the states.
     """
@@ -103,46 +106,43 @@ class TrainedExperts:
     energy: float | None = None
 
 
-def train_experts(wanted: Wanted, watch: Watch) -> TrainedExperts:
+def train_experts(wanted: Wanted, watch: Watch, kept: KeptInputs | None = None) -> TrainedExperts:
     """Train one expert for each target on the store's training clips; its validation clips stop each.
 
     An expert's result does not depend on which others are trained with it, so neither does it on the groups.
+
+    Args:
+        wanted: what is to be trained, and how.
+        watch: who is told; what `watch.report` raises ends the training and is passed on.
+        kept: inputs of earlier trainings; None prepares them for this one alone.
 
     Raises:
         RequestError: if the memory does not suffice for one expert.
         EmonetError: if a validation error is not finite, or the store changed underneath.
     """
+    kept = kept or KeptInputs()
     in_coordinates = wanted.spec.form == "flatten" and wanted.config.features == "principal"
-    trained = _in_coordinates(wanted, watch) if in_coordinates else _on_states(wanted, watch)
+    trained = _in_coordinates(wanted, watch, kept) if in_coordinates else _on_states(wanted, watch, kept)
     require_unchanged(wanted.store)
     return trained
 
 
-def _on_states(wanted: Wanted, watch: Watch) -> TrainedExperts:
+def _on_states(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedExperts:
     plan = _plan(wanted, wanted.spec, watch)  # before anything is read: it may refuse
-    with watch.show(f"reading states ({wanted.spec.form})", "clips") as progress:
-        data = _data(wanted, wanted.spec, progress=progress)
-    scaling = data.scaling() if wanted.config.standardise else None
-    return _in_groups(wanted, watch, plan, data, scaling).all(wanted.spec)
+    inputs = kept.states(wanted.store, wanted.spec, memory_gib=wanted.config.states_gib, show=watch.show)
+    scaling = inputs.scaling if wanted.config.standardise else None
+    return _in_groups(wanted, watch, plan, inputs, scaling).all(wanted.spec)
 
 
-def _in_coordinates(wanted: Wanted, watch: Watch) -> TrainedExperts:
+def _in_coordinates(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedExperts:
     """Train on principal coordinates; experts are lifted back to states when they are asked for."""
-    config = wanted.config
-    states = principal(
-        wanted.store,
-        standardise=config.standardise,
-        memory_gib=config.states_gib,
-        seed=wanted.seed,
-        show=watch.show,
-    ).of(config.rank)
+    used = {"train", "validation", *wanted.predicted}
+    splits = [split for split in SPLITS if split in used]
+    states, inputs = kept.coordinates(wanted.store, wanted.config, splits, seed=wanted.seed, show=watch.show)
     share = states.basis.energy_share
     watch.say(f"{states.basis.rank} principal coordinates hold {100 * share:.2f} % of the energy")
-    spec = InputSpec("flatten", "all", 1, states.basis.rank)
-    plan = _plan(wanted, spec, watch)
-    data = _data(wanted, spec, instead=states.coordinates)
-    states = replace(states)  # the data have taken what they need of all clips' coordinates; these are let go
-    finished = _in_groups(wanted, watch, plan, data, None)
+    plan = _plan(wanted, inputs.spec, watch)
+    finished = _in_groups(wanted, watch, plan, inputs, None)
 
     def lifted() -> Iterator[Tensors]:
         return _lifted(wanted, watch, states, list(finished.experts()))
@@ -170,32 +170,13 @@ def _lifted(wanted: Wanted, watch: Watch, states: PrincipalStates, experts: list
             del part, weight, bias  # they would stay while the next part is put together
 
 
-def _data(
-    wanted: Wanted,
-    spec: InputSpec,
-    *,
-    progress: Progress | None = None,
-    instead: Float32[np.ndarray, "stored features"] | None = None,
-) -> StateDataModule:
-    more = {} if progress is None else {"progress": progress}
-    return StateDataModule(
-        wanted.store,
-        spec,
-        wanted.targets,
-        batch_size=wanted.config.batch_size,
-        seed=wanted.seed,
-        memory_gib=wanted.config.states_gib,
-        weights=wanted.weights,
-        instead=instead,
-        **more,
-    )
-
-
-def _in_groups(
-    wanted: Wanted, watch: Watch, plan: TrainingPlan, data: StateDataModule, scaling: Scaling | None
-) -> _Finished:
+def _in_groups(wanted: Wanted, watch: Watch, plan: TrainingPlan, inputs: Inputs, scaling: Scaling | None) -> _Finished:
     """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
-    finished, sizes = _Finished(wanted.targets, watch.scratch), list(plan.groups)
+    config = wanted.config
+    data = StateDataModule(
+        inputs, wanted.targets, batch_size=config.batch_size, seed=wanted.seed, weights=wanted.weights
+    )
+    finished, sizes = _Finished(wanted.targets, watch.scratch, wanted.predicted), list(plan.groups)
     while sizes:
         gc.collect()  # Lightning's trainer and module hold each other, and so would the last group's weights stay
         group = slice(finished.count, finished.count + sizes[0])
@@ -260,6 +241,7 @@ class _Finished:
 
     targets: tuple[str, ...]
     scratch: Path
+    predicted: tuple[Split, ...]
     hidden: tuple[int, ...] = ()
     validation_mae: dict[str, float] = field(default_factory=dict)
     best_epoch: dict[str, int] = field(default_factory=dict)
@@ -273,7 +255,7 @@ class _Finished:
 
     def take(self, fitted: FittedBank) -> None:
         """Note the figures of a group, and keep its experts."""
-        self._predictions.append({split: fitted.predict(split) for split in PREDICTED})
+        self._predictions.append({split: fitted.predict(split) for split in self.predicted})
         self.hidden = fitted.bank.hidden
         alone = fitted.bank.targets == self.targets
         for position, target in enumerate(fitted.bank.targets):
@@ -292,7 +274,7 @@ class _Finished:
     ) -> TrainedExperts:
         """Everything, of all groups."""
         predictions = {
-            split: np.concatenate([some[split] for some in self._predictions], axis=1) for split in PREDICTED
+            split: np.concatenate([some[split] for some in self._predictions], axis=1) for split in self.predicted
         }
         return TrainedExperts(
             spec,

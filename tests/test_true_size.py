@@ -14,6 +14,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from cache.extraction import extract
 from cache.store import FeatureStore
 from cache.verify import verify
+from datamodules.inputs import read_inputs
 from datamodules.states import StateDataModule
 from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
 from emonet.clips import SPLITS, Clip, Corpus
@@ -72,8 +73,9 @@ def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_pa
     spec = InputSpec("flatten", "all", record.frames, record.width)
     assert spec.features == 1_152_000
     targets = EMOTIONS.subset(["anger", "fear"]).ids
-    data = StateDataModule(store, spec, targets, batch_size=64, seed=0, memory_gib=4.0)
-    fitted = fit_bank(data, HeadsConfig(epochs=1), seed=0, scaling=data.scaling(), report=unreported, progress=silent)
+    inputs = read_inputs(store, spec, memory_gib=4.0)
+    data = StateDataModule(inputs, targets, batch_size=64, seed=0)
+    fitted = fit_bank(data, HeadsConfig(epochs=1), seed=0, scaling=inputs.scaling, report=unreported, progress=silent)
     info = ExpertsInfo(
         targets=store.targets.subset(fitted.bank.targets).to_json(),
         form="flatten",

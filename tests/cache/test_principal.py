@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cache import directions
+from cache.derived import listed
 from cache.layout import open_array
 from cache.lifting import lift
 from cache.store import FeatureStore
@@ -134,6 +135,28 @@ def test_more_clips_than_features(fill_store: Fill, tmp_path: Path, landmarks: i
     assert len(states.rows) == (landmarks or 1800)
     assert states.basis.rank == 50
     check_gram(states, standardise=True)
+
+
+def test_coordinates_of_some_splits_read_no_state_of_the_others(
+    store: FeatureStore, reads: list[list[int]], fill_store: Fill, tmp_path: Path
+) -> None:
+    splits: list[Split] = ["validation"]
+    some = compute(store, splits=splits)
+    used = np.sort(np.concatenate([store.rows("train"), store.rows("validation")]))
+    assert sorted(row for each in reads for row in each) == some.clips.tolist() == used.tolist()
+    whole = compute(store)
+    assert some.folder != whole.folder
+    assert whole.clips.tolist() == store.rows().tolist()
+    assert np.isnan(some.coordinates[store.rows("test")]).all()
+    np.testing.assert_allclose(some.coordinates[used], whole.coordinates[used], atol=1e-4)
+    lines = listed(store.path, store.fingerprint)
+    assert [" for 31 of 40 clips, " in line for line in lines].count(True) == 1
+    assert sum(" clips" in line for line in lines) == 1
+    assert compute(store, splits=["train", "validation", "test"]).folder == whole.folder
+    states = made_states(len(SPLITS))
+    states[4::5] = 1000  # test clips
+    spoiled = fill(fill_store, tmp_path / "spoiled.zarr", states)
+    np.testing.assert_array_equal(compute(spoiled, splits=splits).coordinates[used], some.coordinates[used])
 
 
 def test_more_coordinates_than_there_are(store: FeatureStore) -> None:

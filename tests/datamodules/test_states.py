@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cache.record import ExtractionRecord
 from cache.store import FeatureStore
+from datamodules.inputs import read_inputs
 from datamodules.states import Batch, StateDataModule, StreamedBatches
 from emonet.clips import Clip, Corpus, Split
 from emonet.configs import InputForm
@@ -68,7 +69,8 @@ def module_of(
     store: FeatureStore, form: InputForm = "statistics", *, memory_gib: float = 1.0, seed: int = 0
 ) -> StateDataModule:
     spec = InputSpec(form, "speech", FRAMES, WIDTH)
-    return StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=seed, memory_gib=memory_gib)
+    inputs = read_inputs(store, spec, memory_gib=memory_gib)
+    return StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=seed)
 
 
 def epoch_of(data: StateDataModule) -> list[list[float]]:
@@ -78,7 +80,7 @@ def epoch_of(data: StateDataModule) -> list[list[float]]:
 @pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
 def test_streaming_and_memory_give_the_same_clips(store: FeatureStore, form: InputForm) -> None:
     kept, streamed = module_of(store, form), module_of(store, form, memory_gib=NO_MEMORY)
-    assert (kept.in_memory, streamed.in_memory) == (True, False)
+    assert (kept.inputs.in_memory, streamed.inputs.in_memory) == (True, False)
     clips = []
     for data in (kept, streamed):
         found = {}
@@ -91,7 +93,7 @@ def test_streaming_and_memory_give_the_same_clips(store: FeatureStore, form: Inp
     for key, (length, values) in clips[0].items():
         assert length == clips[1][key][0]
         assert torch.equal(values, clips[1][key][1])
-    assert torch.equal(kept.scaling().scale, streamed.scaling().scale)
+    assert torch.equal(kept.inputs.scaling.scale, streamed.inputs.scaling.scale)
 
 
 def test_memory_reads_the_store_once(store: FeatureStore, read_rows: list[int]) -> None:
@@ -99,7 +101,7 @@ def test_memory_reads_the_store_once(store: FeatureStore, read_rows: list[int]) 
     for _ in range(3):
         list(data.train_dataloader())
         list(data.val_dataloader())
-    data.scaling()
+    assert data.inputs.scaling is data.inputs.scaling
     assert sorted(read_rows) == [row for row in range(45) if row != FAILED]
 
 
@@ -138,7 +140,8 @@ def test_features_and_scores_belong_together(store: FeatureStore, memory_gib: fl
 def test_weights_are_of_the_stores_rows(store: FeatureStore, memory_gib: float) -> None:
     weights = np.arange(len(store) * 2, dtype=np.float32).reshape(-1, 2)
     spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
-    data = StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=0, memory_gib=memory_gib, weights=weights)
+    inputs = read_inputs(store, spec, memory_gib=memory_gib)
+    data = StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
     scores = store.scores(store.rows())[:, COLUMNS].tolist()
     by_score = {tuple(score): weights[row] for row, score in zip(store.rows(), scores, strict=True)}
     means = weights[TRAIN].mean(0, where=weights[TRAIN] > 0)
@@ -159,11 +162,10 @@ def test_weights_have_a_mean_of_1_over_what_is_rated_and_counts(fill_store: Call
     weights = np.random.default_rng(0).uniform(0.5, 3, (len(store), 2)).astype(np.float32)
     weights[::5] = 0
     weights[::3, 1], weights[FAILED], weights[40:] = 1e30, 1e30, 1e30
-    spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
+    inputs = read_inputs(store, InputSpec("statistics", "speech", FRAMES, WIDTH), memory_gib=1.0)
 
     def of(weights: np.ndarray) -> torch.Tensor:
-        options: dict[str, Any] = {"batch_size": 8, "seed": 0, "memory_gib": 1.0, "weights": weights}
-        data = StateDataModule(store, spec, ["anger", "fear"], **options)
+        data = StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
         assert torch.equal(data.narrowed(slice(1, 2)).train.weights, data.train.weights[:, 1:])
         return data.train.weights
 
@@ -189,16 +191,16 @@ def test_weights_have_a_mean_of_1_over_what_is_rated_and_counts(fill_store: Call
 )
 def test_weights_that_are_none(store: FeatureStore, change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
     weights = change(np.ones((len(store), 2), np.float32))
-    spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
+    inputs = read_inputs(store, InputSpec("statistics", "speech", FRAMES, WIDTH), memory_gib=1.0)
     with pytest.raises(ValueError, match=message):
-        StateDataModule(store, spec, ["anger", "fear"], batch_size=8, seed=0, memory_gib=1.0, weights=weights)
+        StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
 
 
 def test_validation_and_test_come_in_order(store: FeatureStore) -> None:
     data = module_of(store, "attention")
     found = torch.cat([batch.features.values for batch in data.val_dataloader()])
     assert torch.equal(found, torch.from_numpy(store.read(range(40, 45))))
-    test = torch.cat([features.values for features in data.dataset("test").in_order()])
+    test = torch.cat([features.values for features in data.inputs.in_order("test")])
     assert torch.equal(test, torch.from_numpy(store.read(range(45, 50))))
 
 

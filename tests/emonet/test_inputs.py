@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from emonet.inputs import InputSpec, attentive_views, statistics, uniform_views
+from emonet.inputs import InputSpec, statistics, uniform_views
+from emonet.pooling import attentive_views
 
 FRAMES, WIDTH = 12, 5
 

@@ -216,7 +216,7 @@ def is_in_8_bits(bank: HeadBank) -> bool:
     slices = bank.first._update
     assert isinstance(slices, optimisers._Slices)
     moments = [
-        rule._optimiser.state[rule._weight]["exp_avg"] for rule in slices._rules if isinstance(rule, optimisers._Whole)
+        rule.optimiser.state[rule._weight]["exp_avg"] for rule in slices._rules if isinstance(rule, optimisers._Whole)
     ]
     return any(type(moment).__name__ == "OptimState8bit" for moment in moments)
 
@@ -270,7 +270,7 @@ def test_what_is_held_is_what_was_said() -> None:
             if isinstance(rule, optimisers._Rounded):
                 tensors = [each for one in rule._experts for each in (one._mean, one._square)]
             else:
-                state = rule._optimiser.state[rule._weight]
+                state = rule.optimiser.state[rule._weight]
                 tensors = [state["exp_avg"], state["exp_avg_sq"]]
             moments += sum(tensor.nbytes for tensor in tensors)
         said = weight_bytes(precision, "full")
@@ -278,6 +278,33 @@ def test_what_is_held_is_what_was_said() -> None:
         assert moments == said.moments * bank.first.weight.numel()
         held = sum(tensor.nbytes for tensor in slices._kept.values())
         assert held <= slice_bytes(len(TARGETS), PER_EXPERT, precision)
+
+
+@pytest.mark.parametrize("form", ["flatten", "attention"])
+def test_some_experts_go_on_exactly_as_with_the_others(form: InputForm) -> None:
+    targets, going = [f"target {number}" for number in range(16)], [0, 2, 3, 7, 8, 9, 12, 15]
+    bank = a_bank(form, targets=targets, dropout=0.2).train()
+    optimiser = train(bank, steps=6)
+    narrow = bank.narrowed(going)
+    assert narrow.targets == tuple(targets[expert] for expert in going)
+    other = a_bank(form, targets=targets, dropout=0.2).train()
+    for bank, optimiser, columns in (  # noqa: B020 - one after the other
+        (narrow, optimiser.narrowed(narrow, going), going), (other, train(other, steps=6), range(16)),
+    ):  # fmt: skip
+        assert optimiser.can_narrow
+        for step in range(6, 12):
+            features, scores = a_batch(step, other)
+            (bank(features) - scores[:, list(columns)]).square().mean(0).sum().backward()
+            optimiser.step()
+    for position, expert in enumerate(going):
+        for (_, mine), (_, theirs) in zip(narrow.tensors(position), other.tensors(expert), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_what_is_updated_in_several_slices_or_rounded_is_not_narrowed() -> None:
+    assert train(a_bank(), steps=1).can_narrow
+    assert not train(a_bank(), steps=1, slice_weights=PER_EXPERT).can_narrow
+    assert not train(a_bank(), steps=1, precision="bf16").can_narrow
 
 
 def test_slices() -> None:

@@ -8,7 +8,7 @@ import torch
 from emonet.configs import HIDDEN
 from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
-from emonet.stopping import ExpertStopping
+from emonet.stopping import ExpertStopping, going_on
 
 
 @pytest.fixture
@@ -78,3 +78,33 @@ def test_copies_are_in_the_weights_own_type_and_go_when_they_are_restored(bank: 
     mark(bank, 3.0)
     stopping.restore()  # there is nothing left to restore
     assert all((tensor == 3).all() for _, tensor in bank.tensors(0))
+
+
+def test_experts_go_on_in_sixteens() -> None:
+    assert going_on([False] * 3) == [0, 1, 2]
+    assert going_on([False, True, False]) == [0, 1, 2], "fewer stay together"
+    assert going_on([True] * 16 + [False] * 16) == [*range(16, 32)]
+    stopped = [expert % 4 > 0 for expert in range(40)]
+    assert going_on(stopped) == sorted([*range(0, 40, 4), 1, 2, 3, 5, 6, 7])
+    assert len(going_on([expert > 16 for expert in range(40)])) == 32
+    assert going_on([True] * 20) == []
+
+
+def test_a_narrow_bank_is_kept_and_restored_where_it_came_from(bank: HeadBank) -> None:
+    stopping = ExpertStopping(bank, patience=1)
+    mark(bank, 1.0)
+    stopping.update(0, [1.0, 1.0])
+    stopping.update(1, [2.0, 0.5])
+    assert stopping.stopped == (True, False)
+    narrow = bank.narrowed([1])
+    stopping.narrow(narrow)
+    assert stopping.stopped == (False,)
+    mark(narrow, 7.0)
+    stopping.update(2, [0.25])
+    assert stopping.best_errors == [1.0, 0.25]
+    mark(narrow, 8.0)
+    stopping.update(3, [0.5])
+    assert stopping.all_stopped
+    stopping.restore()
+    for expert, value in ((0, 1.0), (1, 7.0)):
+        assert all((tensor == value).all() for _, tensor in bank.tensors(expert))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cache.store import FeatureStore
+from datamodules.inputs import read_inputs
 from datamodules.states import StateDataModule
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError
@@ -43,8 +44,9 @@ def fit(
 
     config = HeadsConfig.model_validate({**CONFIG, **changes})
     spec = InputSpec(form, "all", store.record.frames, store.record.width)
-    data = StateDataModule(store, spec, targets, batch_size=config.batch_size, seed=seed, memory_gib=memory_gib)
-    scaling = data.scaling() if config.standardise else None
+    inputs = read_inputs(store, spec, memory_gib=memory_gib)
+    data = StateDataModule(inputs, targets, batch_size=config.batch_size, seed=seed)
+    scaling = inputs.scaling if config.standardise else None
     return fit_bank(data, config, seed=seed, scaling=scaling, report=report, progress=progress)
 
 

@@ -13,6 +13,7 @@ from lightning import Trainer
 from torch.utils.data import DataLoader
 
 from cache.store import FeatureStore
+from datamodules.inputs import read_inputs
 from datamodules.states import Batch, StateDataModule
 from emonet.configs import HeadsConfig, InputForm
 from emonet.experts import HeadBank
@@ -180,7 +181,8 @@ def test_weights_of_the_store_reach_the_loss(
     spec = InputSpec("statistics", "all", store.record.frames, store.record.width)
 
     def experts(**options: Any) -> HeadBank:
-        data = StateDataModule(store, spec, targets, batch_size=32, seed=0, memory_gib=memory_gib, **options)
+        inputs = read_inputs(store, spec, memory_gib=memory_gib)
+        data = StateDataModule(inputs, targets, batch_size=32, seed=0, **options)
         if "spoiled" in changes:
             data.train.scores[data.train.rows % 2 == 0, column] = changes["spoiled"]
         bank = HeadBank(spec, targets, (8,), seed=0, dropout=(0.0,))
@@ -205,3 +207,31 @@ def test_weights_of_the_store_reach_the_loss(
     other = 1 - column
     for (_, one), (_, two) in zip(plain.tensors(other), weighted.tensors(other), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["flatten", "attention"])
+def test_experts_that_have_stopped_are_left_out_and_nothing_else_changes(
+    form: InputForm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports: list[list[Mapping[str, float]]] = [[], []]
+    settings: dict[str, Any] = {"form": form, "dtype": torch.float32}
+    kept = trained(TARGETS, reports=reports[0], **settings)
+    monkeypatch.setattr("emonet.stopping.TOGETHER", 1)
+    steps: list[int] = []
+    step = HeadsModule.training_step
+
+    def counted(module: HeadsModule, batch: Batch) -> None:
+        steps.append(len(module.trained.targets))
+        step(module, batch)
+
+    monkeypatch.setattr(HeadsModule, "training_step", counted)
+    narrowed = trained(TARGETS, reports=reports[1], **settings)
+    assert steps[0] == len(TARGETS)
+    assert 0 < steps[-1] < len(TARGETS)
+    assert narrowed.stopping.best_epochs == kept.stopping.best_epochs
+    assert [list(metrics) for metrics in reports[0]] == [list(metrics) for metrics in reports[1]]
+    for one, other in zip(*reports, strict=True):
+        assert one["val_mae"] == pytest.approx(other["val_mae"], rel=1e-4)
+    for expert in range(len(TARGETS)):
+        for (_, mine), (_, theirs) in zip(narrowed.bank.tensors(expert), kept.bank.tensors(expert), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
