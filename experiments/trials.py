@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -20,12 +21,15 @@ from experiments.config import Experiment
 from experiments.extract import ExtractResult
 from experiments.heads_training import open_corpus_of, open_data
 from experiments.opening import open_experiments_corpus
+from experiments.presence import identity, reason_of_death
 from experiments.stage import require_result, resolve_source
 
 if TYPE_CHECKING:
     from emonet.inputs import InputSpec
     from lightningmodules.training import TrainedExperts
 
+SCRATCH = ".trial-"
+OWNER = "worker"  # the file in it that says whose it is
 ReportEpoch = Callable[[int, float], None]
 """Called with the epoch, counted from 0, and what is minimised so far; may raise `TrialPruned`."""
 
@@ -139,8 +143,8 @@ class Trials:
         wanted = Wanted(
             store, spec, self._data.rated, config, experiment.seed, self._weights, predicted=("validation",)
         )
-        with tempfile.TemporaryDirectory(prefix=".trial-", dir=experiment.folder) as scratch:
-            return train_experts(wanted, Watch(curve.take, self._show, Path(scratch), self._say), self._kept)
+        with _scratch(experiment.folder) as scratch:
+            return train_experts(wanted, Watch(curve.take, self._show, scratch, self._say), self._kept)
 
     def _figures(self, trained: TrainedExperts) -> dict[MetricName, float]:
         """Mean validation figures: each expert's error is that of the epoch that it is kept at."""
@@ -203,9 +207,8 @@ class CaptionerTrials:
         config = type(experiment.captioner).model_validate(settings)  # captions are no objective, and take time
         source = resolve_source(config.model, experiment)
         experiment.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".trial-", dir=experiment.folder) as scratch:
+        with _scratch(experiment.folder) as folder:
             watch = Watch(self._show, self._say, report=take)
-            folder = Path(scratch)
             fitted = fit_captioner(
                 self._corpus, config, seed=experiment.seed, folder=folder, watch=watch, source=source
             )
@@ -213,6 +216,20 @@ class CaptionerTrials:
         seconds = time.perf_counter() - started
         values = {"loss": fitted.metrics[MONITOR], "parameters": float(parameters), "seconds": seconds}
         return TrialOutcome(values, len(told), seconds, tuple(told), {})
+
+
+@contextmanager
+def _scratch(place: Path) -> Iterator[Path]:
+    """An empty folder for what a trial writes; those that killed trials of this machine have left are removed."""
+    for owner in place.glob(f"{SCRATCH}*/{OWNER}"):
+        with suppress(FileNotFoundError):  # its own end, or another worker, was faster
+            if reason_of_death(owner.read_text("utf-8")) is not None:
+                shutil.rmtree(owner.parent)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place) as folder:
+        (Path(folder) / OWNER).write_text(identity(), "utf-8")
+        work = Path(folder) / "trial"
+        work.mkdir()
+        yield work
 
 
 def parameters_of(spec: InputSpec, targets: tuple[str, ...], config: HeadsConfig) -> int:

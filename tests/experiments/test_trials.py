@@ -20,6 +20,7 @@ from emonet.errors import EmonetError, RequestError
 from emonet.experts import HeadBank
 from experiments import extract, heads
 from experiments.config import Experiment
+from experiments.presence import identity, place
 from experiments.sweep_config import merged
 from experiments.trials import CaptionerTrials, TrialOutcome, TrialPruned, Trials, _Curve
 
@@ -57,6 +58,16 @@ def told(outcome: TrialOutcome) -> tuple[Any, ...]:
     """All but how long it took."""
     values = {name: value for name, value in outcome.values.items() if name != "seconds"}
     return values, outcome.epochs, outcome.curve, outcome.best
+
+
+def test_what_a_killed_trial_left_is_removed_and_nobody_elses(experiment: Experiment) -> None:
+    left, running = (experiment.folder / f".trial-{name}" for name in ("left", "running"))
+    for folder, worker in ((left, f"{place()}/{2**22 + 1}"), (running, identity())):
+        (folder / "trial").mkdir(parents=True)
+        (folder / "worker").write_text(worker)
+    fresh(experiment, EACH[0])
+    assert not left.exists()
+    assert (running / "trial").is_dir()
 
 
 def test_a_trial_does_not_depend_on_those_before_it(experiment: Experiment) -> None:
