@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from emonet import durable
 from emonet.checkpoints import bank_folders
@@ -32,9 +32,9 @@ FEWEST: Mapping[CalibrationKind, int] = {"affine": 20, "isotonic": 50}
 class Curve(Schema):
     """Calibrated scores of one target."""
 
-    predicted: tuple[float, ...] = ()
+    predicted: tuple[FiniteFloat, ...] = ()
     """Knots: scores as predicted, increasing; none where scores stay as they are."""
-    calibrated: tuple[float, ...] = ()
+    calibrated: tuple[FiniteFloat, ...] = ()
     """What becomes of each; before the first and after the last knot it stays at their values."""
     clips: int = Field(ge=0)
     """Rated validation clips that it was fitted on (count)."""

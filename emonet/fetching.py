@@ -11,9 +11,10 @@ import ipaddress
 import re
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -27,7 +28,6 @@ REDIRECTS = 3
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTING = frozenset((301, 302, 303, 307, 308))
 _UNUSABLE = re.compile(r"[\x00-\x20\x7f]")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,14 @@ def fetch(url: str, allowed: Sequence[Host], *, limit: int = MOST_BYTES, deadlin
     parts = _split(url)
     try:
         for _ in range(REDIRECTS + 1):
-            connection = _connect(parts, allowed)
-            try:
+            with _connected(parts, allowed, end) as connection:
                 response = _ask(connection, parts)
                 if response.status not in _REDIRECTING:
                     return _body(response, limit, end)
                 parts = _redirected(parts, response.headers.get("Location", ""))
-            finally:
-                connection.close()
-    except (OSError, HTTPException) as error:  # no route, no such name, a bad certificate, a broken answer
+    # No route, no such name (or one that is too long for a name), a bad certificate, a broken answer.
+    except (OSError, HTTPException, UnicodeError) as error:
+        _check_time(end)
         raise AudioError(f"cannot be fetched: {str(error) or type(error).__name__}", where=_short(parts)) from error
     raise AudioError(f"more than {REDIRECTS} redirects", where=_short(parts))
 
@@ -103,6 +102,30 @@ def _split(url: str) -> SplitResult:
     if not usable or parts.username is not None or not url.isascii():
         raise AudioError("this is no http or https URL that can be fetched", where=url[:200])
     return parts
+
+
+@contextmanager
+def _connected(parts: SplitResult, allowed: Sequence[Host], end: float) -> Iterator[HTTPConnection]:
+    """A connection that is cut at `end`: a socket's own timeout counts from byte to byte, and bytes may come slowly."""
+    connection = _connect(parts, allowed)
+    timer = threading.Timer(max(0.0, end - time.monotonic()), _cut, [connection.sock])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield connection
+    finally:
+        timer.cancel()
+        connection.close()
+
+
+def _cut(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _check_time(end: float) -> None:
+    if time.monotonic() >= end:
+        raise AudioError("the download takes too long")
 
 
 def _connect(parts: SplitResult, allowed: Sequence[Host]) -> HTTPConnection:
@@ -150,8 +173,8 @@ def _body(response: HTTPResponse, limit: int, end: float) -> bytes:
         body += chunk
         if len(body) > limit or (response.length or 0) > limit:
             raise AudioError(f"larger than {limit / 1e6:g} MB")
-        if time.monotonic() > end:
-            raise AudioError("the download takes too long")
+        _check_time(end)
+    _check_time(end)
     if response.length:
         raise AudioError(f"the download ended {response.length:,} bytes too early")
     return bytes(body)
@@ -175,9 +198,10 @@ def _is_number(name: str) -> bool:
 def _is_public(text: str) -> bool:
     address = ipaddress.ip_address(text.partition("%")[0])
     disguised = isinstance(address, ipaddress.IPv6Address) and bool(
-        address.ipv4_mapped or address.sixtofour or address.teredo or address in _NAT64
-    )  # an IPv4 address
-    return address.is_global and not address.is_multicast and not disguised
+        address.ipv4_mapped or address.sixtofour or address.teredo or address.is_site_local
+    )  # an IPv4 address, or one of a network that calls itself public (fec0::/10, deprecated)
+    # What is reserved holds other IPv4 addresses: ::/96 and those of NAT64.
+    return address.is_global and not (address.is_multicast or address.is_reserved or disguised)
 
 
 def _short(parts: SplitResult) -> str:

@@ -84,7 +84,11 @@ class VoiceModel:
 
 
 def _recordings(model_input: Any) -> pd.Series[Any]:
-    """One recording a row; a cell that holds a list, as MLflow makes them of `{"audio": [...]}`, is several."""
+    """One recording a row, None where there is nothing.
+
+    A frame of one row may hold a list of them, which MLflow makes of `{"audio": [...]}`. Among several rows a list of
+    several is none: answers would no longer stand beside what they are of.
+    """
     if isinstance(model_input, str | bytes | Path):
         model_input = [model_input]
     if isinstance(model_input, Mapping):
@@ -96,8 +100,15 @@ def _recordings(model_input: Any) -> pd.Series[Any]:
                 expected='{"dataframe_records": [{"audio": "interview.wav"}]}',
                 found=", ".join(map(str, model_input.columns)) or "no column",
             )
-        return model_input[COLUMN].astype(object).explode()
-    return pd.Series(list(model_input), dtype=object)
+        cells = model_input[COLUMN].astype(object)
+        recordings = cells.explode() if len(cells) == 1 else cells.map(_only)
+    else:
+        recordings = pd.Series(list(model_input), dtype=object)
+    return recordings.where(recordings.notna(), None)
+
+
+def _only(cell: Any) -> Any:
+    return cell[0] if isinstance(cell, list | tuple | np.ndarray) and len(cell) == 1 else cell
 
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> VoiceModel:

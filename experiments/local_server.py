@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +18,7 @@ from emonet.errors import EmonetError, RequestError
 
 GRACE = 10.0  # seconds that a server has to end by itself once it was told to
 ASK_EVERY = 0.5  # seconds
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 _STDERR = 2  # stdout carries results only; a server's own lines go where messages go
 
 
@@ -44,7 +47,7 @@ def serve_until_interrupted(
     hint: str,
     ready: tuple[str, Callable[[], None]] | None = None,
 ) -> None:
-    """Run a server until Ctrl-C or SIGTERM, then end it and every process that it started.
+    """Run a server until Ctrl-C or SIGTERM, or until the terminal closes; then end it and every process it started.
 
     Args:
         command: with its arguments; a list, no shell.
@@ -61,7 +64,11 @@ def serve_until_interrupted(
     with (
         terminated_like_interrupted(),
         subprocess.Popen(
-            list(command), env={**os.environ, **environment}, start_new_session=True, stdout=_STDERR
+            list(command),
+            env={**os.environ, **environment},
+            start_new_session=True,
+            stdout=_STDERR,
+            preexec_fn=_ends_with_parent(),  # noqa: PLW1509  # no other thread runs here
         ) as server,
     ):
         try:
@@ -77,16 +84,31 @@ def serve_until_interrupted(
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Within the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does; only the main thread can ask for it."""
+    """Within the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does; only the main thread can ask for it.
+
+    So does SIGHUP, which a terminal sends as it closes, unless it is ignored (`nohup`).
+    """
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    heeded = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        heeded.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ends_with_parent() -> Callable[[], object] | None:
+    """What a child calls to be told to end if this process is killed (SIGKILL); only Linux knows that."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _answers(server: subprocess.Popen[bytes], url: str) -> bool:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from experiments import console
-from experiments.local_server import serve_until_interrupted
+from experiments.local_server import check_port, serve_until_interrupted
 
 if TYPE_CHECKING:
     from experiments.arguments import UiArguments
@@ -16,10 +16,13 @@ def run(arguments: UiArguments) -> dict[str, str]:
     """Serve until Ctrl-C.
 
     Raises:
-        EmonetError: if the server stops by itself, for instance because the port is taken.
+        RequestError: if the port is taken.
+        EmonetError: if the server stops by itself.
     """
     from emonet.tracking import default_uri
 
+    other_port = f"another port: emonet ui --port {arguments.port + 1}"
+    check_port(arguments.port, other_port)
     uri = default_uri(arguments.runs)
     address = f"http://127.0.0.1:{arguments.port}"
     console.say(f"MLflow on {address} ({uri}); Ctrl-C stops it")
@@ -32,6 +35,6 @@ def run(arguments: UiArguments) -> dict[str, str]:
         address=address,
         environment={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # background jobs are not used here
         name="MLflow's",
-        hint="another port: emonet ui --port 5001",
+        hint=other_port,
     )
     return {"address": address, "tracking": uri}

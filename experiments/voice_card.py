@@ -79,4 +79,6 @@ def _corpus(data: HeadsData) -> CorpusFacts:
 
 
 def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "not set"
+    return "not set" if value is None else str(value)

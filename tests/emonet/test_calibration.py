@@ -116,7 +116,12 @@ def _knots(calibration: Calibration, target: str) -> tuple[tuple[float, ...], tu
 
 @pytest.mark.parametrize(
     ("predicted", "calibrated", "message"),
-    [((1, 0), (0, 1), "not in order"), ((0, 1), (1, 0), "not in order"), ((0, 1), (1,), "2 knots, but 1 values")],
+    [
+        ((1, 0), (0, 1), "not in order"),
+        ((0, 1), (1, 0), "not in order"),
+        ((0, 1), (1,), "2 knots, but 1 values"),
+        ((0, 1), (1, np.nan), "finite number"),
+    ],
 )
 def test_a_curve_that_is_none(predicted: tuple[float, ...], calibrated: tuple[float, ...], message: str) -> None:
     with pytest.raises(ValidationError, match=message):

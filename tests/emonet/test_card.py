@@ -70,8 +70,9 @@ def test_front_matter_is_what_hubs_read(facts: CardFacts) -> None:
     head = front_matter(render(facts))
     assert head["language"] == ["de"]
     assert (head["license"], head["library_name"], head["pipeline_tag"]) == ("other", "emonet", "audio-classification")
-    assert head["datasets"] == ["manifest:a|b\n.csv"]
+    assert "datasets" not in head  # hubs link what stands there, and a corpus is none of theirs
     result = head["model-index"][0]["results"][0]
+    assert result["dataset"]["name"] == "manifest:a|b\n.csv"
     assert result["dataset"]["split"] == "test"
     values = {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert facts.test is not None
@@ -86,6 +87,9 @@ def test_figures_stand_beside_the_baselines_with_intervals(facts: CardFacts) -> 
     assert f"| experts | {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f}) |" in card
     assert "90 % bootstrap intervals over speakers" in card
     assert "| median |" in card
+    assert "`median` answers each clip" in card
+    assert "_ridge" not in card  # only what was measured is explained
+    assert "`mel_ridge` is a ridge regression" in render(replace(facts, baselines={"mel_ridge": figures(1.0)}))
     anger = facts.test.pearson.per_target["anger"].value
     row = next(line for line in card.splitlines() if line.startswith("| anger |"))
     assert f"{anger:.3f}" in row

@@ -89,6 +89,15 @@ def test_one_recording_in_any_wrapping(
     assert frame["error"].tolist() == [None]
 
 
+def test_each_row_has_one_answer(model: VoiceModel, make_wav: Callable[..., Path]) -> None:
+    path = str(make_wav())
+    several = pd.Series([[path, path], path, [path], [], pd.NA, pd.NaT], dtype=object)
+    errors = model.predict(pd.DataFrame({"audio": several}))["error"].tolist()
+    assert errors == ["no audio: list", None, None, "no audio: list", "no audio: nothing", "no audio: nothing"]
+    assert model.predict({"audio": [path, None]})["error"].tolist() == [None, "no audio: nothing"]
+    assert len(model.predict(pd.DataFrame({"audio": [[path, path]]}))) == 2
+
+
 def test_nothing_asked(model: VoiceModel) -> None:
     assert model.predict(pd.DataFrame({"audio": []})).shape == (0, 4)
     with pytest.raises(RequestError, match=r"(?s)no column 'audio'.*dataframe_records.*found: +path, id"):

@@ -4,10 +4,13 @@ import base64
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,17 +53,21 @@ class Answers(BaseHTTPRequestHandler):
         elif self.path == "/slow":
             self.send_response(200)
             self.end_headers()
-            for _ in range(20):
-                try:
-                    self.wfile.write(b"x")
-                    self.wfile.flush()
-                except OSError:
-                    return
-                time.sleep(0.05)
+            self.drip(b"x" * 20)
+        elif self.path == "/slow-headers":
+            self.drip(b"HTTP/1.0 200 OK\r\n" + b"X: x\r\n" * 20)
         elif self.path.partition("?")[0] == "/a.wav":
             self.answer(SOUND, len(SOUND))
         else:
             self.send_error(404)
+
+    def drip(self, data: bytes) -> None:
+        for byte in data:
+            try:
+                self.wfile.write(bytes([byte]))
+            except OSError:
+                return
+            time.sleep(0.05)
 
     def answer(self, body: bytes, length: int) -> None:
         self.send_response(200)
@@ -110,6 +117,9 @@ def test_what_looks_like_a_path_is_one(text: str) -> None:
         (None, "no audio: nothing"),
         (float("nan"), "no audio: nothing"),
         ("", "no audio: nothing"),
+        (" ", "no audio: nothing"),
+        (np.zeros(2), "no audio: ndarray"),
+        ("ä" * 5000, "not base64: "),
         (3, "no audio: int"),
         ({"audio": "a.wav"}, "no audio: dict"),
         ("data:audio/wav,abc", "a data URI without base64"),
@@ -195,9 +205,22 @@ def test_what_goes_wrong_in_a_download(port: int, allowed: tuple[Host, ...], pat
         fetch(f"http://127.0.0.1:{port}/{path}", allowed, limit=1_000_000)
 
 
-def test_a_download_ends(port: int, allowed: tuple[Host, ...]) -> None:
+@pytest.mark.parametrize("path", ["slow", "slow-headers"])
+def test_a_download_ends(port: int, allowed: tuple[Host, ...], path: str) -> None:
+    start = time.monotonic()
     with pytest.raises(AudioError, match="takes too long"):
-        fetch(f"http://127.0.0.1:{port}/slow", allowed, deadline=0.2)
+        fetch(f"http://127.0.0.1:{port}/{path}", allowed, deadline=0.2)
+    assert time.monotonic() - start < 0.9  # a byte comes each 0.05 s, so no socket is ever idle
+
+
+def test_lines_of_base64_do_not_cost_an_object_each() -> None:
+    text = "QUJD " * 200_000
+    tracemalloc.start()
+    try:
+        assert len(cast("bytes", open_source(text, ANY))) == 600_000
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(text)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_host_that_is_not_there() -> None:
@@ -206,6 +229,8 @@ def test_a_host_that_is_not_there() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(AudioError, match=r"cannot be fetched: .*refused"):
         fetch(f"http://127.0.0.1:{port}/a.wav", [Host("127.0.0.1", port)])
+    with pytest.raises(AudioError, match=r"cannot be fetched: .*label"):
+        fetch(f"http://{'a' * 64}.org/a.wav", [Host(f"{'a' * 64}.org")])
 
 
 @pytest.mark.parametrize(
@@ -247,6 +272,7 @@ def test_a_name_that_leads_into_the_network_is_refused(port: int) -> None:
         *(("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False)),
         *(("169.254.169.254", False), ("192.168.1.1", False), ("100.64.0.1", False), ("0.0.0.0", False)),
         *(("224.0.0.1", False), ("::1", False), ("fe80::1%eth0", False), ("fd00::1", False)),
+        *(("::7f00:1", False), ("fec0::1", False), ("2001:4860:4860::8888", True)),
         *(("::ffff:8.8.8.8", False), ("64:ff9b::a00:1", False), ("2002:7f00:1::", False)),
     ],
 )

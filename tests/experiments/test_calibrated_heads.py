@@ -52,7 +52,8 @@ def test_calibrated_experts_end_to_end(
     assert EmotionPipeline.from_folder(folder / "voice").calibrated
 
     card = (folder / "voice" / "README.md").read_text()
-    assert yaml.safe_load(card.split("---\n")[1])["datasets"] == [experiment.corpus]
+    (named,) = yaml.safe_load(card.split("---\n")[1])["model-index"]
+    assert named["results"][0]["dataset"]["name"] == experiment.corpus
     for told in (
         "a line per target",
         "Not calibrated: fear",
@@ -60,6 +61,7 @@ def test_calibrated_experts_end_to_end(
         "| mel_ridge |",
         "| train | 12 | 3 |",
         "not stated 36",
+        "| hidden | not set |",
     ):
         assert told in card, told
     version = MlflowClient(default_uri(experiment.runs)).get_model_version("emonet-voice", "1")

@@ -13,11 +13,25 @@ from pathlib import Path
 
 import pytest
 
+from experiments.cli import main
+
 
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def test_a_port_that_is_taken(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert main(["ui", "--port", str(port), "--runs", str(runs)]) == 2
+    said = capsys.readouterr().err
+    assert f"port {port} cannot be used" in said
+    assert f"emonet ui --port {port + 1}" in said
+    assert "MLflow on" not in said  # nothing was started
 
 
 @pytest.mark.slow
