@@ -158,12 +158,12 @@ class Comparison(Schema):
         """What a reader of its p values has to know, in sentences."""
         found = []
         test, alpha = self.test, self.alpha
-        if test.smallest_p > alpha:
+        if not test.confirms(alpha):
             found.append(
                 f"With {test.units} {test.unit} no p value can be below {test.smallest_p:.3g}: "
                 "the permutation test cannot tell any difference here. Look at the intervals."
             )
-        elif test.smallest_corrected > alpha:
+        elif not test.confirms_emotions(alpha):
             found.append(
                 f"With {test.units} {test.unit} no p value can be below {test.smallest_p:.3g}, and none below "
                 f"{test.smallest_corrected:.2g} once corrected over {test.tests} emotions: "

@@ -160,8 +160,8 @@ def sample(
         raise ValueError("there are no clips to evaluate")
     if not np.isfinite(predictions).all():
         raise ValueError("a prediction is not a finite number")
-    weights, resampled = resample(speakers, config.resamples, seed)
-    point, spread = (metrics(truth, predictions, drawn) for drawn in (np.ones((1, len(truth))), weights))
+    counts, owner, resampled = resample(speakers, config.resamples, seed)
+    point, spread = metrics(truth, predictions, np.ones((1, len(truth)))), metrics(truth, predictions, counts, owner)
     found = {name: np.concatenate([point[name], spread[name]]) for name in METRIC_NAMES}
     values = {name: np.concatenate([_mean(each), each], 1) for name, each in found.items()}
     return Sampled(values, tuple(targets), len(truth), resampled, config.confidence)
@@ -209,12 +209,14 @@ def difference(
     return one.minus(other, metric).mean
 
 
-def resample(speakers: Sequence[str], resamples: int, seed: int) -> tuple[Float64[np.ndarray, "resamples clips"], Unit]:
-    """How often each clip is drawn in each resample, and what was drawn."""
+def resample(
+    speakers: Sequence[str], resamples: int, seed: int
+) -> tuple[Float64[np.ndarray, "resamples units"], Int[np.ndarray, " clips"], Unit]:
+    """How often each unit is drawn in each resample, the unit's number of each clip, and what was drawn."""
     owner, unit = independent(speakers)
     units = int(owner.max()) + 1
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
-    return counts.astype(np.float64)[:, owner], unit
+    return counts.astype(np.float64), owner, unit
 
 
 def independent(speakers: Sequence[str]) -> tuple[Int[np.ndarray, " clips"], Unit]:
@@ -228,9 +230,17 @@ def independent(speakers: Sequence[str]) -> tuple[Int[np.ndarray, " clips"], Uni
 def metrics(
     truth: Float[np.ndarray, "clips targets"],
     predictions: Float[np.ndarray, "clips targets"],
-    weights: Float64[np.ndarray, "resamples clips"],
+    weights: Float64[np.ndarray, "resamples units"],
+    owner: Int[np.ndarray, " clips"] | None = None,
 ) -> dict[MetricName, Float64[np.ndarray, "resamples targets"]]:
-    """All metrics under every row of clip weights (how often each clip counts); NaN where undefined."""
+    """All metrics under every row of weights; NaN where undefined.
+
+    Args:
+        truth: scores, NaN where nobody rated.
+        predictions: of the same clips and targets.
+        weights: how often each unit counts; clips times resamples are never held at once.
+        owner: the unit's number of each clip; None if each clip is one.
+    """
     results = {name: np.full((len(weights), truth.shape[1]), np.nan) for name in METRIC_NAMES}
     step = max(1, _BLOCK // max(1, len(truth)))
     for column in range(truth.shape[1]):
@@ -238,9 +248,10 @@ def metrics(
         if len(rows) == 0:
             continue
         x, y = predictions[rows, column].astype(np.float64), truth[rows, column].astype(np.float64)
+        units = rows if owner is None else owner[rows]
         for start in range(0, len(weights), step):
             block = slice(start, start + step)
-            for name, values in _column(x, y, weights[block][:, rows]).items():
+            for name, values in _column(x, y, weights[block][:, units]).items():
                 results[name][block, column] = values
     return results
 

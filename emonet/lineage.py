@@ -196,13 +196,9 @@ def read(folder: Path) -> Lineage | None:
 def trained_on(folder: Path, clips: pd.DataFrame, *, window_seconds: float = float("inf")) -> Overlap | None:
     """Which of some clips a model was trained on or chosen by; None where its lineage is unknown.
 
-    A clip is the same if its id and its speaker are, and its length (of the stretch that both heard, to 0.05 s; unknown
-    lengths do not tell clips apart): two corpora may both have an id `a/1`. A corpus whose ids were changed since is
-    not recognised; its speakers are, as far as their names were kept.
-
     Args:
         folder: of the voice model.
-        clips: with the columns id, speaker and seconds (NaN where unknown).
+        clips: as `overlap_with` takes them.
         window_seconds: audio of each clip that `seconds` counts at most (seconds).
 
     Raises:
@@ -211,10 +207,25 @@ def trained_on(folder: Path, clips: pd.DataFrame, *, window_seconds: float = flo
     lineage = read(folder)
     if lineage is None:
         return None
-    known = _known(folder / CLIPS)
     longest = min(lineage.window_seconds, window_seconds)
+    return overlap_with(clips, _known(folder / CLIPS), window_seconds=longest)
+
+
+def overlap_with(clips: pd.DataFrame, known: pd.DataFrame, *, window_seconds: float = float("inf")) -> Overlap:
+    """Which of some clips are among those that a model was trained on or chosen by.
+
+    A clip is the same if its id and its speaker are, and its length (of the stretch that both heard, to 0.05 s; unknown
+    lengths do not tell clips apart): two corpora may both have an id `a/1`. A corpus whose ids were changed since is
+    not recognised; its speakers are, as far as their names were kept.
+
+    Args:
+        clips: with the columns id, speaker and seconds (NaN where unknown).
+        known: with the columns `COLUMNS` (more do not matter): what the model was trained, chosen and tested on.
+        window_seconds: audio of each clip that `seconds` counts at most (seconds).
+    """
+    known = known.loc[known["split"] != "test", list(COLUMNS)]
     both = clips[["id", "speaker", "seconds"]].merge(known, on=["id", "speaker"], suffixes=("", "_known"))
-    apart = (both["seconds"].clip(upper=longest) - both["seconds_known"].clip(upper=longest)).abs()
+    apart = (both["seconds"].clip(upper=window_seconds) - both["seconds_known"].clip(upper=window_seconds)).abs()
     same = both[~(apart > SAME_SECONDS)]
     heard = set(known["speaker"])
     return Overlap(
@@ -225,14 +236,13 @@ def trained_on(folder: Path, clips: pd.DataFrame, *, window_seconds: float = flo
 
 
 def _known(path: Path) -> pd.DataFrame:
-    """The clips that a model was trained on or chosen by."""
+    """The clips of a model."""
     try:
-        known = pd.read_parquet(path, columns=list(COLUMNS))
+        return pd.read_parquet(path, columns=list(COLUMNS))
     except (OSError, ValueError) as error:  # pyarrow's own errors are either
         raise RequestError(
             "the list of clips that a model was trained on cannot be read", where=path, found=error
         ) from error
-    return known[known["split"] != "test"]
 
 
 def _git(*arguments: str) -> str | None:

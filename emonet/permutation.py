@@ -34,11 +34,19 @@ class SwapTest(Schema):
     permutations: int = Field(ge=1)
     """Swaps behind each p value (count)."""
     smallest_p: float = Field(ge=0, le=1)
-    """The smallest p value that so many units and swaps can give."""
+    """The smallest p value of the mean that so many units and swaps can give."""
     tests: int = Field(ge=0)
     """Emotions over which p values are corrected (count)."""
     smallest_corrected: float = Field(ge=0, le=1)
     """The smallest p value of an emotion after Holm's correction."""
+
+    def confirms(self, alpha: float) -> bool:
+        """Whether a p value of the mean can be as small as `alpha` (0 to 1) at all."""
+        return self.smallest_p <= alpha
+
+    def confirms_emotions(self, alpha: float) -> bool:
+        """Whether a corrected p value of a single emotion can be as small as `alpha` (0 to 1) at all."""
+        return self.smallest_corrected <= alpha
 
 
 def describe(
@@ -53,19 +61,24 @@ def describe(
         permutations: most swaps to make (count).
     """
     rated = ~np.isnan(truth)
-    units = max((len(np.unique(owner[column])) for column in rated.T), default=0)
     exact = _enumerable(int(owner.max()) + 1, permutations)
     made = 1 << int(owner.max()) if exact else permutations
-    smallest = max(2.0 ** (1 - max(units, 1)), 0.0 if exact else 1 / (1 + permutations))
+
+    def smallest(units: int) -> float:
+        return max(2.0 ** (1 - max(units, 1)), 0.0 if exact else 1 / (1 + permutations))
+
+    # The mean is swapped by everybody who has a score for any emotion, an emotion by those who have one for it.
+    units = len(np.unique(owner[rated.any(1)]))
+    of_emotion = max((len(np.unique(owner[column])) for column in rated.T), default=0)
     tests = int(rated.any(0).sum())
     return SwapTest(
         unit=unit,
         units=units,
         exact=exact,
         permutations=made,
-        smallest_p=smallest,
+        smallest_p=smallest(units),
         tests=tests,
-        smallest_corrected=min(1.0, smallest * max(tests, 1)),
+        smallest_corrected=min(1.0, smallest(of_emotion) * max(tests, 1)),
     )
 
 

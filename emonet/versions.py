@@ -28,7 +28,11 @@ _MODEL_ID = re.compile(r"/(m-[0-9a-f]{32})(?:/|$)")  # where a logged model's fi
 
 
 class ChampionMovedError(EmonetError):
-    """Another version is the champion by now."""
+    """Another version is the champion by now; `now` is its number, None if there is none."""
+
+    def __init__(self, what: str, *, now: int | None, **parts: Any) -> None:
+        super().__init__(what, found="none" if now is None else f"version {now}", **parts)
+        self.now = now
 
 
 class Version(Schema):
@@ -183,7 +187,7 @@ def promote(version: Version, uri: str, runs: Path, *, expected: int | None, why
                 f"@{CHAMPION} has moved meanwhile; nothing was changed",
                 where=f"{version.name} in {uri}",
                 expected=f"version {expected}",
-                found="none" if found is None else f"version {found}",
+                now=found,
                 hint="compare with the new champion: emonet compare champion ...",
             )
         chain = (current.version, *current.former) if current else ()
@@ -251,43 +255,45 @@ def prunable(name: str, uri: str, *, keep: int) -> tuple[Version, ...]:
 
 
 def delete(version: Version, uri: str, runs: Path) -> None:
-    """Delete a version and its files; the run that logged it stays.
+    """Delete a version and its files; the run that logged it stays, and files that another version has as well.
 
     Raises:
-        RequestError: if it bears an alias by now.
+        RequestError: if it bears an alias by now, or was champion before the one that is.
         EmonetError: if the registry or the files cannot be used.
     """
     with _answering(uri), _alone(runs):
+        there = versions(version.name, uri)
         current = version_of(version.name, version.version, uri)
-        if current.aliases:
-            raise RequestError(
-                f"version {current.version} of {current.name} is @{current.aliases[0]} by now and is kept", where=uri
-            )
-        # Files first: a kill in between leaves a version without files, which the next pruning removes.
-        delete_files(current.source, uri)
+        if current.aliases or any(current.version in one.former for one in there):
+            now = f"@{current.aliases[0]}" if current.aliases else "a former champion"
+            raise RequestError(f"version {current.version} of {current.name} is {now} by now and is kept", where=uri)
         server = client(uri)
-        if current.model_id is not None:
+        alone = _alone_with_its_files(server, current)
+        if alone:  # files first: a kill in between leaves a version without files, which the next pruning removes
+            delete_files(current.source, uri)
+        if alone and current.model_id is not None:
             with suppress(ServerError):  # deleted before
                 server.delete_logged_model(current.model_id)
         server.delete_model_version(current.name, str(current.version))
 
 
-def tell_metrics(version: Version, uri: str, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
+def tell_metrics(version: Version, by: Run, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
     """Log metrics to a version's model and to the run that made it: MLflow's pages compare versions by either.
 
     Args:
         version: of a voice model.
-        uri: of the registry.
+        by: the run that found the metrics; the model gets them from it where its own run was deleted.
         values: by key.
         dataset: name and digest of the clips behind them.
 
     Raises:
-        EmonetError: if the registry cannot be used, or the run was deleted.
+        EmonetError: if the registry cannot be used.
     """
     if version.model_id is None:
         return
-    with _answering(uri):
-        Run(version.run_id, client(uri), uri).model_metrics(version.model_id, values, dataset)
+    with _answering(by.uri):
+        own = Run(version.run_id, by.client, by.uri)
+        (own if _is_active(by.client, version.run_id) else by).model_metrics(version.model_id, values, dataset)
 
 
 def tag(version: Version, uri: str, values: Mapping[str, str]) -> None:
@@ -326,6 +332,26 @@ def _experiment(server: Server, run_id: str) -> str:
         return str(server.get_experiment(server.get_run(run_id).info.experiment_id).name)
     except ServerError:
         return ""
+
+
+def _is_active(server: Server, run_id: str) -> bool:
+    try:
+        return bool(server.get_run(run_id).info.lifecycle_stage == "active")
+    except ServerError:
+        return False
+
+
+def _alone_with_its_files(server: Server, version: Version) -> bool:
+    """Whether no other version, of whatever name, has the same files: MLflow's pages register a model twice."""
+    own = (version.name, version.version)
+    others = [str(one.source) for one in server.search_model_versions("") if (one.name, int(one.version)) != own]
+    return not any(_files(source) == _files(version.source) for source in others)
+
+
+def _files(source: str) -> str:
+    """What tells files apart: the logged model that they belong to, else where they lie."""
+    models = _MODEL_ID.findall(source)
+    return str(models[-1]) if models else source
 
 
 def _aliases(server: Server, name: str) -> dict[int, list[str]]:

@@ -82,7 +82,7 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
 
     Raises:
         RequestError: if a model or the clips cannot be found, a model was trained on the clips and nothing is forced,
-            no target is common to all, or there is nothing that --promote could decide.
+            no target is common to all, --out is a file, or there is nothing that --promote could decide.
         EmonetError: if states cannot be read or made, or the registry cannot be used.
     """
     from emonet.tracking import default_uri
@@ -92,11 +92,13 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
 
     if not arguments.models:
         raise RequestError("no model was named", hint="emonet compare champion candidate --on CORPUS")
+    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
+        raise RequestError("--out names a file, not a folder to write", where=arguments.out)
     uri = default_uri(arguments.runs)
     models = open_models(with_champion(arguments.models, uri) if arguments.promote else arguments.models, uri)
     challenge = challenge_of(models) if arguments.promote else None
     clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs)
-    origins = {model.label: origin_of(model, clips) for model in models}
+    origins = {model.label: origin_of(model, clips, arguments.runs) for model in models}
     if not arguments.force:
         require_new(origins, clips)
     return compare_models(arguments, models, clips, origins), challenge
@@ -133,7 +135,7 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
     """Write the files, log them, and promote; what was computed is on disk before a server is asked."""
     from emonet.tracking import default_uri, start_run
     from experiments.compare_promotion import carry_out, verdict_of
-    from experiments.compare_report import config_of, log, tags_of, write
+    from experiments.compare_report import config_of, log, log_files, tags_of, write
 
     uri = default_uri(arguments.runs)
     folder = arguments.out or arguments.runs / FOLDER / _name(arguments, compared)
@@ -150,18 +152,21 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
             config=config_of(arguments, compared),
             tags=tags_of(compared),
         ) as run:
-            if challenge is not None and verdict is not None:
+            log(run, folder, compared)
+            if challenge is not None and verdict is not None:  # last: whoever is promoted has the figures that prove it
                 promoted, decision = carry_out(challenge, verdict, arguments, uri, run.id)
                 write(folder, arguments, compared, decision)
                 run.tags({"promoted": str(promoted).lower()})
-            log(run, folder, compared, uri)
+                log_files(run, folder)
             return _result(arguments, compared, folder, run, promoted, decision)
     except EmonetError:
         console.say(f"[yellow]note[/] the comparison itself is done and lies in {escape(str(folder))}")
+        if promoted:
+            console.say(f"[yellow]note[/] {escape(decision[-1])}")
         raise
     except Exception as error:  # mlflow lets SQLAlchemy's, requests' and the operating system's errors through
         raise EmonetError(
-            "the comparison is done, but it could not be logged",
+            "the comparison is done, but it could not be logged" + (f"; {decision[-1]}" if promoted else ""),
             where=uri,
             found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             hint=f"its files lie in {folder}; the same command logs it again",

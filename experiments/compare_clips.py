@@ -141,24 +141,29 @@ def corpus_of(models: Sequence[Model]) -> str:
     return known.corpus
 
 
-def origin_of(model: Model, clips: ComparedClips) -> Origin:
-    """What a model knows of the clips: from its lineage, or else because it was trained on this very store.
+def origin_of(model: Model, clips: ComparedClips, runs: Path) -> Origin:
+    """What a model knows of the clips: from its lineage, or else from the store that it was trained on, if it is there.
+
+    Args:
+        model: of the comparison.
+        clips: of the comparison.
+        runs: folder of the experiments, whose stores are looked at.
 
     Raises:
         RequestError: if its lineage cannot be read.
     """
-    from emonet.lineage import trained_on
+    from emonet.lineage import overlap_with, trained_on
 
     window = inf if clips.store is None else clips.store.record.window_seconds
     overlap = None if model.origin is None else trained_on(model.origin, clips.table, window_seconds=window)
     if overlap is not None:
         return _origin("lineage", overlap)
-    if clips.store is not None and model.first.store_fingerprint == clips.store.fingerprint:
-        ids = tuple(clips.table["id"])
-        counts = {"train": len(ids) * (clips.split == "train"), "validation": len(ids) * (clips.split == "validation")}
-        shown = ids[:_SHOWN] if clips.split != "test" else ()
-        return Origin(known="store", trained=counts["train"], chosen=counts["validation"], ids=shown)
-    return Origin(known="unknown")
+    store = _trained_on(model, clips, runs)
+    if store is None:
+        return Origin(known="unknown")
+    heard = store.clips.iloc[[*store.rows("train"), *store.rows("validation")]]
+    window = min(window, store.record.window_seconds)
+    return _origin("store", overlap_with(clips.table, heard, window_seconds=window))
 
 
 def require_new(origins: Mapping[str, Origin], clips: ComparedClips) -> None:
@@ -209,6 +214,23 @@ def origin_notes(origins: Mapping[str, Origin]) -> list[str]:
         if origin.known == "unknown"
     ]
     return forced + heard + unknown
+
+
+def _trained_on(model: Model, clips: ComparedClips, runs: Path) -> FeatureStore | None:
+    """The store that a model's experts were trained on: the one that was named, or an experiment's."""
+    from cache.store import FeatureStore
+
+    wanted = model.first.store_fingerprint
+    if clips.store is not None and clips.store.fingerprint == wanted:
+        return clips.store
+    for path in sorted(runs.glob("*/store.zarr")):
+        try:
+            store = FeatureStore.open(path)
+        except EmonetError:
+            continue  # unfinished or damaged
+        if store.fingerprint == wanted:
+            return store
+    return None
 
 
 def _origin(known: Literal["lineage", "store"], overlap: Overlap) -> Origin:

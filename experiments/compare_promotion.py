@@ -91,9 +91,9 @@ def verdict_of(challenge: Challenge, compared: Compared, margin: float) -> Verdi
         )
     verdict = judge(
         comparison.pair(challenger.label, champion.label),
+        comparison.test,
         margin=margin,
         alpha=comparison.alpha,
-        testable=comparison.test.smallest_corrected <= comparison.alpha,
         missing=[target for target in champion.targets if target not in challenger.targets],
     )
     unknown = [label for label, origin in compared.origins.items() if origin.known == "unknown"]
@@ -127,6 +127,8 @@ def carry_out(
     try:
         promote(challenger, uri, arguments.runs, expected=champion.version, why=f"compare {run_id}")
     except ChampionMovedError as error:
-        return False, (*verdict.reasons, " ".join(str(error).split()))
+        now = "no version is" if error.now is None else f"version {error.now} is"
+        told = f"{error.what}: {now} champion in place of {champion.version}; compare with that one"
+        return False, (*verdict.reasons, told)
     moved = f"version {challenger.version} is @champion now, in place of {champion.version}"
     return True, (*verdict.reasons, f"{moved}; emonet registry rollback undoes it")

@@ -79,21 +79,20 @@ def tags_of(compared: Compared) -> dict[str, str]:
     }
 
 
-def log(run: Run, folder: Path, compared: Compared, uri: str) -> None:
+def log(run: Run, folder: Path, compared: Compared) -> None:
     """Log the files and all figures to the run, and each registered version's figures to itself.
 
     Args:
         run: of the comparison.
         folder: that `write` has filled.
         compared: what was found.
-        uri: of the registry.
 
     Raises:
         EmonetError: if the registry cannot be used.
     """
     from emonet.versions import tag, tell_metrics
 
-    run.artifact(folder, "comparison")
+    log_files(run, folder)
     for label, scores in compared.comparison.scores.items():
         run.metrics({f"{_key(label)}/{key}": value for key, value in _flat(scores).items()})
     data = dataset_of(compared)
@@ -103,15 +102,28 @@ def log(run: Run, folder: Path, compared: Compared, uri: str) -> None:
         scores = compared.comparison.scores[label]
         prefix = f"compare/{data}" + ("/FORCED" if compared.forced else "")
         values = {f"{prefix}/{key}": value for key, value in _flat(scores).items()}
-        tell_metrics(version, uri, values, (data, compared.clips.digest[:8]))
-        tag(version, uri, {_key(f"compare {data}"): _sentence(scores, compared, run.id)})
+        tell_metrics(version, run, values, (data, compared.clips.digest[:8]))
+        tag(version, run.uri, {_key(f"compare {data}"): _sentence(scores, compared, run.id)})
+
+
+def log_files(run: Run, folder: Path) -> None:
+    """Log the page and the tables as artefacts; those that were logged before are replaced."""
+    run.artifact(folder, "comparison")
 
 
 def dataset_of(compared: Compared) -> str:
-    """What MLflow calls the clips: the corpus' kind and last folder or file, and the split."""
+    """What MLflow calls the clips: the corpus' kind and last folder or file, the split, and what is not all of it.
+
+    A mean over the few emotions that two models share must not stand beside one over all of them.
+    """
     parts = [part.partition(":") for part in compared.clips.spec.split("+")]
     names = [f"{kind} {Path(path).name}".strip() for kind, _, path in parts]
-    return _key(f"{' '.join(names)} {compared.clips.split}")
+    counts = {
+        "emotions": (len(compared.targets), compared.rated),
+        "clips": (len(compared.rows), len(compared.clips.table)),
+    }
+    partial = [f"{count} of {of} {what}" for what, (count, of) in counts.items() if count < of]
+    return _key(" ".join([*names, compared.clips.split, *partial]))
 
 
 def _sentence(scores: Scores, compared: Compared, run_id: str) -> str:

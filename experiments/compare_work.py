@@ -53,6 +53,11 @@ class Compared:
         return self.clips.scores(self.rows, self.targets)
 
     @property
+    def rated(self) -> int:
+        """Targets that somebody rated in these clips, whether all models score them or not (count)."""
+        return int((~np.isnan(self.clips.truth)).any(0).sum())
+
+    @property
     def forced(self) -> bool:
         """Whether a model was trained on some of the clips."""
         return any(origin.overlaps for origin in self.origins.values())

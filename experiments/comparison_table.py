@@ -28,6 +28,12 @@ def sentence(comparison: Comparison, pair: PairwiseDifference) -> str:
     figures = f"{gain.value:.3f} MAE [{gain.low:.3f}, {gain.high:.3f}], {p_text(pair.p, 'p')}"
     if pair.tells(comparison.alpha):
         return f"{pair.one} is better than {pair.other} by {figures}.{_emotions(comparison, pair)}"
+    if excludes_zero(gain) and not comparison.test.confirms(comparison.alpha):
+        few = f"with {comparison.test.units} {comparison.test.unit} no p value can be at most {comparison.alpha:g}"
+        return (
+            f"{pair.one} is better than {pair.other} by {figures}, going by the interval alone: {few}."
+            f"{_emotions(comparison, pair)}"
+        )
     unsure = "; the interval excludes 0, but the permutation test does not confirm it" if excludes_zero(gain) else ""
     return (
         f"No difference between {pair.one} and {pair.other} can be told: the error of {pair.one} is smaller by "
@@ -133,7 +139,7 @@ def _emotions(comparison: Comparison, pair: PairwiseDifference) -> str:
     found = [pair.emotions[target].mae.value or 0.0 for target in pair.significant(comparison.alpha)]
     better, worse, tests = sum(value < 0 for value in found), sum(value > 0 for value in found), comparison.test.tests
     if not found:
-        possible = tests > 1 and comparison.test.smallest_corrected <= comparison.alpha  # else notes() says so
+        possible = tests > 1 and comparison.test.confirms_emotions(comparison.alpha)  # else notes() says so
         return f" No single one of {tests} emotions differs significantly." if possible else ""
     return f" It is significantly better on {better} and worse on {worse} of {tests} emotions."
 

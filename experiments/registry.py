@@ -184,7 +184,7 @@ def show_show(result: RegistryShowResult) -> None:
             f"{title[:-1]} {key}": f"{value:.4g}" if isinstance(value, float) else value for key, value in shown.items()
         }
     for name, line in lines.items():
-        console.say(f"  {escape(name + ':'):<24}{escape(line)}")
+        console.say(f"  {escape(name + ':'):<23} {escape(line)}")
 
 
 def promote(arguments: RegistryPromoteArguments) -> RegistryMoveResult:

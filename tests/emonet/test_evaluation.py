@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import METRIC_NAMES, METRICS, difference, evaluate, metrics, resample
+from emonet.evaluation import METRIC_NAMES, METRICS, difference, evaluate, metrics, resample, sample
 
 TARGETS = ("anger", "fear", "awe")
 
@@ -59,9 +60,9 @@ def test_figures_are_scipys() -> None:
 def test_the_bootstrap_is_explicit_resampling(different: int, unit: str) -> None:
     truth, predictions = some_scores(24)
     names = speakers(24, different)
-    weights, resampled = resample(names, 50, seed=1)
+    counts, owner, resampled = resample(names, 50, seed=1)
     assert resampled == unit
-    fast = metrics(truth, predictions, weights)
+    fast, weights = metrics(truth, predictions, counts, owner), counts[:, owner]
     for draw in range(50):
         rows = np.repeat(np.arange(24), weights[draw].astype(int))
         for column in range(3):
@@ -83,8 +84,21 @@ def test_the_bootstrap_is_explicit_resampling(different: int, unit: str) -> None
     assert (scores.pearson.mean.low, scores.pearson.mean.high) == (pytest.approx(low), pytest.approx(high))
 
 
+def test_memory_does_not_grow_with_clips_times_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emonet.evaluation._BLOCK", 1 << 16)
+    rng = np.random.default_rng(0)
+    truth, predictions = rng.normal(size=(2, 3000, 1)).astype(np.float32)
+    names = speakers(3000, 6)
+    tracemalloc.start()
+    sample(truth, predictions, targets=TARGETS[:1], speakers=names, config=EvaluationConfig(resamples=1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3000 * 1000 * 8, "weights of all clips in all resamples alone would take more"
+
+
 def test_speakers_are_drawn_whole() -> None:
-    weights, _ = resample(speakers(20, 5), 30, seed=0)
+    counts, owner, _ = resample(speakers(20, 5), 30, seed=0)
+    weights = counts[:, owner]
     for speaker in range(5):
         of_speaker = weights[:, speaker::5]
         assert (of_speaker == of_speaker[:, :1]).all()

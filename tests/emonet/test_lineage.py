@@ -78,6 +78,11 @@ def test_clips_are_known_by_id_speaker_and_length(
     assert lineage.trained_on(voice, frame) == expected
 
 
+def test_what_a_model_was_only_tested_on_is_new_to_it() -> None:
+    found = lineage.overlap_with(compared(("a/1", "ann", 1.0), ("c/1", "cat", 3.0)), CLIPS)
+    assert found == Overlap(train=("a/1",), speakers=("ann",))
+
+
 def test_a_shorter_window_hears_less_of_the_same_clip(voice: Path) -> None:
     clips = compared(("a/2", "ann", 2.0))
     found, cut = lineage.trained_on(voice, clips), lineage.trained_on(voice, clips, window_seconds=2.0)

@@ -123,6 +123,17 @@ def test_what_so_few_speakers_can_tell() -> None:
     assert describe("clips", np.arange(40), truth, 999).units == 20
 
 
+def test_the_mean_is_swapped_by_everybody_who_has_any_score() -> None:
+    truth = np.full((8, 2), np.nan)
+    truth[:4, 0] = truth[4:, 1] = 1.0  # no emotion has more than four speakers, the mean has eight
+    found = describe("speakers", np.arange(8), truth, 10_000)
+    assert (found.units, found.smallest_p, found.smallest_corrected) == (8, 2 / 256, 2 * 2 / 16)
+    p = swapped(np.where(np.isnan(truth), np.nan, 0.5), np.arange(8), permutations=10_000, seed=0)
+    assert p.tolist() == [2 / 16, 2 / 16, 2 / 256]
+    assert found.confirms(0.05)
+    assert not found.confirms_emotions(0.05)
+
+
 def test_the_smallest_p_value_is_reached() -> None:
     for units, permutations in ((6, 10_000), (30, 999)):
         owner = np.arange(units)

@@ -140,6 +140,24 @@ def test_a_version_goes_with_its_files_unless_it_bears_an_alias(uri: str, runs: 
         delete(numbered(4, uri), uri, runs)
 
 
+def test_files_that_another_version_has_as_well_stay(uri: str, runs: Path) -> None:
+    version = numbered(3, uri)
+    again = client(uri).create_model_version(CAPTIONER, version.source, run_id=version.run_id)
+    delete(version, uri, runs)
+    twin = numbered(int(again.version), uri)
+    assert size_of(twin, uri) == 3
+    delete(twin, uri, runs)
+    assert size_of(twin, uri) is None
+
+
+def test_a_former_champion_is_kept_also_if_it_became_one_after_the_list_was_made(uri: str, runs: Path) -> None:
+    version = numbered(2, uri)
+    move(2, uri, runs)
+    move(3, uri, runs)
+    with pytest.raises(RequestError, match="is a former champion by now and is kept"):
+        delete(version, uri, runs)
+
+
 def test_a_registry_that_cannot_be_used(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is no registry here"):
         versions(CAPTIONER, default_uri(tmp_path / "none"))

@@ -21,10 +21,11 @@ from emonet.errors import EmonetError, RequestError
 from emonet.registry import CHAMPION, VOICE
 from emonet.tracking import default_uri
 from emonet.versions import find, metrics_of, promote, version_of, versions
-from experiments import cli, compare, heads
+from experiments import cli, compare, compare_report, heads
 from experiments import extract as extract_stage
 from experiments.compare import CompareResult
-from experiments.compare_promotion import verdict_of
+from experiments.compare_promotion import carry_out, verdict_of
+from experiments.compare_report import dataset_of
 from experiments.compare_states import STATES
 from experiments.compare_work import Compared
 from experiments.config import Experiment
@@ -218,8 +219,8 @@ def test_an_unknown_origin_is_never_called_clean(examining: Examine, world: Worl
     assert result.comparison.facts["a/voice"].seen_clips is None
 
 
-def test_an_older_model_of_this_very_store_is_known_all_the_same(
-    examining: Examine, world: World, tmp_path: Path
+def test_an_older_model_is_known_where_its_store_is_still_there(
+    examining: Examine, world: World, runs: Path, tmp_path: Path
 ) -> None:
     voice = world.voice(tmp_path / "x", 1.0, origin=False)
     described = voice / "experts" / "experts.json"
@@ -228,6 +229,12 @@ def test_an_older_model_of_this_very_store_is_known_all_the_same(
     with pytest.raises(RequestError, match="trained on 6 of these clips"):
         examining(voice, split="train")
     assert examining(voice).origins["x/voice"].known == "store"
+    assert examining(voice, on=world.spec).origins["x/voice"].known == "unknown", "the store is elsewhere"
+    (runs / "mini").mkdir()
+    (runs / "mini" / "store.zarr").symlink_to(world.store)
+    (runs / "other" / "store.zarr").mkdir(parents=True)  # no store
+    with pytest.raises(RequestError, match="chosen by 3 of these clips"):
+        examining(voice, on=world.spec, split="validation")
 
 
 def test_folders_of_experts_take_their_encoder_from_beside_them(
@@ -246,6 +253,8 @@ def test_only_what_all_score_is_compared(examining: Examine, world: World, good:
     one = world.voice(tmp_path / "one", 1.0, targets=("anger", "awe"))
     result = examining(good, one)
     assert result.comparison.targets == ("anger",)
+    assert dataset_of(result) == "manifest m.jsonl test 1 of 2 emotions", "no mean over one beside one over both"
+    assert dataset_of(examining(good)) == "manifest m.jsonl test"
     assert "left out, since one/voice has no expert for it: 1 emotion (fear)" in result.warnings
     other = world.voice(tmp_path / "other", 1.0, targets=("awe",))
     with pytest.raises(RequestError, match=r"(?s)no emotion that every model scores.*2 emotions \(fear, anger\)"):
@@ -266,6 +275,7 @@ def test_only_what_all_score_is_compared(examining: Examine, world: World, good:
         (("runs:/" + "ab" * 16,), {}, "there is no such run"),
         (("{good}",), {"on": "nowhere.zarr"}, "no store|no such|is no"),
         (("{good}",), {"promote": True}, "no @champion that could be challenged"),
+        (("{good}",), {"out": Path(__file__)}, "--out names a file, not a folder to write"),
     ],
 )
 def test_what_cannot_be_compared(
@@ -289,9 +299,18 @@ def test_without_audio_there_is_the_median_and_no_time_of_the_encoder(
     assert "cannot be opened" in capsys.readouterr().err
 
 
-@pytest.fixture
-def registered(good: Path, poor: Path, runs: Path) -> Path:
+@pytest.fixture(scope="module")
+def two_versions(good: Path, poor: Path, empty_tracking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a registry with a poor champion and a good candidate; not to be changed, nor its files."""
+    runs = tmp_path_factory.mktemp("registry")
+    shutil.copy(empty_tracking, runs / "mlflow.db")
     assert [register(poor, runs), register(good, runs)] == [1, 2]
+    return runs / "mlflow.db"
+
+
+@pytest.fixture
+def registered(two_versions: Path, runs: Path) -> Path:
+    shutil.copy(two_versions, runs / "mlflow.db")
     return runs
 
 
@@ -325,7 +344,11 @@ def test_the_challenger_is_promoted_by_the_rule_and_versions_show_it(
 def test_a_poor_challenger_is_told_why_not(registered: Path, comparing: Compare) -> None:
     uri = default_uri(registered)
     promote(version_of(VOICE, 2, uri), uri, registered, expected=1, why="by hand")
+    poor = version_of(VOICE, 1, uri)
+    MlflowClient(uri).delete_run(poor.run_id)
     result = comparing("1", "2", promote=True)
+    key = "compare/manifest m.jsonl test/mae/mean on manifest m.jsonl test"
+    assert key in metrics_of(poor, uri), "without the run that trained it the model has its figures all the same"
     assert result.promoted is False
     assert "the interval lies above 0" in "\n".join(result.decision)
     assert result.decision[-1] == "version 2 stays @champion"
@@ -351,20 +374,18 @@ def test_what_is_not_known_is_said_beside_the_verdict(
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
-    registered: Path, comparing: Compare, world: World, monkeypatch: pytest.MonkeyPatch
+    registered: Path, flags_of: Callable[..., CompareArguments], good: Path
 ) -> None:
     uri = default_uri(registered)
-    assert register(world.voice(registered / "third", 2.0), registered) == 3
-    original = compare.open_clips
-
-    def meanwhile(*arguments: object) -> object:
-        promote(version_of(VOICE, 3, uri), uri, registered, expected=1, why="another comparison")
-        return original(*arguments)
-
-    monkeypatch.setattr(compare, "open_clips", meanwhile)
-    result = comparing("2", promote=True)
-    assert result.promoted is False
-    assert "@champion has moved meanwhile; nothing was changed" in result.decision[-1]
+    assert register(good, registered) == 3
+    arguments = flags_of("2", promote=True)
+    compared, challenge = compare.examine(arguments)
+    assert challenge is not None
+    promote(version_of(VOICE, 3, uri), uri, registered, expected=1, why="another comparison")
+    promoted, decision = carry_out(challenge, verdict_of(challenge, compared, 0.05), arguments, uri, "0" * 32)
+    assert not promoted
+    moved = "@champion has moved meanwhile; nothing was changed: version 3 is champion in place of 1"
+    assert decision[-1] == f"{moved}; compare with that one"
     champion = find(VOICE, CHAMPION, uri)
     assert champion is not None
     assert (champion.version, champion.former) == (3, (1,))
@@ -381,11 +402,12 @@ def test_models_are_named_in_many_ways(registered: Path, examining: Examine) -> 
         assert [model.label for model in examining(name).models] == ["v2 @candidate"]
 
 
-def test_a_version_whose_files_were_deleted_says_so(registered: Path, examining: Examine) -> None:
-    source = version_of(VOICE, 2, default_uri(registered)).source
+def test_a_version_whose_files_were_deleted_says_so(registered: Path, examining: Examine, good: Path) -> None:
+    assert register(good, registered) == 3
+    source = version_of(VOICE, 3, default_uri(registered)).source
     shutil.rmtree(source.removeprefix("file://"))
     with pytest.raises(RequestError, match="its files are gone or cannot be read"):
-        examining("2")
+        examining("3")
 
 
 def test_what_was_computed_is_kept_when_the_server_is_gone(
@@ -396,6 +418,32 @@ def test_what_was_computed_is_kept_when_the_server_is_gone(
         comparing(good)
     assert "the comparison itself is done and lies in" in capsys.readouterr().err
     assert list((runs / "compare").glob("*/index.html"))
+
+
+def test_nobody_is_promoted_before_the_figures_are_logged_and_a_failure_after_it_says_who_is_champion(
+    registered: Path, flags_of: Callable[..., CompareArguments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, uri = flags_of("2", promote=True), default_uri(registered)
+    examined = compare.examine(arguments)
+    monkeypatch.setattr(compare, "examine", lambda arguments: examined)
+    monkeypatch.setattr(compare_report, "write", lambda folder, *more: folder.mkdir(parents=True, exist_ok=True))
+    original, calls = compare_report.log_files, []
+
+    def failing(*words: object) -> None:
+        calls.append(words)
+        if len(calls) != 2:
+            raise OSError(28, "No space left on device")
+        original(*words)
+
+    monkeypatch.setattr(compare_report, "log_files", failing)
+    with pytest.raises(EmonetError, match=r"^the comparison is done, but it could not be logged\n"):
+        compare.run(arguments)
+    assert version_of(VOICE, CHAMPION, uri).version == 1
+    with pytest.raises(
+        EmonetError, match=r"could not be logged; version 2 is @champion now, in place of 1; .*rollback"
+    ):
+        compare.run(arguments)
+    assert version_of(VOICE, CHAMPION, uri).version == 2
 
 
 def test_what_cannot_be_logged_lies_on_disk_all_the_same(comparing: Compare, good: Path, runs: Path) -> None:

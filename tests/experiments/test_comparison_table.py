@@ -78,6 +78,13 @@ def test_a_pair_in_plain_words(comparison: Comparison, figures: tuple[float, ...
     assert tables.sentence(comparison, pair_of(*figures)).startswith(said)
 
 
+def test_with_too_few_speakers_for_a_p_value_the_interval_alone_is_named(comparison: Comparison) -> None:
+    few = comparison.test.model_copy(update={"units": 5, "smallest_p": 0.0625, "smallest_corrected": 1.0})
+    said = tables.sentence(comparison.model_copy(update={"test": few}), pair_of(-0.012, -0.021, -0.004, 0.0625))
+    assert said.startswith("a is better than b by 0.012 MAE [0.004, 0.021], p = 0.062, going by the interval alone: ")
+    assert "with 5 speakers no p value can be at most 0.05." in said
+
+
 def test_single_emotions_in_plain_words(comparison: Comparison) -> None:
     pair = comparison.pair("good", "median")
     said = tables.sentence(comparison, pair)

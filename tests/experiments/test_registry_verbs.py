@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from emonet import lineage
 from emonet.registry import VOICE
-from emonet.tracking import default_uri
+from emonet.tracking import client, default_uri
 from emonet.versions import version_of
 from experiments import cli
 from tests.experiments.model_registry import register
@@ -73,8 +73,11 @@ def test_show_tells_all_of_a_version(registered: Path, capsys: pytest.CaptureFix
     shown = lines(capsys)
     for words in ("manifest:data/m.csv (fingerprint cccccccccccccccc)", "1 train", "README.md", "tag test_mae:"):
         assert words in shown
+    client(default_uri(registered)).set_model_version_tag(VOICE, "1", "a key of more than twenty letters", "its value")
     assert emonet(registered, "show", "champion") == 0
-    assert "unknown: what it was trained on was not recorded" in lines(capsys)
+    shown = lines(capsys)
+    assert "unknown: what it was trained on was not recorded" in shown
+    assert "letters: its value" in shown
     assert emonet(registered, "show", "9") == 2
     assert "has no version 9" in lines(capsys)
 
