@@ -12,7 +12,18 @@ from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from experiments.config import Experiment
+from tests.experiments.compare_fixtures import (
+    comparing,
+    examining,
+    flags_of,
+    good,
+    poor,
+    registered,
+    two_versions,
+    world,
+)
 
+__all__ = ["comparing", "examining", "flags_of", "good", "poor", "registered", "two_versions", "world"]  # fixtures
 SPLITS = {"a": "train", "b": "train", "c": "train", "d": "validation", **dict.fromkeys("efghi", "test")}
 CONFIG = {
     "heads": {"inputs": ["flatten", "statistics", "attention"], "epochs": 4, "batch_size": 8},
