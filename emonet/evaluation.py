@@ -101,6 +101,16 @@ class Scores(Schema):
         scores: MetricScores = getattr(self, metric)
         return scores
 
+    def flat(self) -> dict[str, float]:
+        """`mae/mean`, `mae/anger` and so on, as they are logged; what is undefined is left out."""
+        figures = {name: {"mean": self.of(name).mean, **self.of(name).per_target} for name in METRIC_NAMES}
+        return {
+            f"{name}/{key}": estimate.value
+            for name, estimates in figures.items()
+            for key, estimate in estimates.items()
+            if estimate.value is not None
+        }
+
 
 @dataclass(frozen=True)
 class Sampled:

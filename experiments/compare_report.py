@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,14 +94,14 @@ def log(run: Run, folder: Path, compared: Compared) -> None:
 
     log_files(run, folder)
     for label, scores in compared.comparison.scores.items():
-        run.metrics({f"{_key(label)}/{key}": value for key, value in _flat(scores).items()})
+        run.metrics({f"{_key(label)}/{key}": value for key, value in scores.flat().items()})
     data = dataset_of(compared)
     registered = {model.label: model.version for model in compared.models if model.version is not None}
     run.used([version.model_id for version in registered.values() if version.model_id is not None])
     for label, version in registered.items():
         scores = compared.comparison.scores[label]
         prefix = f"compare/{data}" + ("/FORCED" if compared.forced else "")
-        values = {f"{prefix}/{key}": value for key, value in _flat(scores).items()}
+        values = {f"{prefix}/{key}": value for key, value in scores.flat().items()}
         tell_metrics(version, run, values, (data, compared.clips.digest[:8]))
         tag(version, run.uri, {_key(f"compare {data}"): _sentence(scores, compared, run.id)})
 
@@ -131,17 +131,6 @@ def _sentence(scores: Scores, compared: Compared, run_id: str) -> str:
         f"{name} {value:.4g}" for name in METRIC_NAMES if (value := scores.of(name).mean.value) is not None
     )
     return f"{'FORCED: ' if compared.forced else ''}{figures} on {compared.comparison.clips} clips; run {run_id}"
-
-
-def _flat(scores: Scores) -> Mapping[str, float]:
-    """`mae/mean`, `mae/anger` and so on; what is undefined is left out."""
-    found: dict[str, float] = {}
-    for name in METRIC_NAMES:
-        metric = scores.of(name)
-        for key, estimate in {"mean": metric.mean, **metric.per_target}.items():
-            if estimate.value is not None:
-                found[f"{name}/{key}"] = estimate.value
-    return found
 
 
 def _key(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
-from emonet.evaluation import METRIC_NAMES, METRICS, Scores
+from emonet.evaluation import METRICS, Scores
 from emonet.schema import Registered
 from emonet.targets import EMOTIONS
 from experiments import console
@@ -124,7 +124,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     energies = {f"{form}/energy": one.trained.energy for form, one in tried.items() if one.trained.energy is not None}
     job.run.metrics(energies)
     for label, scores in {"test": best.scores.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
-        job.run.metrics(_flat(label, scores))
+        job.run.metrics({f"{label}/{key}": value for key, value in scores.flat().items()})
     result = {
         "targets": data.store.targets.ids,
         "rated": data.rated,
@@ -186,13 +186,3 @@ def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Ma
         facts=facts,
     )
     return write_report(experiment, findings, folder / "report")
-
-
-def _flat(label: str, scores: Scores) -> dict[str, float]:
-    found = {}
-    for name in METRIC_NAMES:
-        metric = scores.of(name)
-        for key, estimate in {"mean": metric.mean, **metric.per_target}.items():
-            if estimate.value is not None:
-                found[f"{label}/{name}/{key}"] = estimate.value
-    return found
