@@ -80,7 +80,7 @@ format: $(STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 
 test: $(STAMP) ## run the tests, the slow ones included (under 8 minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(ARGS)  # the tests are small: more threads only wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)  # the tests are small: more threads only wait for each other
 
 test-install: $(STAMP) ## load a registered model in a fresh environment that is made for it (minutes of installing)
 	EMONET_TEST_INSTALL=1 $(BIN)/pytest tests/test_fresh_environment.py $(ARGS)

@@ -63,7 +63,9 @@ def with_section(arguments: Sequence[str], section: str) -> list[str]:
 
 def shorter(section: str) -> str:
     """The line about `with_section` in a stage's help."""
-    return f"Fields of `{section}` need no prefix: --batch-size 8 means --{section}.batch-size 8."
+    fields = Experiment.model_fields[section].annotation.model_fields  # type: ignore[union-attr]  # a section
+    flag = "--trials 8" if "trials" in fields else "--batch-size 8"
+    return f"Fields of `{section}` need no prefix: {flag} means --{section}.{flag[2:]}."
 
 
 def _in_full(argument: str, section: str) -> str:

@@ -190,11 +190,14 @@ def test_a_short_flag_of_another_stage_is_refused(capsys: pytest.CaptureFixture[
     assert "--extraction.batch-size" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "extract", "heads"])
-def test_help_says_so(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("verb", "flag"),
+    [("pretrain", "batch-size 8"), ("extract", "batch-size 8"), ("heads", "batch-size 8"), ("sweep", "trials 8")],
+)
+def test_help_says_so(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"--batch-size 8 means --{VERBS[verb].section}.batch-size 8" in shown
+    assert f"--{flag} means --{VERBS[verb].section}.{flag}" in shown
 
 
 @pytest.mark.parametrize(
