@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sysconfig
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -31,12 +33,15 @@ def run(arguments: DashboardArguments) -> dict[str, str]:
     check_port(arguments.port, _OTHER_PORT)
     address = f"http://127.0.0.1:{arguments.port}"
     console.say(f"Optuna's pages on {address} ({escape(hidden(storage))}); Ctrl-C stops it")
-    where = ["--storage-class", "JournalFileStorage"] if storage.startswith(JOURNAL) else []
-    command = [
-        str(Path(sysconfig.get_path("scripts")) / "optuna-dashboard"),
-        storage.removeprefix(JOURNAL), *where, "--host", "127.0.0.1", "--port", str(arguments.port), "--quiet",
-    ]  # fmt: skip
-    serve_until_interrupted(command, address=address, name="Optuna's", hint=_OTHER_PORT)
+    settings = {"storage": storage.removeprefix(JOURNAL), "host": "127.0.0.1", "port": arguments.port}
+    if storage.startswith(JOURNAL):
+        settings["storage_class"] = "JournalFileStorage"
+    with NamedTemporaryFile("w", prefix="emonet-", suffix=".toml", encoding="utf-8") as file:
+        # Not as arguments: everybody on this machine may read these, and a URL may hold a password.
+        file.write("\n".join(["[optuna_dashboard]", *(f"{key} = {json.dumps(one)}" for key, one in settings.items())]))
+        file.flush()
+        command = [str(Path(sysconfig.get_path("scripts")) / "optuna-dashboard"), "--quiet", "--from-config", file.name]
+        serve_until_interrupted(command, address=address, name="Optuna's", hint=_OTHER_PORT)
     return {"address": address, "storage": hidden(storage)}
 
 

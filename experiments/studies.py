@@ -26,7 +26,7 @@ from sqlalchemy.exc import TimeoutError as SQLTimeout
 from emonet.errors import RequestError
 from emonet.schema import digest
 from experiments.patience import UnansweredError, patiently
-from experiments.presence import DIED, identity, place, reason_of_death
+from experiments.presence import DIED, Signs, identity, reason_of_death
 from experiments.study_records import Plan, State, TrialRecord, decoded, encoded
 from experiments.sweep_config import HIGHER, JOURNAL, SQLITE, Dimension, Objective, hidden
 
@@ -50,14 +50,13 @@ class Study:
 
     Args:
         plan: what it is; created where its storage does not have it yet.
-        worker: which of several on this machine, from 0; their random numbers differ.
 
     Raises:
         RequestError: if there is no such kind of storage.
         UnansweredError: if the storage does not answer.
     """
 
-    def __init__(self, plan: Plan, worker: int = 0) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.where = hidden(plan.storage)
         self._storage = _opened(plan.storage, plan.config.patience, self.where)
@@ -74,8 +73,7 @@ class Study:
             )
         )
         self._id = self.patiently(lambda: self._storage.get_study_id_from_name(plan.name))
-        self._study.sampler = _sampler(plan, worker, len(self._trials()))
-        self._signs: dict[int, tuple[Any, float]] = {}  # running trial -> last sign of life, and when it was seen
+        self._signs = Signs(MISSED * plan.config.heartbeat)
         self._records: dict[int, TrialRecord] = {}  # of finished trials: these do not change
 
     def patiently(self, call: Callable[[], T]) -> T:
@@ -138,7 +136,9 @@ class Study:
         _require_file(self.plan.storage)
         # As `Study.ask` does, but with the worker's name from the first moment: a kill leaves no trial of nobody.
         named = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"worker": identity()})
-        created = self.patiently(lambda: self._study._storage.create_new_trial(self._id, named))
+        created = self.patiently(lambda: self._storage.create_new_trial(self._id, named))
+        number = self.patiently(lambda: self._storage.get_trial_number_from_id(created))
+        self._study.sampler = _sampler(self.plan, number)
         trial = self.patiently(lambda: optuna.Trial(self._study, created))
         earlier = [one for one in self.records() if one.number < trial.number and one.state != "failed"]
         if len(earlier) >= self.plan.config.trials:
@@ -167,15 +167,18 @@ class Study:
         """Fail the running trials whose worker is dead: at once on this machine, else after missing signs of life.
 
         Optuna's own heartbeat works in databases only, and keeps no reason. Signs are compared with what this process
-        saw before, by its own clock, so that clocks of several machines need not agree.
+        saw before, by its own clock, so that clocks of several machines need not agree. While the storage does not
+        answer, nobody can give signs; such a time is not held against anybody.
 
         Returns:
             Their numbers.
         """
-        dead = []
-        for trial in self._trials():
-            if trial.state != TrialState.RUNNING:
-                continue
+        dead, running = [], [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+        self._signs.look()
+        if any(self._silent(trial) for trial in running):
+            self.note("judged", time.time())  # readers of SQLite see old signs while somebody keeps it locked
+            self._signs.look()
+        for trial in running:
             reason = reason_of_death(trial.user_attrs.get("worker"))
             if reason is None and self._silent(trial):
                 reason = f"{DIED}: no sign of life for {MISSED * self.plan.config.heartbeat:g} s"
@@ -184,12 +187,7 @@ class Study:
         return dead
 
     def _silent(self, trial: FrozenTrial) -> bool:
-        sign, now = trial.user_attrs.get("alive"), time.monotonic()
-        before, since = self._signs.get(trial.number, (None, 0.0))
-        if trial.number not in self._signs or before != sign:
-            self._signs[trial.number] = (sign, now)
-            return False
-        return now - since > MISSED * self.plan.config.heartbeat
+        return self._signs.silent(trial.number, trial.user_attrs.get("alive"))
 
     def _trials(self) -> list[FrozenTrial]:
         return self.patiently(lambda: self._study.get_trials(deepcopy=False))
@@ -280,11 +278,14 @@ class Attempt:
         return any(one.number == self.number and one.finished for one in study.records())
 
     def _beat(self) -> None:
-        count = 0
-        while not self._ended.wait(self._study.plan.config.heartbeat):
+        count, heartbeat = 0, self._study.plan.config.heartbeat
+        pause = heartbeat
+        while not self._ended.wait(pause):
             count += 1
-            with suppress(OptunaError, *_TROUBLE):  # the next sign may get through
+            pause = min(1.0, heartbeat)  # where this sign does not get through, the next one comes soon
+            with suppress(OptunaError, *_TROUBLE):
                 self._trial.set_user_attr("alive", count)
+                pause = heartbeat
 
 
 def _opened(storage: str, patience: float, where: str) -> optuna.storages.BaseStorage:
@@ -299,7 +300,7 @@ def _opened(storage: str, patience: float, where: str) -> optuna.storages.BaseSt
         return patiently(
             lambda: _database(storage, patience), _OPENING, _TROUBLE, lambda error: _unopened(where, error)
         )
-    except (ImportError, ArgumentError) as error:
+    except (ImportError, ArgumentError, ValueError) as error:  # the last of a port that is no number
         raise RequestError(
             "there is no such storage for a study, or its driver is not installed",
             where=where,
@@ -365,9 +366,9 @@ def _sign(aim: Objective) -> int:
     return -1 if aim in HIGHER else 1
 
 
-def _sampler(plan: Plan, worker: int, trials: int) -> optuna.samplers.BaseSampler:
-    """Of this process' own: resumed studies and other workers do not draw the same values again."""
-    seed = int(digest([plan.seed, worker, trials, place() if trials else ""])[:8], 16)
+def _sampler(plan: Plan, number: int) -> optuna.samplers.BaseSampler:
+    """Of one trial: whoever runs it, on whatever machine, no other trial draws the same random numbers."""
+    seed = int(digest([plan.seed, number])[:8], 16)
     if plan.config.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():

@@ -155,7 +155,9 @@ def storage_of(config: SweepConfig, runs: Path) -> str:
 
 def hidden(storage: str) -> str:
     """A storage without its password, to be shown."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage)
+    return re.sub(
+        r"(pass\w*=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage), flags=re.IGNORECASE
+    )
 
 
 def value_at(experiment: BaseModel, path: str) -> Any:

@@ -57,17 +57,16 @@ class Standing:
     @property
     def left(self) -> str:
         """The time until the study is complete, in words."""
-        if self.finished >= self.wanted:
-            return "complete"
         speed = self.per_hour
         return "unknown" if speed is None else console.duration(3600 * (self.wanted - self.finished) / speed)
 
     def summary(self) -> str:
         """One line: counts, speed, time left."""
-        speed = "" if self.per_hour is None else f", {self.per_hour:.0f} trials an hour, {self.left} left"
+        speed = "" if self.per_hour is None else f", {self.per_hour:.0f} trials an hour"
+        left = f", {self.left} left" if speed and self.finished < self.wanted else ""
         return (
             f"{self.finished} of {self.wanted} trials finished ({self.count('pruned')} pruned), "
-            f"{self.count('running')} running, {self.count('failed')} failed{speed}"
+            f"{self.count('running')} running, {self.count('failed')} failed{speed}{left}"
         )
 
 
@@ -135,7 +134,7 @@ def picture(standing: Standing, plan: Plan) -> Group:
     head.add_row(Text(plan.name, style="bold"), ProgressBar(standing.wanted, standing.finished, width=30))
     best = standing.best
     found = "none yet" if best is None else f"trial {best.number}, {values(best)}; {settings(best.params)}"
-    rows: list[Any] = [head, Text(standing.summary()), Text(f"best: {found}")]
+    rows: list[Any] = [head, _folded(standing.summary()), _folded(f"best: {found}")]
     running = [record for record in standing.records if record.state == "running"]
     if running:
         table = Table(box=None, padding=(0, 2), show_edge=False)
@@ -151,6 +150,11 @@ def picture(standing: Standing, plan: Plan) -> Group:
         if len(running) > MOST:
             rows.append(Text(f"and {len(running) - MOST} more"))
     return Group(*rows)
+
+
+def _folded(text: str) -> Text:
+    """Text that goes on in the next line: the console's own lines are as long as they are, and a picture's are cut."""
+    return Text(text, no_wrap=False, overflow="fold")
 
 
 def _last(record: TrialRecord) -> str:

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str], runner: Callable[[Experiment], Runner] | None
             _take_gpu(number)
             from experiments.studies import Study
 
-            study = Study(plan_of(job.experiment, job.study), number)
+            study = Study(plan_of(job.experiment, job.study))
             try:
                 work(study, job, (runner or runner_of)(job.experiment))
             except KeyboardInterrupt:

@@ -14,7 +14,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 from experiments.config import Experiment
-from experiments.sweep_worker import main
+from experiments.studies import Study
+from experiments.sweep_worker import Job, main, runner_of, work
 from experiments.trials import TrialOutcome
 
 COMMAND = (sys.executable, __file__)
@@ -29,7 +30,7 @@ SPACE = {
 class FakeTrials:
     def run(self, experiment: Experiment, report: Callable[[int, float], None]) -> TrialOutcome:
         heads = experiment.heads
-        if os.environ.get("FAKE_FAIL") == "all" or (os.environ.get("FAKE_FAIL") and heads.batch_size == 64):
+        if os.environ.get("FAKE_FAIL") == "all" or (os.environ.get("FAKE_FAIL") and heads.batch_size >= 48):
             raise RuntimeError("no such weather")
         error = 0.2 + abs(math.log10(heads.learning_rate) + 2.5) / 10 + 0.05 * (heads.inputs == ("statistics",))
         curve = []
@@ -46,11 +47,15 @@ def fake_experiment(runs: Path, **sweep: object) -> Experiment:
     return Experiment.model_validate({"name": "fake", "runs": runs, "heads": {"epochs": 4}, "sweep": settings})
 
 
+def search_here(experiment: Experiment, study: Study, *_: object) -> None:
+    """A search by this process alone, with real training: no seconds go into the start of a worker."""
+    work(study, Job(experiment=experiment, study=study.plan.name), runner_of(experiment))
+
+
 def search_alone(runs: Path) -> int:
     """A whole search, as the command line runs it."""
     from experiments.cli import _guarded
     from experiments.local_server import terminated_like_interrupted
-    from experiments.studies import Study
     from experiments.study_records import plan_of
     from experiments.sweep_search import search
 

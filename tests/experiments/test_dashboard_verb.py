@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -22,13 +23,12 @@ from tests.experiments.test_ui_verb import free_port, heed_interrupts
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sqlite", "journal"])
-def test_pages_show_the_study_until_interrupted(kind: str, tmp_path: Path) -> None:
-    storage = f"journal:{tmp_path / 'study.log'}" if kind == "journal" else None
+def test_pages_show_the_study_until_interrupted(tmp_path: Path) -> None:
+    storage = f"journal:{tmp_path / 'study.log'}"
     Study(plan_of(fake_experiment(tmp_path, storage=storage), "the-study"))
     port = free_port()
     command = [sys.executable, "-m", "experiments.cli", "dashboard", "--port", str(port), "--runs", str(tmp_path)]
-    command += ["--storage", storage] if storage else []
+    command += ["--storage", storage]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as server:
         try:
             assert studies(port) == ["the-study"]
@@ -38,6 +38,22 @@ def test_pages_show_the_study_until_interrupted(kind: str, tmp_path: Path) -> No
             server.kill()
     assert server.returncode == 0, err
     assert f"http://127.0.0.1:{port}" in err
+
+
+def test_a_password_is_no_argument_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, started, read = "postgresql+psycopg2://me:secret@db/sweeps", [], []
+
+    def serve(command: list[str], **_: object) -> None:
+        file = Path(command[-1])
+        started.extend(command)
+        read.append((tomllib.loads(file.read_text("utf-8"))["optuna_dashboard"], file.stat().st_mode & 0o777))
+
+    monkeypatch.setattr(dashboard, "serve_until_interrupted", serve)
+    port = free_port()
+    result = dashboard.run(DashboardArguments(runs=tmp_path, storage=url, port=port))
+    assert read == [({"storage": url, "host": "127.0.0.1", "port": port}, 0o600)]
+    assert not any("secret" in one for one in [*started, *result.values()])
+    assert not Path(started[-1]).exists()
 
 
 def studies(port: int) -> list[str]:

@@ -14,8 +14,9 @@ from emonet import captioner
 from emonet.captioner import Size
 from emonet.configs import CaptionerConfig
 from emonet.errors import RequestError
-from experiments import pretrain
-from experiments.config import Experiment
+from experiments import pretrain, sweep
+from experiments.config import Experiment, load
+from tests.experiments.sweep_fakes import search_here
 
 
 @pytest.fixture
@@ -55,6 +56,26 @@ def test_pretrain_then_again(experiment: Experiment, capsys: pytest.CaptureFixtu
     assert "emotion hit rate" in shown
     assert pretrain.run(experiment) == result
     assert "up to date" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_sweep_of_captioners(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {"captioner.learning_rate": {"low": "1e-4", "high": "1e-2", "log": True}}
+    settings = {"stage": "pretrain", "trials": 2, "epochs": 1, "space": space}
+    experiment = Experiment.model_validate({**experiment.model_dump(), "sweep": settings})
+    monkeypatch.setattr("experiments.sweep.search", search_here)
+    result = sweep.run(experiment)
+    assert (result.finished, result.failed, result.complete, result.test) == (2, 0, True, {})
+    assert result.best is not None
+    assert set(result.best.values) == {"loss"}
+    assert result.registered is not None
+    assert (result.registered.name, result.registered.version) == ("emonet-captioner", 1)
+    chosen = load(str(result.settings))
+    assert chosen.captioner.learning_rate == result.best.params["captioner.learning_rate"]
+    assert chosen.captioner.epochs == 2, "trials had one"
+    folder = experiment.folder / "sweep-pretrain"
+    assert {"captioner", "pretrain.json", "trials.csv", "best.yaml"} <= {path.name for path in folder.iterdir()}
+    assert not (experiment.folder / "captioner").exists(), "the experiment's own captioner is left alone"
 
 
 def test_registered_captioner_goes_on_as_a_start(experiment: Experiment) -> None:

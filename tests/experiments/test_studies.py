@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from emonet.errors import RequestError
-from experiments import studies, sweep_worker
+from experiments import presence, studies, sweep_worker
 from experiments.config import Experiment
 from experiments.patience import UnansweredError
 from experiments.presence import identity
@@ -39,12 +40,12 @@ def on(kind: str, tmp_path: Path, **sweep: Any) -> Experiment:
     return fake_experiment(tmp_path / "runs", storage=storage, **sweep)
 
 
-def opened(experiment: Experiment, worker: int = 0) -> Study:
-    return Study(plan_of(experiment, "fake-study"), worker)
+def opened(experiment: Experiment) -> Study:
+    return Study(plan_of(experiment, "fake-study"))
 
 
-def run_all(experiment: Experiment, worker: int = 0) -> Study:
-    study = opened(experiment, worker)
+def run_all(experiment: Experiment) -> Study:
+    study = opened(experiment)
     work(study, Job(experiment=experiment, study="fake-study"), FakeTrials())
     return study
 
@@ -78,6 +79,13 @@ def test_a_study_gets_its_trials_and_goes_on_to_more(kind: str, tmp_path: Path) 
 def test_the_same_seed_proposes_the_same_trials(tmp_path: Path) -> None:
     one, other = (run_all(on("sqlite", tmp_path / name, trials=5)).records() for name in "ab")
     assert [record.params for record in one] == [record.params for record in other]
+
+
+def test_machines_that_join_at_the_same_time_propose_different_trials(tmp_path: Path) -> None:
+    one, other = (opened(on("sqlite", tmp_path)) for _ in range(2))
+    attempts = [study.attempt() for study in (one, other)]
+    rates = {attempt.params["heads.learning_rate"] for attempt in attempts if attempt is not None}
+    assert len(rates) == 2
 
 
 def test_poor_trials_are_stopped_at_the_median(tmp_path: Path) -> None:
@@ -126,9 +134,9 @@ def test_a_value_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", STORAGES)
 def test_several_workers_never_do_more_than_they_shall(kind: str, tmp_path: Path) -> None:
-    experiment = on(kind, tmp_path, trials=9, pruner="none")
+    experiment = on(kind, tmp_path, trials=9, pruner="none", heartbeat=15)
     opened(experiment)
-    threads = [threading.Thread(target=run_all, args=(experiment, number)) for number in range(4)]
+    threads = [threading.Thread(target=run_all, args=(experiment,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -155,6 +163,18 @@ def dead_attempt(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.Mon
     return study
 
 
+def test_machines_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = presence.place()
+    (tmp_path / "boot_id").write_text("0000aaaa-1111-2222-3333-444455556666\n")
+    monkeypatch.setattr(presence, "BOOT", tmp_path / "boot_id")
+    presence.place.cache_clear()
+    try:
+        assert presence.place() != here
+        assert presence.reason_of_death(f"{here}/{os.getpid()}") is None
+    finally:
+        presence.place.cache_clear()
+
+
 @pytest.mark.parametrize("kind", STORAGES)
 def test_a_trial_of_a_dead_process_is_retired_at_once(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -173,24 +193,70 @@ def test_a_trial_of_a_dead_process_is_retired_at_once(
 def test_a_trial_without_signs_of_life_is_retired_after_a_while(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = dead_attempt(on(kind, tmp_path, heartbeat=0.05), tmp_path, monkeypatch, "elsewhere/1/1")
-    watcher = opened(on(kind, tmp_path, heartbeat=0.05))
-    assert watcher.retire() == [], "it may have given one just before"
-    time.sleep(0.25)
+    clock = Clock(monkeypatch)
+    study = dead_attempt(on(kind, tmp_path, heartbeat=15), tmp_path, monkeypatch, "elsewhere/1/1")
+    watcher = opened(on(kind, tmp_path, heartbeat=15))
+    for _ in range(7):  # it may have given one just before the first look
+        assert watcher.retire() == []
+        clock.now += 10
     assert watcher.retire() == [0]
-    assert study.records()[0].reason == "its worker died: no sign of life for 0.2 s"
+    assert study.records()[0].reason == "its worker died: no sign of life for 60 s"
+
+
+def test_the_time_in_which_the_storage_was_away_is_not_held_against_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    dead_attempt(on("sqlite", tmp_path, heartbeat=15), tmp_path, monkeypatch, "elsewhere/1/1")
+    watcher = opened(on("sqlite", tmp_path, heartbeat=15))
+    assert watcher.retire() == []
+    clock.now += 250  # no look succeeded
+    assert watcher.retire() == []
+    note = watcher.note
+
+    def locked(name: str, value: Any) -> None:
+        clock.now += 200
+        note(name, value)
+
+    monkeypatch.setattr(watcher, "note", locked)  # as where SQLite is read, but cannot be written
+    for _ in range(10):
+        clock.now += 10
+        assert watcher.retire() == []
+
+
+class Clock:
+    """Stands in for the one that signs of life are watched by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(presence, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_a_sign_that_does_not_get_through_is_followed_by_another_soon(tmp_path: Path) -> None:
+    study = opened(on("sqlite", tmp_path, heartbeat=0.3))
+    attempt = study.attempt()
+    assert attempt is not None
+    signs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt._trial, "set_user_attr", lambda *_: signs.append(1) or refuse())
+        wait_for(lambda: len(signs) >= 2, 5)
+    wait_for(lambda: any("alive" in trial.user_attrs for trial in study._trials()), 5)
+
+
+def refuse() -> None:
+    raise sqlite3.OperationalError("database is locked")
 
 
 def test_a_trial_that_gives_signs_of_life_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment = on("sqlite", tmp_path, heartbeat=0.1)
+    experiment = on("sqlite", tmp_path, heartbeat=0.05)
     study = opened(experiment)
     monkeypatch.setattr(studies, "identity", lambda: "elsewhere/1/1")
     attempt = study.attempt()
     assert attempt is not None
     watcher = opened(experiment)
-    for _ in range(8):
+    for _ in range(10):
         assert watcher.retire() == []
-        time.sleep(0.1)
+        time.sleep(0.03)
     assert study.fail(attempt.number, "given up by somebody else")
     assert not attempt.complete({"mae": 1.0}, {}), "it is not counted twice"
     assert study.records()[0].reason == "given up by somebody else"
@@ -228,7 +294,7 @@ def test_a_file_that_is_deleted_in_mid_study(kind: str, tmp_path: Path) -> None:
 
 
 def test_storages_that_there_are_not(tmp_path: Path) -> None:
-    for url in ("nothing://host/db", "sqlite+nothing:///x"):
+    for url in ("nothing://host/db", "sqlite+nothing:///x", "postgresql+psycopg2://me@host:port/db"):
         with pytest.raises(RequestError, match=r"(?s)no such storage for a study.*journal:FILE"):
             opened(fake_experiment(tmp_path, storage=url))
 

@@ -191,3 +191,8 @@ def test_flags_leave_a_files_space_alone(tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr()
     assert "--sweep.workers" in shown.out
     assert "sweep.space" not in shown.out
+
+
+def test_a_password_in_an_urls_options_is_not_shown() -> None:
+    url = "postgresql://db/x?user=me&password=secret&sslmode=on"
+    assert hidden(url) == "postgresql://db/x?user=me&password=***&sslmode=on"

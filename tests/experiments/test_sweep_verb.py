@@ -16,6 +16,7 @@ from experiments.config import Experiment, load
 from experiments.studies import Study
 from experiments.study_records import plan_of
 from experiments.sweep import SweepResult
+from tests.experiments.sweep_fakes import search_here
 
 SPACE = {
     "heads.learning_rate": {"low": "1e-4", "high": "1e-2", "log": True},
@@ -64,6 +65,7 @@ def test_sweep_end_to_end(
 
     assert sweep.run(experiment) == result
     assert "up to date" in capsys.readouterr().err
+    monkeypatch.setattr("experiments.sweep.search", search_here)
     more = sweep.run(changed(mini_experiment, trials=4, epochs=2))
     assert (more.study, more.finished, more.run_id) == (result.study, 4, result.run_id)
     assert SweepResult.model_validate_json((experiment.folder / "sweep.json").read_text()) == more

@@ -38,7 +38,7 @@ def test_counts_speed_and_time_left() -> None:
         "2 of 10 trials finished (1 pruned), 15 running, 1 failed, 40 trials an hour, 12 min 0 s left"
     )
     assert standing(finished_before=2).left == "unknown"
-    assert Standing(RECORDS, None, wanted=2, began=(0.0, 0), now=1.0).left == "complete"
+    assert Standing(RECORDS, None, wanted=2, began=(1000.0, 0), now=1900.0).summary().endswith(", 8 trials an hour")
 
 
 def test_a_trial_in_a_line() -> None:
@@ -64,6 +64,16 @@ def test_the_live_picture(plan: Plan) -> None:
         "and 3 more",
     ):
         assert words in text
+
+
+def test_a_narrow_terminal_cuts_no_words_off(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None, soft_wrap=True)
+    monkeypatch.setattr(console, "console", narrow)
+    with View(plan) as view:
+        view.update(standing())
+    text = narrow.file.getvalue()  # type: ignore[attr-defined]
+    assert "0 s left" in text
+    assert "rank 0.9\n" in text
 
 
 @pytest.mark.parametrize("terminal", [True, False])
