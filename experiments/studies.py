@@ -144,7 +144,9 @@ class Study:
         if len(earlier) >= self.plan.config.trials:
             self.fail(trial.number, _WITHDRAWN)
             return None
-        return Attempt(self, trial, self._params(trial))
+        with suppress(UpdateFinishedTrialError):  # others gave it up, since proposing its settings took so long
+            return Attempt(self, trial, self._params(trial))
+        return None
 
     def fail(self, number: int, reason: str, trace: str = "") -> bool:
         """Record that a running trial failed, and why; false if it has ended meanwhile."""

@@ -134,7 +134,7 @@ def test_a_value_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", STORAGES)
 def test_several_workers_never_do_more_than_they_shall(kind: str, tmp_path: Path) -> None:
-    experiment = on(kind, tmp_path, trials=9, pruner="none", heartbeat=15)
+    experiment = on(kind, tmp_path, trials=9, pruner="none")
     opened(experiment)
     threads = [threading.Thread(target=run_all, args=(experiment,)) for _ in range(4)]
     for thread in threads:
@@ -151,6 +151,21 @@ def test_who_is_one_too_many_withdraws(tmp_path: Path) -> None:
     assert study.attempt() is not None
     assert other.attempt() is None
     assert [record.state for record in study.records()] == ["running"], "what was withdrawn is not told"
+
+
+def test_a_trial_that_is_given_up_before_it_begins_ends_no_worker(tmp_path: Path) -> None:
+    experiment = on("sqlite", tmp_path, trials=2)
+    study, other = opened(experiment), opened(experiment)
+
+    class Slow(type(study)):  # type: ignore[misc]
+        def _params(self, trial: Any) -> dict[str, Any]:
+            assert other.fail(trial.number, "no sign of life")
+            return super()._params(trial)
+
+    study.__class__ = Slow
+    assert study.attempt() is None
+    assert [record.state for record in other.records()] == ["failed"]
+    assert other.attempt() is not None
 
 
 def dead_attempt(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> Study:
