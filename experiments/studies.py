@@ -112,7 +112,7 @@ class Study:
         return min(candidates, key=lambda one: (_sign(first) * one.values[first], one.number), default=None)
 
     def importance(self) -> dict[str, float]:
-        """How much of the first objective each field explains (shares of 1), by PED-ANOVA; empty for too few trials."""
+        """How much each field tells the best tenth of trials from the rest (PED-ANOVA): shares; empty for too few."""
         complete = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
         if len({trial.values[0] for trial in complete}) < 2:
             return {}

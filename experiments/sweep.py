@@ -61,7 +61,7 @@ class SweepResult(StageResult):
     best: BestTrial | None
     """The best trial; None if none was complete."""
     importance: dict[str, float]
-    """Dotted path -> share of the first objective that it explains (0 to 1)."""
+    """Dotted path -> how much it tells the best tenth of the trials from the rest (share, 0 to 1; PED-ANOVA)."""
     settings: Path | None = None
     """An experiment file with the best trial's settings."""
     complete: bool

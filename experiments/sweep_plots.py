@@ -30,7 +30,7 @@ def study_figures(
     Args:
         plan: of the study.
         records: its trials.
-        importance: dotted path -> share of the first objective that it explains.
+        importance: dotted path -> how much it tells the best tenth of the trials from the rest (share).
         folder: gets the files.
 
     Returns:
@@ -78,7 +78,7 @@ def _importance(plan: Plan, importance: Mapping[str, float], path: Path) -> None
     figure = Figure(figsize=(7.5, 0.32 * len(rows) + 1.1), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     axis.barh([name for name, _ in rows], [share for _, share in rows], color=ACCENT)
-    axis.set_xlabel(f"share of the differences in {_label(plan)} (PED-ANOVA)")
+    axis.set_xlabel(f"share of what tells the best tenth by {_label(plan)} from the rest (PED-ANOVA)")
     bare(axis)
     figure.savefig(path)
 
