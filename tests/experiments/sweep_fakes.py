@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 from experiments.config import Experiment
@@ -69,6 +70,13 @@ def search_alone(runs: Path) -> int:
         return 0
 
     return _guarded(call, debug=False)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +24,7 @@ from experiments.studies import Study
 from experiments.study_records import plan_of
 from experiments.sweep_worker import Job, work
 from tests.databases import Postgres
-from tests.experiments.sweep_fakes import COMMAND, FakeTrials, fake_experiment
+from tests.experiments.sweep_fakes import COMMAND, FakeTrials, fake_experiment, wait_for
 
 STORAGES = ["sqlite", "journal"]
 
@@ -396,10 +395,3 @@ class Processes:
         for process in self.processes:
             process.kill()
             process.communicate()
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)

@@ -26,8 +26,8 @@ from experiments.sweep_tracking import Mirror, log_missing, log_study, study_run
 from experiments.sweep_worker import own_gpu
 from experiments.sweep_workers import Workers, _shared_threads
 from tests.experiments import sweep_fakes
-from tests.experiments.sweep_fakes import COMMAND, fake_experiment
-from tests.experiments.test_studies import run_all, wait_for
+from tests.experiments.sweep_fakes import COMMAND, fake_experiment, wait_for
+from tests.experiments.test_studies import run_all
 
 STUDY = "fake-study"
 
