@@ -144,7 +144,8 @@ def picture(standing: Standing, plan: Plan) -> Group:
         for record in running[:MOST]:
             error = _number(record.curve[-1]) if record.curve else ""
             since = console.duration(max(0.0, standing.now - record.started))
-            epoch = f"{len(record.curve)} of {plan.epochs}"
+            done = len(record.curve)  # more than a training's where a trial tries several forms of input
+            epoch = f"{done} of {plan.epochs}" if done <= plan.epochs else str(done)
             table.add_row(str(record.number), epoch, error, since, Text(settings(record.params)))
         rows.append(table)
         if len(running) > MOST:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 from experiments.config import Experiment
 from experiments.studies import Study
@@ -59,13 +58,18 @@ def search_alone(runs: Path) -> int:
     from experiments.local_server import terminated_like_interrupted
     from experiments.study_records import plan_of
     from experiments.sweep_search import search
+    from experiments.sweep_tracking import Mirror, study_run
 
     experiment = fake_experiment(runs, trials=50, workers=2)
-    study, mirror = Study(plan_of(experiment, "fake-study")), Mock()  # MLflow's part is not looked at here
+    study = Study(plan_of(experiment, "fake-study"))
     (runs / "sweep").mkdir(parents=True)
 
     def call() -> int:
-        with terminated_like_interrupted():
+        with (
+            terminated_like_interrupted(),
+            study_run(experiment, study) as run,
+            Mirror(experiment, run) as mirror,
+        ):
             search(experiment, study, runs / "sweep", COMMAND, mirror)
         return 0
 

@@ -133,11 +133,11 @@ def test_no_worker_left(runs: Path) -> None:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "FAKE_SECONDS": "0.2"}
     script = str(sweep_fakes.__file__)
     with subprocess.Popen(
-        [sys.executable, script, "search", str(tmp_path / "runs")],
+        [sys.executable, script, "search", str(runs)],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
@@ -148,8 +148,8 @@ def process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.Popen[str], tmp_path: Path) -> None:
-    experiment = fake_experiment(tmp_path / "runs", trials=2, workers=2)
+def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.Popen[str], runs: Path) -> None:
+    experiment = fake_experiment(runs, trials=2, workers=2)
     study = Study(plan_of(experiment, STUDY))
     wait_for(lambda: sum(record.state == "running" and bool(record.curve) for record in study.records()) == 2)
     pids = [int(record.worker.rpartition("/")[2]) for record in study.records()]

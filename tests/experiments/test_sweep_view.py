@@ -66,6 +66,13 @@ def test_the_live_picture(plan: Plan) -> None:
         assert words in text
 
 
+def test_epochs_of_several_forms_are_not_told_as_more_than_there_are(plan: Plan) -> None:
+    drawn = Console(file=io.StringIO(), width=200)
+    many = TrialRecord(3, "running", PARAMS, curve=(0.6,) * 6, started=1090.0)
+    drawn.print(picture(standing(records=[RECORDS[0], many]), plan))
+    assert "of 4" not in drawn.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_narrow_terminal_cuts_no_words_off(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     narrow = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None, soft_wrap=True)
     monkeypatch.setattr(console, "console", narrow)
