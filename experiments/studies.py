@@ -18,13 +18,14 @@ from typing import Any, Literal, TypeVar
 import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLTimeout
 
 from emonet.errors import RequestError
 from emonet.schema import digest
+from experiments.journal import MendingLock
 from experiments.patience import UnansweredError, patiently
 from experiments.presence import DIED, Signs, identity, reason_of_death
 from experiments.study_records import Plan, State, TrialRecord, decoded, encoded
@@ -299,9 +300,7 @@ def _opened(storage: str, patience: float, where: str) -> optuna.storages.BaseSt
             lambda error: _unopened(where, error),
         )
     try:
-        return patiently(
-            lambda: _database(storage, patience), _OPENING, _TROUBLE, lambda error: _unopened(where, error)
-        )
+        return patiently(lambda: _database(storage, patience), _OPENING, _TROUBLE, lambda e: _unopened(where, e))
     except (ImportError, ArgumentError, ValueError) as error:  # the last of a port that is no number
         raise RequestError(
             "there is no such storage for a study, or its driver is not installed",
@@ -314,7 +313,8 @@ def _opened(storage: str, patience: float, where: str) -> optuna.storages.BaseSt
 
 def _journal(path: Path) -> optuna.storages.BaseStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    lock: Any = MendingLock(JournalFileSymlinkLock(str(path)), path)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
 
 
 def _database(url: str, patience: float) -> optuna.storages.BaseStorage:
