@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from emonet.errors import EmonetError, RequestError
-
-PARTIAL = ".partial"  # suffix of files that are not whole yet; Zarr uses the same
+from emonet.exchange import PARTIAL, claimed, put_in_place, remove, remove_leftovers, unique
 
 
 def write(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file so that it is there with all of `content` (or its parts), also after a power cut, or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    partial = path.with_name(f"{path.name}.{unique()}{PARTIAL}")
     try:
         with partial.open("wb") as file:
             file.writelines([content] if isinstance(content, bytes) else content)
@@ -32,22 +31,40 @@ def write(path: Path, content: bytes | Iterable[bytes]) -> None:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `folder` if the block ends well and vanishes if it does not.
 
-    A rename each way: a kill leaves the older folder or the newer one, whole.
+    Both are whole at any moment, also for readers and after a power cut: on Linux they are exchanged in one step,
+    elsewhere by a rename each way. Several processes may replace the same folder; the last one's stays. What one of
+    them left that was killed goes, and a living one's work does not. Modes of files follow the umask.
     """
-    partial, older = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "older"))
-    if older.exists() and not folder.exists():  # killed between the two renames
-        older.rename(folder)
-    for leftover in (partial, older):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            folder.rename(older)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(older, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    with claimed(folder) as partial:
+        try:
+            yield partial
+            follow_umask(partial)
+            sync_all(partial)
+            put_in_place(partial, folder)
+            sync(folder.parent)
+        finally:
+            remove(partial)  # by now the folder that was replaced
+
+
+def follow_umask(folder: Path) -> None:
+    """Give a folder and all in it the modes that the umask gives: some libraries write for the owner alone."""
+    mask = _umask()
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            continue
+        mode = stat.S_IMODE(path.stat().st_mode)
+        wanted = mode | ((0o777 if path.is_dir() or mode & stat.S_IXUSR else 0o666) & ~mask)
+        if mode != wanted:
+            path.chmod(wanted)
+
+
+def sync_all(folder: Path) -> None:
+    """`sync` every file and folder below `folder`, and itself."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            sync(path)
 
 
 def sync(path: Path) -> None:
@@ -71,6 +88,17 @@ def remove_partials(folder: Path) -> None:
     """Remove what a killed writer left half-written below `folder`."""
     for path in folder.rglob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """Of this process; only Linux tells it without changing it for a moment."""
+    with suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

@@ -104,10 +104,10 @@ class EmotionPipeline:
         Raises:
             RequestError: if there is no such model.
         """
-        from emonet.registry import resolve
+        from emonet.registry import RUNS, resolve
         from emonet.tracking import default_uri
 
-        folder = resolve(uri, tracking_uri or default_uri(Path("runs")))
+        folder = resolve(uri, tracking_uri or default_uri(RUNS))
         return cls.from_folder(folder, precision=precision, experts_precision=experts_precision)
 
     @classmethod

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
+from emonet.answers import is_server, reason
+from emonet.artifacts import fetch, forget, kept
+from emonet.connection import URI_VARIABLE, Server, ServerError, client
+from emonet.database import sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Registered
 from emonet.serving import ERROR, SETTINGS
-from emonet.tracking import URI_VARIABLE, Run, Server, ServerError, client, download
+from emonet.tracking import Run
 
 CAPTIONER = "emonet-captioner"
 VOICE = "emonet-voice"
 CANDIDATE = "candidate"
 CHAMPION = "champion"
 PUBLISHED = "published"  # the experiment of models that others trained
+RUNS = Path("runs")
+_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _NO_REGISTRY = "run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads"
 # What the registered voice model needs to run, at the versions that it was trained with. torchaudio is not among them:
 # on a torch without CUDA its wheel cannot be imported as it is.
@@ -79,20 +86,67 @@ def register_voice(
     return _with_aliases(run.client, VOICE, int(version.version))
 
 
-def resolve(source: str, uri: str) -> str:
+def resolve(source: str, uri: str, runs: Path = RUNS) -> str:
     """A local folder for a registry or run URI (`models:/NAME@ALIAS`, `runs:/ID/PATH`); else `source` as it is.
 
+    Args:
+        source: what was typed.
+        uri: of the registry.
+        runs: folder that keeps what is downloaded from a server.
+
     Raises:
-        RequestError: if the registry has no such model, version or alias.
+        RequestError: if the registry has no such model, version or alias, or its files are not found.
         EmonetError: if the registry cannot be used.
     """
     if not source.startswith(("models:/", "runs:/")):
         return source
     require_registry(uri, source)
     try:
-        return str(download(source, uri))
+        return str(fetch(source, uri, runs, _label(source, uri, runs)))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _lost(source, error, uri) from error
+    except PermissionError as error:
+        raise RequestError(
+            f"the registry has {source!r}, but its files cannot be read",
+            where=error.args[-1],
+            found="permission denied",
+            hint="its owner lets others read it: chmod -R g+rX FOLDER",
+        ) from error
     except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
         raise _no_model(source, uri, error) from error
+
+
+def _label(source: str, uri: str, runs: Path) -> str:
+    """What a downloaded copy is kept under: the version, whatever alias named it; copies of deleted versions go."""
+    if is_server(uri) and source.startswith("models:/"):
+        server, (name, which) = client(uri), split_model(source)
+        if not which:  # a logged model, by its id
+            return name
+        by_alias = "@" in source
+        found = server.get_model_version_by_alias(name, which) if by_alias else server.get_model_version(name, which)
+        there = {f"{name}-{one.version}" for one in server.search_model_versions(f"name='{name}'")}
+        for label in kept(runs) - there:
+            if re.fullmatch(rf"{re.escape(name)}-\d+", label):
+                forget(runs, label)
+        return f"{name}-{found.version}"
+    return "run-" + "-".join(source.removeprefix("runs:/").split("/"))
+
+
+def split_model(source: str) -> tuple[str, str]:
+    """Name and version or alias of `models:/NAME/VERSION` or `models:/NAME@ALIAS`, without what follows."""
+    name, _, which = source.removeprefix("models:/").replace("@", "/").partition("/")
+    return name, which.partition("/")[0]
+
+
+def _lost(source: str, error: OSError, uri: str) -> RequestError:
+    remote = is_server(uri)
+    return RequestError(
+        f"the registry has {source!r}, but its files are not found",
+        where=error.args[-1],
+        hint="put the folder back, or use the registry where its files are; emonet registry list shows other versions"
+        if not remote
+        else "they lie on the server's machine or were deleted; emonet registry list shows other versions",
+    )
 
 
 def require_registry(uri: str, source: str = "models") -> None:
@@ -105,8 +159,8 @@ def require_registry(uri: str, source: str = "models") -> None:
     Raises:
         RequestError: if it is not.
     """
-    database = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not database.is_file():
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
         raise RequestError(
             f"there is no registry here to look for {source!r} in",
             where=database,
@@ -117,22 +171,15 @@ def require_registry(uri: str, source: str = "models") -> None:
 def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
     """What the registry has instead of `source`."""
     try:
-        if not uri.startswith("sqlite") and getattr(error, "error_code", "") == "INTERNAL_ERROR":
+        if not isinstance(error, ServerError) or error.error_code not in _NOT_THERE:
             raise error  # a server that does not answer is not asked again: mlflow tries for minutes
-        files, found, aliases = _files_of(source, uri), _versions(uri), _aliases(source, uri)
+        found, aliases = _versions(uri), _aliases(source, uri)
     except Exception as unanswered:  # noqa: BLE001
         return EmonetError(
             "the registry cannot be used",
             where=uri,
-            found=str(unanswered).partition("\n")[0],
+            found=reason(unanswered),
             hint=_set_elsewhere(uri) or "name another one with --runs FOLDER",
-        )
-    if files is not None:
-        return RequestError(
-            f"the registry has {source!r}, but its files are gone or cannot be read",
-            where=files,
-            found=str(error).partition("\n")[0],
-            hint="emonet registry list shows other versions; or put back the folder that was deleted or moved",
         )
     name, _, alias = source.rpartition("@")
     near = difflib.get_close_matches(alias, aliases, n=1)
@@ -143,18 +190,6 @@ def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
         found=(found or "an empty registry") + (f"; aliases {', '.join(aliases)}" if aliases else ""),
         hint=hint or "emonet pretrain, extract and heads train and register models",
     )
-
-
-def _files_of(source: str, uri: str) -> str | None:
-    """Where the files of a registered version should be; None where there is no such version."""
-    name, _, which = source.removeprefix("models:/").replace("@", "/").partition("/")
-    server = client(uri)
-    try:
-        by_alias = "@" in source
-        found = server.get_model_version_by_alias(name, which) if by_alias else server.get_model_version(name, which)
-        return str(server.get_model_version_download_uri(name, found.version))
-    except ServerError:
-        return None
 
 
 def _set_elsewhere(uri: str) -> str | None:

@@ -1,41 +1,48 @@
-"""Runs: what is logged, and where; the only module that imports mlflow."""
+"""Runs: what is logged, and where."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
+import shlex
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unasked
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
-import mlflow
 from filelock import FileLock
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.types import ColSpec, Schema
 
-from emonet.errors import EmonetError
+from emonet import durable
+from emonet.answers import answering, brief, is_server, reason
+from emonet.backlog import Backlog
+from emonet.connection import (
+    LoggedModelInput,
+    Metric,
+    Param,
+    RunTag,
+    Server,
+    ServerError,
+    active,
+    client,
+    default_uri,
+    lists_artifact,
+    log_pyfunc,
+    pointed_at,
+    reachable,
+)
+from emonet.database import is_writable, prepare, sqlite_path
+from emonet.errors import EmonetError, RequestError
 from emonet.lineage import Code
+from emonet.relocation import adopt, local_path, settle
 
-URI_VARIABLE = "MLFLOW_TRACKING_URI"
+__all__ = ["PARENT", "Run", "default_uri", "exists", "flat", "require_experiment", "start_run", "taken_up"]
+
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests runs
 _BATCH = 1000  # metrics that a server takes at once
-Server = MlflowClient
-ServerError = MlflowException
-"""What MLflow raises where the server refuses."""
-
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.ERROR)  # migrations and hints; warnings of ours go elsewhere
+_CONFIG = "config.json"
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+_UNUSABLE = "the tracking server cannot be used"
 
 
 @dataclass(frozen=True)
@@ -46,18 +53,19 @@ class Run:
         id: its MLflow id.
         client: talks to the tracking server.
         uri: of the tracking server.
+        backlog: keeps what a server does not take while it is away; without one its refusals raise.
     """
 
     id: str
-    client: MlflowClient
+    client: Server
     uri: str
+    backlog: Backlog | None = None
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics at a step; keys may hold letters, digits and `_-./ `."""
-        self.client.log_batch(
-            self.id,
-            metrics=[mlflow.entities.Metric(key, float(value), _milliseconds(), step) for key, value in values.items()],
-        )
+        now = _milliseconds()
+        points = [Metric(key, float(value), now, step) for key, value in values.items()]
+        self._log(lambda: self.client.log_batch(self.id, metrics=points))
 
     def model_metrics(self, model_id: str, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
         """Log metrics to a logged model, by way of this run.
@@ -68,49 +76,64 @@ class Run:
             dataset: name and digest of the data behind them.
         """
         now, (name, digest) = _milliseconds(), dataset
-        points = [
-            mlflow.entities.Metric(
+        self._points(
+            Metric(
                 key, float(value), now, 0, model_id=model_id, dataset_name=name, dataset_digest=digest, run_id=self.id
             )
             for key, value in values.items()
-        ]
-        for start in range(0, len(points), _BATCH):
-            self.client.log_batch(self.id, metrics=points[start : start + _BATCH])
+        )
 
     def used(self, model_ids: Sequence[str]) -> None:
         """Name logged models as inputs of this run."""
-        self.client.log_inputs(self.id, models=[mlflow.entities.LoggedModelInput(one) for one in model_ids])
+        inputs = [LoggedModelInput(one) for one in model_ids]
+        self._log(lambda: self.client.log_inputs(self.id, models=inputs))
 
     def curves(self, values: Mapping[str, Sequence[float]]) -> None:
         """Log whole curves at once, the steps counted from 0: one transaction, however many processes log."""
         now = _milliseconds()
-        points = [
-            mlflow.entities.Metric(key, float(value), now, step)
-            for key, curve in values.items()
-            for step, value in enumerate(curve)
-        ]
-        for start in range(0, len(points), _BATCH):
-            self.client.log_batch(self.id, metrics=points[start : start + _BATCH])
+        self._points(
+            Metric(key, float(value), now, step) for key, curve in values.items() for step, value in enumerate(curve)
+        )
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file or a folder."""
         log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        log(self.id, str(path), folder)
+        self._log(lambda: (self._settle(), log(self.id, str(path), folder)), brief=False)
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artefact `name`."""
-        self.client.log_text(self.id, text, name)
+        self._log(lambda: self.client.log_text(self.id, text, name))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        for key, value in values.items():
-            self.client.set_tag(self.id, key, value)
+        tags = [RunTag(key, value) for key, value in values.items()]
+        self._log(lambda: self.client.log_batch(self.id, tags=tags))
 
-    def lightning_logger(self) -> Any:
-        """A Lightning logger that writes into this run."""
-        from lightning.pytorch.loggers import MLFlowLogger
+    def flush(self) -> None:
+        """Log what the server has not taken yet; waits for it for a while.
 
-        return MLFlowLogger(run_id=self.id, tracking_uri=self.uri, log_model=False)
+        Raises:
+            EmonetError: if it is still away.
+        """
+        if self.backlog is not None:
+            self.backlog.flush()
+
+    def _points(self, points: Iterator[Any]) -> None:
+        every = list(points)
+        for start in range(0, len(every), _BATCH):
+            part = every[start : start + _BATCH]
+            self._log(lambda part=part: self.client.log_batch(self.id, metrics=part))  # type: ignore[misc]
+
+    def _log(self, call: Callable[[], object], *, brief: bool = True) -> None:
+        if self.backlog is not None:
+            self.backlog.offer(call, brief=brief)
+            return
+        with answering(self.uri):
+            call()
+
+    def _settle(self) -> None:
+        """Another machine may see the same folder under another name, and have opened it meanwhile."""
+        reachable(self.uri)
 
     def pyfunc(
         self,
@@ -138,22 +161,25 @@ class Run:
 
         Returns:
             Where it was logged, and MLflow's id of it.
+
+        Raises:
+            EmonetError: if the server does not take it.
         """
-        taken, given = (Schema([ColSpec(t, c) for c, t in side.items()]) for side in (inputs, outputs))
-        with warnings.catch_warnings():
-            # The signature is given; an example would need an audio file that a later reader has as well.
-            warnings.filterwarnings("ignore", message=".*input example was not provided", category=UserWarning)
-            info = mlflow.pyfunc.log_model(
-                name=name,
-                loader_module=loader,
-                data_path=str(folder),
-                code_paths=[str(code)],
-                pip_requirements=list(requirements),
-                signature=ModelSignature(inputs=taken, outputs=given),
-                model_config=dict(settings),
-                step=0,
+        self.flush()
+        with answering(self.uri):
+            self._settle()
+            place, model_id = log_pyfunc(
+                name,
+                folder,
+                loader=loader,
+                code=code,
+                requirements=requirements,
+                inputs=inputs,
+                outputs=outputs,
+                settings=settings,
             )
-        return info.artifact_path, info.model_id
+            _open_up(place)
+        return place, model_id
 
 
 @contextmanager
@@ -169,6 +195,9 @@ def start_run(
 ) -> Iterator[Run]:
     """An MLflow run with its configuration, tags and the git revision; failed or killed where the block raises.
 
+    That artefacts can be written is found out before the block begins. A server that goes away later does not end the
+    block: what it does not take is logged once it is back.
+
     Args:
         uri: of the tracking server or database.
         experiment: MLflow experiment, created when missing.
@@ -179,21 +208,50 @@ def start_run(
         parent: id of the run that MLflow's pages show it below.
 
     Raises:
+        RequestError: if the experiment was deleted, or artefacts cannot be written.
         EmonetError: if the tracking server or database cannot be used.
     """
     server = _connect(uri, artifacts)
     nested = {} if parent is None else {PARENT: parent}
-    run = server.create_run(_experiment_id(server, uri, experiment, artifacts), run_name=name, tags=nested)
-    with _ending(server, run.info.run_id), pointed_at(uri), mlflow.start_run(run.info.run_id, nested=True):
-        handle = Run(run.info.run_id, server, uri)
-        handle.tags({**tags, **_revision()})
-        server.log_dict(handle.id, dict(config), "config.json")
-        server.log_batch(handle.id, params=[mlflow.entities.Param(key, value) for key, value in _flat(config)])
+    with answering(uri, _UNUSABLE):
+        experiment_id = _experiment_id(server, uri, experiment, artifacts)
+        run = server.create_run(experiment_id, run_name=name, tags=nested).info
+    with _in_progress(server, uri, run.run_id) as handle:
+        with answering(uri, _UNUSABLE):
+            server.log_batch(
+                handle.id,
+                params=[Param(key, value) for key, value in flat(config)],
+                tags=[RunTag(key, value) for key, value in {**tags, **_revision()}.items()],
+            )
+        with _artifacts_kept(uri, run):
+            server.log_dict(handle.id, dict(config), _CONFIG)
         yield handle
 
 
 @contextmanager
-def _ending(server: MlflowClient, run_id: str) -> Iterator[None]:
+def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
+    """A run that was started before, taken up again; it ends as in `start_run`.
+
+    Raises:
+        EmonetError: if the tracking server or database cannot be used.
+    """
+    server = _connect(uri, artifacts)
+    with answering(uri, _UNUSABLE):
+        server.update_run(run_id, status="RUNNING")
+    with _in_progress(server, uri, run_id) as handle:
+        yield handle
+
+
+@contextmanager
+def _in_progress(server: Server, uri: str, run_id: str) -> Iterator[Run]:
+    backlog = Backlog(uri, lambda: server.search_experiments(max_results=1))
+    with _ending(server, uri, run_id), pointed_at(uri), active(run_id):
+        yield Run(run_id, server, uri, backlog)
+        backlog.flush()
+
+
+@contextmanager
+def _ending(server: Server, uri: str, run_id: str) -> Iterator[None]:
     """Write how a run ended."""
     status = "FAILED"
     try:
@@ -203,69 +261,54 @@ def _ending(server: MlflowClient, run_id: str) -> Iterator[None]:
         status = "KILLED"
         raise
     finally:
-        server.set_terminated(run_id, status)
+        if status == "FINISHED":
+            with answering(uri, _UNUSABLE):
+                server.set_terminated(run_id, status)
+        else:  # a server that is away as well must not hide why the run ended
+            with suppress(Exception), brief(uri):
+                server.set_terminated(run_id, status)
 
 
 @contextmanager
-def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
-    """A run that was started before, taken up again; it ends as of `start_run`.
+def _artifacts_kept(uri: str, run: Any) -> Iterator[None]:
+    """Check within the block, which logs a first artefact, that artefacts can be written and are seen by the server.
 
     Raises:
-        EmonetError: if the tracking server or database cannot be used.
+        RequestError: if they cannot be written, or the server keeps them elsewhere than this machine writes them.
     """
-    server = _connect(uri, artifacts)
-    server.update_run(run_id, status="RUNNING")
-    with _ending(server, run_id), pointed_at(uri), mlflow.start_run(run_id, nested=True):
-        yield Run(run_id, server, uri)
+    place = local_path(run.artifact_uri)
+    remote = is_server(uri)
+    hint = (
+        "start it with mlflow server --serve-artifacts, and --artifacts-destination for their place" if remote else None
+    )
+    try:
+        with answering(uri, "artefacts cannot be written"), brief(uri):
+            yield
+            seen = not remote or place is None or lists_artifact(uri, run.run_id, _CONFIG)
+    except EmonetError as error:
+        raise RequestError(
+            "the server's artefacts cannot be written from this machine" if remote else "artefacts cannot be written",
+            where=place or run.artifact_uri,
+            found=reason(error.__cause__ or error),
+            hint=hint or "--runs FOLDER names another place",
+        ) from error
+    if not seen:
+        _take_back(place)
+        raise RequestError(
+            "the server keeps artefacts at a path of its own machine, where this one cannot put them",
+            where=uri,
+            found=run.artifact_uri,
+            hint=hint,
+        )
 
 
-def record_run(
-    parent: Run,
-    *,
-    name: str,
-    config: Mapping[str, Any],
-    tags: Mapping[str, str],
-    curves: Mapping[str, Sequence[float]],
-    figures: Mapping[str, float],
-    span: tuple[float, float],
-    status: Literal["FINISHED", "FAILED", "KILLED"],
-) -> None:
-    """Log a run below another that happened elsewhere; touches nothing global, so that a thread may do it.
-
-    Args:
-        parent: the run above it.
-        name: of the run.
-        config: JSON-able, as of `start_run`.
-        tags: of the run.
-        curves: by key, the steps counted from 0.
-        figures: metrics without steps.
-        span: when it began and ended (seconds since 1970).
-        status: how it ended.
-    """
-    server, (began, ended) = parent.client, (int(1000 * moment) for moment in span)
-    experiment = server.get_run(parent.id).info.experiment_id
-    run_id = server.create_run(experiment, began, {**tags, PARENT: parent.id}, name).info.run_id
-    run = Run(run_id, server, parent.uri)
-    server.log_dict(run_id, dict(config), "config.json")
-    server.log_batch(run_id, params=[mlflow.entities.Param(key, value) for key, value in _flat(config)])
-    run.curves(curves)
-    run.metrics(figures)
-    server.set_terminated(run_id, status, ended)
-
-
-def recorded(parent: Run, tag: str) -> set[str]:
-    """The values of a tag among the runs below another; those that were not logged to their end are deleted."""
-    experiment, found, token = parent.client.get_run(parent.id).info.experiment_id, set(), None
-    while True:
-        runs = parent.client.search_runs([experiment], f"tags.`{PARENT}` = '{parent.id}'", page_token=token)
-        for run in runs:
-            if tag in run.data.tags and run.info.status == "RUNNING":
-                parent.client.delete_run(run.info.run_id)
-            elif tag in run.data.tags:
-                found.add(run.data.tags[tag])
-        token = runs.token
-        if not token:
-            return found
+def _take_back(place: Path | None) -> None:
+    """Remove the first artefact of a run from where nobody would look for it, with the folders made for it."""
+    if place is not None:
+        (place / _CONFIG).unlink(missing_ok=True)
+        with suppress(OSError):  # the first that holds something else
+            for folder in (place, *place.parents):
+                folder.rmdir()
 
 
 def exists(uri: str, run_id: str, artifacts: Path) -> bool:
@@ -274,105 +317,106 @@ def exists(uri: str, run_id: str, artifacts: Path) -> bool:
     Raises:
         EmonetError: if the tracking server or database cannot be used.
     """
-    try:
-        return bool(_connect(uri, artifacts).get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
-        return False
+    server = _connect(uri, artifacts)
+    with answering(uri, _UNUSABLE):
+        try:
+            return bool(server.get_run(run_id).info.lifecycle_stage == "active")
+        except ServerError as error:
+            if error.error_code == _MISSING:
+                return False
+            raise
 
 
-def default_uri(runs: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite database `mlflow.db` below `runs`."""
-    return os.environ.get(URI_VARIABLE) or f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+def require_experiment(uri: str, name: str, artifacts: Path) -> None:
+    """Check before long work that its run can be started: the server answers, and the experiment was not deleted.
+
+    Raises:
+        RequestError: if it was deleted, or the database cannot be written.
+        EmonetError: if the tracking server or database cannot be used.
+    """
+    server = _connect(uri, artifacts)
+    with answering(uri, _UNUSABLE):
+        _not_deleted(server.get_experiment_by_name(name), uri)
 
 
-def download(source: str, uri: str) -> Path:
-    """The local folder of what `models:/...` or `runs:/...` names; errors of MLflow and of what it uses pass."""
-    with pointed_at(uri):
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
+def _connect(uri: str, artifacts: Path) -> Server:
+    """A client whose database exists: created by one process, also when several start at once.
 
-
-def stored_bytes(source: str, uri: str) -> int | None:
-    """Size of the artefacts at an URI; None if there are none (any more)."""
-    with pointed_at(uri):
-        repository = get_artifact_repository(source)
-        sizes = list(_sizes(repository, None))
-    return sum(sizes) if sizes else None
-
-
-def delete_files(source: str, uri: str) -> None:
-    """Delete the artefacts at an URI; none is no error."""
-    with pointed_at(uri):
-        repository: Any = get_artifact_repository(source)
-        if any(True for _ in _sizes(repository, None)):
-            repository.delete_artifacts()
-
-
-def _sizes(repository: Any, folder: str | None) -> Iterator[int]:
-    for entry in repository.list_artifacts(folder):
-        if entry.is_dir:
-            yield from _sizes(repository, entry.path)
-        else:
-            yield int(entry.file_size or 0)
-
-
-def client(uri: str) -> MlflowClient:
-    """A client whose registry is the tracking server's own, whatever else this process has used."""
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-@contextmanager
-def pointed_at(uri: str) -> Iterator[None]:
-    """Make `uri` mlflow's current server and registry, and leave no trace: its setters write the environment, too."""
-    names = (URI_VARIABLE, "MLFLOW_REGISTRY_URI")
-    before = {name: os.environ.get(name) for name in names}
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before[names[0]])  # type: ignore[arg-type]  # None unsets it
-        mlflow.set_registry_uri(before[names[1]])  # type: ignore[arg-type]
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-def _connect(uri: str, artifacts: Path) -> MlflowClient:
-    """A client whose database exists: created by one process, also when several start at once."""
-    try:
-        artifacts.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(artifacts.parent / ".mlflow.lock"):
+    Raises:
+        RequestError: if the database or its folder cannot be written.
+        EmonetError: if the server or database does not answer as one of MLflow's.
+    """
+    path, runs = sqlite_path(uri), artifacts.parent
+    if not is_server(uri):
+        require_writable(path or runs / "mlflow.db")
+    with answering(
+        uri, _UNUSABLE, None if is_server(uri) else "check MLFLOW_TRACKING_URI, or unset it to use runs/mlflow.db"
+    ):
+        runs.mkdir(parents=True, exist_ok=True)
+        with FileLock(runs / ".mlflow.lock"), brief(uri):
+            if path is not None:
+                prepare(path)
             server = client(uri)
             server.search_experiments(max_results=1)
-    except Exception as error:  # mlflow lets SQLAlchemy's, requests' and its own errors through
-        raise EmonetError(
-            "the tracking server cannot be used",
-            where=uri,
-            found=str(error).splitlines()[0],
-            hint="check MLFLOW_TRACKING_URI, or unset it to use runs/mlflow.db",
-        ) from error
+            if path is not None:
+                settle(path)  # one that is new now says for which folder its locations hold
     return server
 
 
-def _experiment_id(server: MlflowClient, uri: str, name: str, artifacts: Path) -> str:
+def require_writable(path: Path) -> None:
+    """Check that a database may be written, before work whose result it shall have.
+
+    Raises:
+        RequestError: if not.
+    """
+    if not is_writable(path):
+        raise RequestError(
+            "the tracking database and its folder can only be read",
+            where=path,
+            hint="--runs FOLDER names another folder; a copy of this one (cp -a) is as good, wherever it lies",
+        )
+
+
+def _experiment_id(server: Server, uri: str, name: str, artifacts: Path) -> str:
     found = server.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    local = not uri.startswith(("http://", "https://"))  # a database, whose artefacts this process writes itself
-    try:
-        return str(server.create_experiment(name, artifacts.resolve().as_uri() if local else None))
-    except MlflowException:  # another process created it in between
-        found = server.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
+    place = artifacts.parent.resolve() / artifacts.name
+    if found is None:
+        try:
+            # Of a server it says itself where artefacts go; with a database, this process writes them.
+            return str(server.create_experiment(name, None if is_server(uri) else place.as_uri()))
+        except ServerError:  # another process created it in between
+            found = server.get_experiment_by_name(name)
+            if found is None:
+                raise
+    _not_deleted(found, uri)
+    own = sqlite_path(uri)
+    if own is not None and own.parent.resolve() == place.parent:  # embedded: written to beside its database only
+        adopt(own, found.experiment_id, place)
+    return str(found.experiment_id)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _not_deleted(experiment: Any, uri: str) -> None:
+    if experiment is None or experiment.lifecycle_stage == "active":
+        return
+    raise RequestError(
+        f"the experiment {experiment.name!r} was deleted in MLflow, where it can still be restored",
+        where=uri,
+        hint=f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore -x {experiment.experiment_id}; "
+        "or another --name",
+    )
+
+
+def _open_up(location: str) -> None:
+    """MLflow makes a model in a folder of the owner's alone, and copies that mode: let the umask say who reads it."""
+    there = local_path(location)
+    if there is not None and there.is_dir():
+        durable.follow_umask(there)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,19 @@ from typing import Any
 from filelock import FileLock
 from pydantic import AwareDatetime
 
+from emonet.answers import answering
+from emonet.artifacts import Files, files_of
+from emonet.connection import Server, ServerError, client
+from emonet.database import sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.registry import CHAMPION, require_registry
 from emonet.schema import Schema
-from emonet.tracking import Run, Server, ServerError, client, delete_files, stored_bytes
+from emonet.tracking import Run, require_writable
 
 FORMER = "former_champion"
 PROMOTED = "promoted"
 LOCK = ".registry.lock"
-_MODEL_ID = re.compile(r"/(m-[0-9a-f]{32})(?:/|$)")  # where a logged model's files lie; databases keep no other link
+MODEL_ID = re.compile(r"/(m-[0-9a-f]{32})(?:/|$)")  # where a logged model's files lie; databases keep no other link
 
 
 class ChampionMovedError(EmonetError):
@@ -76,7 +80,7 @@ def versions(name: str, uri: str) -> tuple[Version, ...]:
         EmonetError: if it cannot be used.
     """
     require_registry(uri)
-    with _answering(uri):
+    with answering(uri):
         server = client(uri)
         aliases = _aliases(server, name)
         found = [_version(server, one, aliases) for one in server.search_model_versions(f"name='{name}'")]
@@ -116,7 +120,7 @@ def logged_by(run_id: str, uri: str) -> str:
         EmonetError: if the registry cannot be used.
     """
     require_registry(uri)
-    with _answering(uri):
+    with answering(uri):
         try:
             outputs = client(uri).get_run(run_id).outputs
         except ServerError as error:
@@ -144,17 +148,21 @@ def find(name: str, alias: str, uri: str) -> Version | None:
     return next((one for one in versions(name, uri) if alias in one.aliases), None)
 
 
-def size_of(version: Version, uri: str) -> int | None:
-    """Size of a version's files in bytes; None if they were deleted."""
-    with _answering(uri):
-        return stored_bytes(version.source, uri)
+def files(version: Version, uri: str) -> Files:
+    """Where a version's files are, and how large; without a size where they are not found.
+
+    Raises:
+        EmonetError: if the registry cannot be used.
+    """
+    with answering(uri):
+        return files_of(version.uri, uri)
 
 
 def metrics_of(version: Version, uri: str) -> dict[str, float]:
     """The latest metrics that were logged to the version's model, by key."""
     if version.model_id is None:
         return {}
-    with _answering(uri):
+    with answering(uri):
         logged = sorted(client(uri).get_logged_model(version.model_id).metrics or (), key=lambda one: one.timestamp)
     return {f"{one.key} on {one.dataset_name}" if one.dataset_name else one.key: one.value for one in logged}
 
@@ -177,7 +185,7 @@ def promote(version: Version, uri: str, runs: Path, *, expected: int | None, why
         EmonetError: if the registry cannot be used.
         RequestError: if it is champion already.
     """
-    with _answering(uri), _alone(runs):
+    with answering(uri), one_at_a_time(uri, runs):
         current = find(version.name, CHAMPION, uri)
         found = None if current is None else current.version
         if found == version.version:
@@ -193,7 +201,7 @@ def promote(version: Version, uri: str, runs: Path, *, expected: int | None, why
         chain = (current.version, *current.former) if current else ()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         # The tag comes first: a kill in between leaves a tag too many, never a champion that cannot be undone.
-        _tag(uri, version, {FORMER: ",".join(map(str, chain)), PROMOTED: f"{now} {why}"})
+        set_tags(uri, version, {FORMER: ",".join(map(str, chain)), PROMOTED: f"{now} {why}"})
         client(uri).set_registered_model_alias(version.name, CHAMPION, str(version.version))
         return found
 
@@ -210,10 +218,11 @@ def rollback(name: str, uri: str, runs: Path) -> tuple[Version, Version]:
         The version that was champion, and the one that is champion again.
 
     Raises:
-        RequestError: if there is no champion, it replaced nobody, or the former champion or its files were deleted.
+        RequestError: if there is no champion, it replaced nobody, or the former champion was deleted or its
+            files are not found.
         EmonetError: if the registry cannot be used.
     """
-    with _answering(uri), _alone(runs):
+    with answering(uri), one_at_a_time(uri, runs):
         current = version_of(name, CHAMPION, uri)
         if not current.former:
             raise RequestError(
@@ -222,8 +231,8 @@ def rollback(name: str, uri: str, runs: Path) -> tuple[Version, Version]:
                 hint="emonet registry promote VERSION makes another one the champion",
             )
         former = next((one for one in versions(name, uri) if one.version == current.former[0]), None)
-        if former is None or stored_bytes(former.source, uri) is None:
-            what = "was deleted" if former is None else "has lost its files"
+        if former is None or files_of(former.uri, uri).size is None:
+            what = "was deleted" if former is None else "cannot be used: its files are not found"
             raise RequestError(
                 f"the former champion, version {current.former[0]} of {name}, {what}",
                 where=uri,
@@ -232,49 +241,10 @@ def rollback(name: str, uri: str, runs: Path) -> tuple[Version, Version]:
         server = client(uri)
         server.set_registered_model_alias(name, CHAMPION, str(former.version))
         # What is left of the list is the former champion's own; this version may be promoted again.
-        _tag(uri, former, {FORMER: ",".join(map(str, current.former[1:]))})
+        set_tags(uri, former, {FORMER: ",".join(map(str, current.former[1:]))})
         for key in (FORMER, PROMOTED):
             server.delete_model_version_tag(name, str(current.version), key)
         return current, former
-
-
-def prunable(name: str, uri: str, *, keep: int) -> tuple[Version, ...]:
-    """The versions that nobody needs: without an alias, no former champion, not among the newest.
-
-    Args:
-        name: of the registered model.
-        uri: of the registry.
-        keep: how many of the newest to keep (count); versions whose files were deleted do not count and are not kept.
-    """
-    there = versions(name, uri)
-    former = {number for one in there for number in one.former}
-    bare = [one for one in there if not one.aliases and one.version not in former]
-    whole = [one.version for one in there if size_of(one, uri) is not None]
-    newest = set(whole[:keep])
-    return tuple(one for one in bare if one.version not in newest)
-
-
-def delete(version: Version, uri: str, runs: Path) -> None:
-    """Delete a version and its files; the run that logged it stays, and files that another version has as well.
-
-    Raises:
-        RequestError: if it bears an alias by now, or was champion before the one that is.
-        EmonetError: if the registry or the files cannot be used.
-    """
-    with _answering(uri), _alone(runs):
-        there = versions(version.name, uri)
-        current = version_of(version.name, version.version, uri)
-        if current.aliases or any(current.version in one.former for one in there):
-            now = f"@{current.aliases[0]}" if current.aliases else "a former champion"
-            raise RequestError(f"version {current.version} of {current.name} is {now} by now and is kept", where=uri)
-        server = client(uri)
-        alone = _alone_with_its_files(server, current)
-        if alone:  # files first: a kill in between leaves a version without files, which the next pruning removes
-            delete_files(current.source, uri)
-        if alone and current.model_id is not None:
-            with suppress(ServerError):  # deleted before
-                server.delete_logged_model(current.model_id)
-        server.delete_model_version(current.name, str(current.version))
 
 
 def tell_metrics(version: Version, by: Run, values: Mapping[str, float], dataset: tuple[str, str]) -> None:
@@ -291,7 +261,7 @@ def tell_metrics(version: Version, by: Run, values: Mapping[str, float], dataset
     """
     if version.model_id is None:
         return
-    with _answering(by.uri):
+    with answering(by.uri):
         own = Run(version.run_id, by.client, by.uri)
         (own if _is_active(by.client, version.run_id) else by).model_metrics(version.model_id, values, dataset)
 
@@ -302,18 +272,18 @@ def tag(version: Version, uri: str, values: Mapping[str, str]) -> None:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    with _answering(uri):
-        _tag(uri, version, values)
+    with answering(uri):
+        set_tags(uri, version, values)
 
 
-def _tag(uri: str, version: Version, values: Mapping[str, str]) -> None:
+def set_tags(uri: str, version: Version, values: Mapping[str, str]) -> None:
     server = client(uri)
     for key, value in values.items():
         server.set_model_version_tag(version.name, str(version.version), key, value)
 
 
 def _version(server: Server, told: Any, aliases: Mapping[int, Sequence[str]]) -> Version:
-    models = _MODEL_ID.findall(str(told.source))
+    models = MODEL_ID.findall(str(told.source))
     return Version(
         name=told.name,
         version=int(told.version),
@@ -341,19 +311,6 @@ def _is_active(server: Server, run_id: str) -> bool:
         return False
 
 
-def _alone_with_its_files(server: Server, version: Version) -> bool:
-    """Whether no other version, of whatever name, has the same files: MLflow's pages register a model twice."""
-    own = (version.name, version.version)
-    others = [str(one.source) for one in server.search_model_versions("") if (one.name, int(one.version)) != own]
-    return not any(_files(source) == _files(version.source) for source in others)
-
-
-def _files(source: str) -> str:
-    """What tells files apart: the logged model that they belong to, else where they lie."""
-    models = _MODEL_ID.findall(source)
-    return str(models[-1]) if models else source
-
-
 def _aliases(server: Server, name: str) -> dict[int, list[str]]:
     try:
         found = server.get_registered_model(name).aliases
@@ -368,24 +325,14 @@ def _aliases(server: Server, name: str) -> dict[int, list[str]]:
 
 
 @contextmanager
-def _alone(runs: Path) -> Iterator[None]:
-    """One change of the registry at a time on this machine."""
+def one_at_a_time(uri: str, runs: Path) -> Iterator[None]:
+    """One change of the registry at a time on this machine.
+
+    Raises:
+        RequestError: if it can only be read.
+    """
+    if (database := sqlite_path(uri)) is not None:
+        require_writable(database)
     runs.mkdir(parents=True, exist_ok=True)
     with FileLock(runs / LOCK):
         yield
-
-
-@contextmanager
-def _answering(uri: str) -> Iterator[None]:
-    """What mlflow, SQLAlchemy and requests say, as one message."""
-    try:
-        yield
-    except EmonetError:
-        raise
-    except Exception as error:
-        raise EmonetError(
-            "the registry cannot be used",
-            where=uri,
-            found=str(error).partition("\n")[0] or type(error).__name__,
-            hint="check MLFLOW_TRACKING_URI, or name another folder with --runs",
-        ) from error

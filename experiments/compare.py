@@ -95,7 +95,8 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
     if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
         raise RequestError("--out names a file, not a folder to write", where=arguments.out)
     uri = default_uri(arguments.runs)
-    models = open_models(with_champion(arguments.models, uri) if arguments.promote else arguments.models, uri)
+    given = with_champion(arguments.models, uri) if arguments.promote else arguments.models
+    models = open_models(given, uri, arguments.runs)
     challenge = challenge_of(models) if arguments.promote else None
     clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs)
     origins = {model.label: origin_of(model, clips, arguments.runs) for model in models}

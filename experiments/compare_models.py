@@ -96,18 +96,19 @@ class Model:
         return digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
 
-def open_models(given: Sequence[str], uri: str) -> tuple[Model, ...]:
+def open_models(given: Sequence[str], uri: str, runs: Path) -> tuple[Model, ...]:
     """Find the models that were typed.
 
     Args:
         given: versions (`3`, `champion`, `@champion`, `models:/emonet-voice/3`), MLflow run ids, or folders.
         uri: of the registry.
+        runs: folder that keeps what is downloaded from a server.
 
     Raises:
         RequestError: if one cannot be found, has lost its files, or was given twice.
         EmonetError: if the registry cannot be used.
     """
-    models = [_open(one, uri) for one in given]
+    models = [_open(one, uri, runs) for one in given]
     counts = Counter(model.experts.resolve() for model in models)
     twice = [model.given for model in models if counts[model.experts.resolve()] > 1]
     raise_collected("a model was given more than once", twice, hint="name each model once")
@@ -115,7 +116,7 @@ def open_models(given: Sequence[str], uri: str) -> tuple[Model, ...]:
     return tuple(model if labels[model.label] == 1 else replace(model, label=model.given) for model in models)
 
 
-def _open(given: str, uri: str) -> Model:
+def _open(given: str, uri: str, runs: Path) -> Model:
     if (wanted := _wanted(given)) is not None:
         from emonet.registry import VOICE, resolve
         from emonet.versions import find, version_of
@@ -127,9 +128,9 @@ def _open(given: str, uri: str) -> Model:
                 hint="emonet registry list",
             )
         version = version_of(VOICE, wanted, uri)
-        return _model(given, Path(resolve(version.uri, uri)), version)
+        return _model(given, Path(resolve(version.uri, uri, runs)), version)
     if given.startswith("runs:/") or _RUN.fullmatch(given):
-        return _of_run(given, uri)
+        return _of_run(given, uri, runs)
     if given.startswith("models:/"):
         raise RequestError(
             "this is no voice model", found=given, expected="models:/emonet-voice@ALIAS or models:/emonet-voice/VERSION"
@@ -149,7 +150,7 @@ def _wanted(given: str) -> int | str | None:
     return given if is_alias else None
 
 
-def _of_run(given: str, uri: str) -> Model:
+def _of_run(given: str, uri: str, runs: Path) -> Model:
     """The voice model that an MLflow run has logged."""
     from emonet.registry import VOICE, resolve
     from emonet.versions import logged_by, of_run
@@ -157,9 +158,9 @@ def _of_run(given: str, uri: str) -> Model:
     run_id = given.removeprefix("runs:/").partition("/")[0]
     version = of_run(run_id, VOICE, uri)
     if version is not None:
-        return _model(given, Path(resolve(version.uri, uri)), version)
+        return _model(given, Path(resolve(version.uri, uri, runs)), version)
     source = given if given.startswith("runs:/") and given.count("/") > 1 else logged_by(run_id, uri)
-    return _model(given, Path(resolve(source, uri)), None)
+    return _model(given, Path(resolve(source, uri, runs)), None)
 
 
 def _model(given: str, folder: Path, version: Version | None) -> Model:

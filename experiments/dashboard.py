@@ -14,7 +14,7 @@ from emonet.errors import RequestError
 from experiments import console
 from experiments.config import load
 from experiments.local_server import check_port, serve_until_interrupted
-from experiments.sweep_config import JOURNAL, SQLITE, SweepConfig, hidden, storage_of
+from experiments.sweep_config import JOURNAL, SweepConfig, file_of, hidden, storage_of
 
 if TYPE_CHECKING:
     from experiments.arguments import DashboardArguments
@@ -49,11 +49,7 @@ def _storage(arguments: DashboardArguments) -> str:
     experiment = load(arguments.experiment)
     config = experiment.sweep if arguments.storage is None else SweepConfig(storage=arguments.storage)
     storage = storage_of(config, arguments.runs)
-    for prefix in (JOURNAL, SQLITE):
-        if storage.startswith(prefix) and not Path(storage.removeprefix(prefix)).is_file():
-            raise RequestError(
-                "there is no study yet",
-                where=storage.removeprefix(prefix),
-                hint="emonet sweep; --storage names another",
-            )
+    path = file_of(storage)
+    if path is not None and not path.is_file():
+        raise RequestError("there is no study yet", where=path, hint="emonet sweep; --storage names another")
     return storage

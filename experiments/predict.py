@@ -185,7 +185,7 @@ def _model(arguments: PredictArguments) -> Path:
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)
     uri = default_uri(arguments.runs)
-    folder = Path(resolve(arguments.model, uri))
+    folder = Path(resolve(arguments.model, uri, arguments.runs))
     champion, candidate = find(VOICE, CHAMPION, uri), find(VOICE, CANDIDATE, uri)
     used = {f"models:/{VOICE}@{alias}": v for alias, v in ((CHAMPION, champion), (CANDIDATE, candidate))}
     version = used.get(arguments.model)

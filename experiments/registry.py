@@ -12,6 +12,7 @@ from rich.table import Table
 
 from emonet.errors import RequestError
 from emonet.lineage import Lineage
+from emonet.numbers import shown
 from emonet.schema import Schema
 from experiments import console
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     )
 
 CARD = "README.md"
-_LOST = "[red]deleted[/]"
+_LOST = "[red]not found[/]"
 
 
 class RegisteredVersion(Schema):
@@ -47,7 +48,9 @@ class RegisteredVersion(Schema):
     created: AwareDatetime
     """When it was registered (UTC)."""
     megabytes: float | None
-    """Size of its files (MB); none where they were deleted."""
+    """Size of its files (MB); none where they are not found."""
+    files: str
+    """Where its files are, or should be: a path, or an URI on a server."""
     former: tuple[int, ...]
     """The versions that were champion before it, the latest first."""
 
@@ -67,15 +70,13 @@ class RegistryShowResult(Schema):
     version: RegisteredVersion
     """As the list shows it."""
     lineage: Lineage | None
-    """What it was trained on; none where that is not known or its files were deleted."""
+    """What it was trained on; none where that is not known or its files are not found."""
     tags: dict[str, str]
     """That the version bears."""
     metrics: dict[str, float]
     """That were logged to its model."""
     run_id: str
     """The MLflow run that registered it."""
-    files: str | None
-    """Where they lie; none where they were deleted."""
     card: Path | None
     """The model card, where there is one."""
 
@@ -100,6 +101,8 @@ class RegistryPruneResult(Schema):
     """The registered model."""
     versions: tuple[RegisteredVersion, ...]
     """Those that nobody needs."""
+    kept: tuple[RegisteredVersion, ...] = ()
+    """Those that nobody needs either, but whose files are not found, or are none of this project's."""
     megabytes: float = Field(ge=0)
     """Size of their files (MB)."""
     deleted: bool
@@ -126,8 +129,7 @@ def show_list_(result: RegistryListResult) -> None:
         console.say(f"{escape(result.registry)}: an empty registry; emonet pretrain, extract and heads fill it")
         return
     console.console.print(_table(result.versions))
-    if any(one.megabytes is None for one in result.versions):
-        console.say("versions whose files were deleted cannot be used; emonet registry prune removes them")
+    _say_lost(result.versions)
 
 
 def show(arguments: RegistryShowArguments) -> RegistryShowResult:
@@ -145,7 +147,7 @@ def show(arguments: RegistryShowArguments) -> RegistryShowResult:
     uri = _uri(arguments)
     version = _version(arguments.name, arguments.version, uri)
     told = _told(version, uri)
-    folder = None if told.megabytes is None else Path(resolve(version.uri, uri))
+    folder = None if told.megabytes is None else Path(resolve(version.uri, uri, arguments.runs))
     voice = experts_of(folder).parent if folder is not None and arguments.name == VOICE else folder
     card = None if voice is None else voice / CARD
     return RegistryShowResult(
@@ -154,7 +156,6 @@ def show(arguments: RegistryShowArguments) -> RegistryShowResult:
         tags=version.tags,
         metrics=metrics_of(version, uri),
         run_id=version.run_id,
-        files=None if told.megabytes is None else version.source,
         card=card if card is not None and card.is_file() else None,
     )
 
@@ -163,9 +164,9 @@ def show_show(result: RegistryShowResult) -> None:
     """Lines on stderr."""
     version, lineage = result.version, result.lineage
     console.console.print(_table((version,)))
-    lines = {"run": result.run_id, "files": result.files or "deleted", "card": str(result.card or "none")}
+    lines = {"run": result.run_id, "files": version.files, "card": str(result.card or "none")}
     if lineage is None:
-        lines["lineage"] = "unknown: what it was trained on was not recorded, or its files were deleted"
+        lines["lineage"] = "unknown: what it was trained on was not recorded, or its files are not found"
     else:
         lines |= {
             "corpus": f"{lineage.corpus} (fingerprint {lineage.corpus_fingerprint[:16]})",
@@ -185,26 +186,28 @@ def show_show(result: RegistryShowResult) -> None:
         }
     for name, line in lines.items():
         console.say(f"  {escape(name + ':'):<23} {escape(line)}")
+    _say_lost((version,))
 
 
 def promote(arguments: RegistryPromoteArguments) -> RegistryMoveResult:
     """Make a version the champion by hand.
 
     Raises:
-        RequestError: if there is no such version, it is champion already, or its files were deleted.
+        RequestError: if there is no such version, it is champion already, or its files are not found.
         EmonetError: if the registry cannot be used.
     """
     from emonet.registry import CHAMPION
-    from emonet.versions import find, promote, size_of
+    from emonet.versions import files, find, promote
 
     uri = _uri(arguments)
     version = _version(arguments.name, arguments.version, uri)
     champion = find(arguments.name, CHAMPION, uri)
     current = None if champion is None else champion.version
-    if size_of(version, uri) is None:
+    found = files(version, uri)
+    if found.size is None:
         raise RequestError(
-            f"the files of {version.name} version {version.version} were deleted: it cannot be champion",
-            where=version.source,
+            f"the files of {version.name} version {version.version} are not found: it cannot be champion",
+            where=found.where,
             hint="emonet registry list shows which versions are whole",
         )
     if not arguments.yes:
@@ -227,7 +230,7 @@ def rollback(arguments: RegistryRollbackArguments) -> RegistryMoveResult:
     """Undo the last promotion.
 
     Raises:
-        RequestError: if there is nothing to undo, or the former champion or its files were deleted.
+        RequestError: if there is nothing to undo, or the former champion was deleted or its files are not found.
         EmonetError: if the registry cannot be used.
     """
     from emonet.versions import rollback
@@ -247,10 +250,10 @@ def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    from emonet.versions import delete, prunable
+    from emonet.pruning import delete, prunable
 
     uri = _uri(arguments)
-    versions = prunable(arguments.name, uri, keep=arguments.keep)
+    versions, kept = prunable(arguments.name, uri, arguments.runs, keep=arguments.keep)
     told = tuple(_told(one, uri) for one in versions)
     if arguments.yes:
         with console.progress("deleting", "versions") as progress:
@@ -260,6 +263,7 @@ def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
     return RegistryPruneResult(
         name=arguments.name,
         versions=told,
+        kept=tuple(_told(one, uri) for one in kept),
         megabytes=sum(one.megabytes or 0.0 for one in told),
         deleted=arguments.yes and bool(told),
     )
@@ -267,8 +271,14 @@ def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
 
 def show_prune(result: RegistryPruneResult) -> None:
     """What went, or would go."""
+    for one in result.kept:
+        why = "are not found at" if one.megabytes is None else "are not below this project's folder, but at"
+        console.say(f"[yellow]kept[/] version {one.version}: its files {why} {escape(one.files)}")
+    if any(one.megabytes is not None for one in result.kept):
+        console.say("  --runs names the folder that may be deleted from")
     if not result.versions:
-        console.say(f"{result.name}: every version is needed: an alias, a former champion, or among the newest")
+        others = "other " if result.kept else ""
+        console.say(f"{result.name}: every {others}version is needed: an alias, a former champion, or among the newest")
         return
     console.console.print(_table(result.versions))
     counted = f"{console.counted(len(result.versions), 'version')}, {result.megabytes:,.1f} MB"
@@ -289,9 +299,9 @@ def _version(name: str, which: str, uri: str) -> Version:
 
 
 def _told(version: Version, uri: str) -> RegisteredVersion:
-    from emonet.versions import size_of
+    from emonet.versions import files
 
-    size = size_of(version, uri)
+    found = files(version, uri)
     tags = version.tags
     return RegisteredVersion(
         name=version.name,
@@ -301,7 +311,8 @@ def _told(version: Version, uri: str) -> RegisteredVersion:
         corpus=tags.get("corpus", ""),
         figures={key: value for key, value in tags.items() if key.startswith(("test_", "val_"))},
         created=version.created,
-        megabytes=None if size is None else size / 1e6,
+        megabytes=None if found.size is None else found.size / 1e6,
+        files=found.where,
         former=version.former,
     )
 
@@ -318,12 +329,31 @@ def _table(versions: tuple[RegisteredVersion, ...]) -> Table:
             "\n".join([str(one.version), *(f"[bold]@{escape(alias)}[/]" for alias in one.aliases)]),
             escape(one.experiment),
             escape(_short(one.corpus)),
-            mae[:5],
-            pearson[:5],
+            _figure(mae),
+            _figure(pearson),
             one.created.strftime("%Y-%m-%d"),
             _LOST if one.megabytes is None else f"{one.megabytes:,.1f}",
         )
     return table
+
+
+def _say_lost(versions: tuple[RegisteredVersion, ...]) -> None:
+    """Where files are missing, and what to do; whether somebody deleted them is not known."""
+    lost = [one for one in versions if one.megabytes is None]
+    for one in lost:
+        console.say(f"{one.name} version {one.version}: not found at {escape(one.files)}")
+    if lost:
+        console.say(
+            "put the folder back there, or use the registry (--runs) where it is; MLflow's pages delete entries"
+        )
+
+
+def _figure(tag: str) -> str:
+    """A tag's number as tables show it; a tag that is none, as it is."""
+    try:
+        return shown(float(tag))
+    except ValueError:
+        return tag
 
 
 def _short(corpus: str) -> str:

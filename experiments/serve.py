@@ -46,7 +46,7 @@ def run(arguments: ServeArguments) -> ServeResult:
 
     check_port(arguments.port, f"another port: emonet serve --port {arguments.port + 1}")
     environment = _settings(arguments)
-    folder = Path(resolve(arguments.model, default_uri(arguments.runs))).resolve()
+    folder = Path(resolve(arguments.model, default_uri(arguments.runs), arguments.runs)).resolve()
     _check_model(folder, environment)
     address = f"http://127.0.0.1:{arguments.port}"
     console.say(f"{escape(arguments.model)} is loaded; this takes some seconds")

@@ -164,7 +164,7 @@ def resolve_source(source: str, experiment: Experiment) -> str:
     from emonet.registry import resolve
     from emonet.tracking import default_uri
 
-    return resolve(source, default_uri(experiment.runs))
+    return resolve(source, default_uri(experiment.runs), experiment.runs)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,13 +23,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLTimeout
 
+from emonet.database import prepare, sqlite_path
 from emonet.errors import RequestError
 from emonet.schema import digest
 from experiments.journal import MendingLock
 from experiments.patience import UnansweredError, patiently
 from experiments.presence import DIED, Signs, identity, reason_of_death
 from experiments.study_records import Plan, State, TrialRecord, decoded, encoded
-from experiments.sweep_config import HIGHER, JOURNAL, SQLITE, Dimension, Objective, hidden
+from experiments.sweep_config import HIGHER, JOURNAL, Dimension, Objective, file_of, hidden
 
 MISSED = 4  # signs of life after which a trial counts as dead
 _WITHDRAWN = "withdrawn"  # trials that were one too many: neither run nor counted
@@ -89,6 +90,11 @@ class Study:
     def attribute(self, name: str) -> Any:
         """What was noted about the study under a name; None if nothing was."""
         return self.patiently(lambda: self._study.user_attrs.get(name))
+
+    def attributes(self, prefix: str) -> list[Any]:
+        """What was noted under all names that begin like this."""
+        noted = self.patiently(lambda: dict(self._study.user_attrs))
+        return [noted[name] for name in sorted(noted) if name.startswith(prefix)]
 
     def note(self, name: str, value: Any) -> None:
         """Note something JSON-able about the study, for all who work on it."""
@@ -318,11 +324,12 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _database(url: str, patience: float) -> optuna.storages.BaseStorage:
-    if not url.startswith(SQLITE):
+    path = sqlite_path(url)
+    if path is None:
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-    path = Path(url.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):  # its tables are made by one process
+        prepare(path)
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for writers; kept in the file
         connection.close()
@@ -355,13 +362,13 @@ def _first_line(error: BaseException) -> str:
 
 def _require_file(storage: str) -> None:
     """A deleted file would be written on, into nothing, as long as it is open."""
-    for prefix in (SQLITE, JOURNAL):
-        if storage.startswith(prefix) and not Path(storage.removeprefix(prefix)).is_file():
-            raise UnansweredError(
-                "the study's file has been deleted or moved while it was in use",
-                where=storage.removeprefix(prefix),
-                hint="put it back, and the same command goes on; without it the sweep begins anew",
-            )
+    path = file_of(storage)
+    if path is not None and not path.is_file():
+        raise UnansweredError(
+            "the study's file has been deleted or moved while it was in use",
+            where=path,
+            hint="put it back, and the same command goes on; without it the sweep begins anew",
+        )
 
 
 def _sign(aim: Objective) -> int:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationErr
 
 from emonet.schema import Schema
 
-JOURNAL, SQLITE = "journal:", "sqlite:///"
+JOURNAL = "journal:"
 SPACES = Path(__file__).parent / "spaces"
 SweepStage = Literal["heads", "pretrain"]
 Objective = Literal["mae", "pearson", "parameters", "seconds", "loss"]
@@ -144,13 +144,19 @@ def storage_of(config: SweepConfig, runs: Path) -> str:
         config: of the sweep.
         runs: folder of the default, `optuna.db`.
     """
-    storage = config.storage or f"{SQLITE}{runs / 'optuna.db'}"
+    storage = config.storage or sqlite_url(runs / "optuna.db")
     if storage.endswith(".journal") and not storage.startswith(JOURNAL):
         storage = f"{JOURNAL}{storage}"
-    for prefix in (JOURNAL, SQLITE):
-        if storage.startswith(prefix):
-            return f"{prefix}{Path(storage.removeprefix(prefix)).expanduser().resolve()}"
-    return storage
+    path = file_of(storage)
+    if path is None:
+        return storage
+    whole = path.expanduser().resolve()
+    return f"{JOURNAL}{whole}" if storage.startswith(JOURNAL) else sqlite_url(whole)
+
+
+def file_of(storage: str) -> Path | None:
+    """The file that a storage is, if it is one."""
+    return Path(storage.removeprefix(JOURNAL)) if storage.startswith(JOURNAL) else sqlite_path(storage)
 
 
 def hidden(storage: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from rich.markup import escape
 
+from emonet.answers import reason
 from emonet.schema import digest
 from experiments import console
 from experiments.config import Experiment
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from emonet.tracking import Run
     from experiments.studies import Study
 
+_NOTE = "mlflow run in "  # what notes of the study's runs begin with
 TRIAL = "trial"  # the tag that names a trial's number
 WAIT = 5.0  # seconds until what MLflow did not take is offered again
 PATIENCE = 60.0  # seconds, at the end, for what MLflow has not taken
@@ -45,10 +47,11 @@ def study_run(experiment: Experiment, study: Study) -> Iterator[Run]:
     from emonet.tracking import default_uri, exists, start_run, taken_up
 
     uri, artifacts = default_uri(experiment.runs), experiment.runs / "mlartifacts"
-    note = f"mlflow run in {digest(uri)[:8]}"
-    known = study.attribute(note)
-    if known is not None and exists(uri, known, artifacts):
-        with taken_up(uri, known, artifacts) as run:
+    note = f"{_NOTE}{digest(uri)[:8]}"
+    # Whoever uses another MLflow has noted a run of his own; a folder that was moved still has the run that it had.
+    known = next((one for one in study.attributes(_NOTE) if exists(uri, str(one), artifacts)), None)
+    if known is not None:
+        with taken_up(uri, str(known), artifacts) as run:
             yield run
         return
     config = experiment.model_dump(mode="json", exclude={"force": True, "description": True, "sweep": {"storage"}})
@@ -115,18 +118,18 @@ class Mirror:
         try:
             log_trial(self._experiment, self._parent, record)
         except Exception as error:  # noqa: BLE001  # whatever MLflow, SQLAlchemy or requests raise: the trial is safe
-            return _first_line(error)
+            return reason(error)
         return None
 
 
 def log_missing(experiment: Experiment, parent: Run, records: Iterable[TrialRecord]) -> None:
     """Copy all trials that MLflow does not have, whoever ran them."""
-    from emonet.tracking import recorded
+    from emonet.trial_runs import recorded
 
     try:
         known = recorded(parent, TRIAL)
     except Exception as error:  # noqa: BLE001  # as above
-        console.say(f"[yellow]MLflow does not tell which trials it has[/] ({escape(_first_line(error))})")
+        console.say(f"[yellow]MLflow does not tell which trials it has[/] ({escape(reason(error))})")
         return
     with Mirror(experiment, parent) as mirror:
         mirror.offer(record for record in records if str(record.number) not in known)
@@ -142,9 +145,7 @@ def log_study(parent: Run, study: Study, records: Sequence[TrialRecord], folder:
         for path in [*drawn, folder / "trials.csv"]:
             parent.artifact(path, "study")
     except Exception as error:  # noqa: BLE001  # as above
-        console.say(
-            f"[yellow]MLflow does not take the study's pictures[/] ({escape(_first_line(error))}); see {folder}"
-        )
+        console.say(f"[yellow]MLflow does not take the study's pictures[/] ({escape(reason(error))}); see {folder}")
 
 
 def table(plan: Plan, records: Sequence[TrialRecord]) -> str:
@@ -161,7 +162,7 @@ def table(plan: Plan, records: Sequence[TrialRecord]) -> str:
 
 def log_trial(experiment: Experiment, parent: Run, record: TrialRecord) -> None:
     """Copy one trial: its configuration, curve, figures and how it ended."""
-    from emonet.tracking import record_run
+    from emonet.trial_runs import record_run
 
     tags = {TRIAL: str(record.number), "state": record.state, "worker": record.worker, "stage": "trial"}
     if record.reason is not None:
@@ -202,7 +203,3 @@ def _say_missed(missed: int) -> None:
         f"[yellow]MLflow did not take {console.counted(missed, 'trial')}[/]; the study has them, and the same command "
         "logs them once MLflow answers"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
