@@ -12,13 +12,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from emonet.configs import EvaluationConfig
+from emonet.numbers import shown
 from emonet.schema import Schema
 
 MetricName = Literal["mae", "rmse", "pearson", "spearman", "ccc"]
@@ -68,14 +69,38 @@ class Estimate(Schema):
     high: float | None
     """Upper end of its bootstrap interval."""
 
+    def __format__(self, form: str) -> str:
+        """`0.412 [0.380, 0.447]`, or a dash where it is undefined; with signs, as differences are, by the form `+`."""
+        value = shown(self.value, signed=form == "+")
+        return value if self.value is None or self.low is None or self.high is None else f"{value} {self.between(form)}"
+
+    def between(self, form: str = "") -> str:
+        """`[0.380, 0.447]`, the interval alone."""
+        low, high = (shown(end, signed=form == "+") for end in (self.low, self.high))
+        return f"[{low}, {high}]"
+
 
 class MetricScores(Schema):
     """One metric over the targets."""
 
     mean: Estimate
     """Unweighted mean over the targets for which it is defined."""
+    over: int = Field(ge=0)
+    """Targets that the mean is over (count): not those that nobody rated, nor, of correlations, those whose ratings
+    are all the same."""
     per_target: dict[str, Estimate]
     """By target id."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        if "over" in fields:
+            return fields
+        values = [
+            one.value if isinstance(one, Estimate) else one.get("value")
+            for one in dict(fields.get("per_target", {})).values()
+        ]
+        return {**fields, "over": sum(value is not None for value in values)}
 
 
 class Scores(Schema):
@@ -102,14 +127,34 @@ class Scores(Schema):
         return scores
 
     def flat(self) -> dict[str, float]:
-        """`mae/mean`, `mae/anger` and so on, as they are logged; what is undefined is left out."""
+        """`mae/mean`, `mae/anger` and so on, as they are logged; what is undefined is left out.
+
+        `mae/targets` is how many targets the mean is over.
+        """
         figures = {name: {"mean": self.of(name).mean, **self.of(name).per_target} for name in METRIC_NAMES}
-        return {
+        values = {
             f"{name}/{key}": estimate.value
             for name, estimates in figures.items()
             for key, estimate in estimates.items()
             if estimate.value is not None
         }
+        return values | {f"{name}/targets": float(self.of(name).over) for name in METRIC_NAMES}
+
+    def averaged(self, unit: str = "targets") -> str:
+        """What means are over, in words: `4 targets`, or `3 of 4 targets (Pearson, Spearman and CCC: 2)`.
+
+        Args:
+            unit: what targets are called.
+        """
+        counts = {METRICS[name].label: self.of(name).over for name in METRIC_NAMES}
+        most, every = counts["MAE"], len(self.mae.per_target)
+        fewer = [label for label, count in counts.items() if count != most]
+        text = f"{most} {unit}" if most == every else f"{most} of {every} {unit}"
+        if not fewer:
+            return text
+        *first, last = fewer
+        listed = f"{', '.join(first)} and {last}" if first else last
+        return f"{text} ({listed}: {counts[last]})"
 
 
 @dataclass(frozen=True)

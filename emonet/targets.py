@@ -80,6 +80,11 @@ class TargetSpec:
         """Highest scores, shape (targets,)."""
         return np.array([target.high for target in self.targets], np.float32)
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest score that any of the targets can have."""
+        return float(self.low.min()), float(self.high.max())
+
     @cached_property
     def _positions(self) -> dict[str, int]:
         positions: dict[str, int] = {}

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from emonet.numbers import shown
 from emonet.targets import TargetSpec
-from experiments.page import INDEX, between, render
+from experiments.page import INDEX, render
 from experiments.stage import write_text
 
 if TYPE_CHECKING:
@@ -133,7 +134,6 @@ def _html(findings: ComparisonFindings) -> str:
         models=models,
         pairs=_pairs(findings),
         sections=_sections(findings),
-        between=between,
         p_text=p_text,
     )
 
@@ -199,10 +199,9 @@ def _sections(findings: ComparisonFindings) -> list[Section]:
 
     spec, truth, models = findings.spec, findings.truth, findings.models()
     reliability = {label: findings.comparison.reliability[label] for label in models}
-    scale = (float(spec.low.min()), float(spec.high.max()))
-    calibration = embedded(lambda file: calibration_figure(reliability, file, scale=scale))
+    calibration = embedded(lambda file: calibration_figure(reliability, file, scale=spec.scale))
     slopes = ", ".join(
-        f"{label} {'undefined' if found.slope is None else f'{found.slope:.2f}'}"
+        f"{label} {'undefined' if found.slope is None else shown(found.slope, 2)}"
         for label, found in reliability.items()
     )
     scatters, confusions = [], []

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from emonet.errors import RequestError
+from emonet.numbers import shown
 from emonet.schema import Schema
 from emonet.targets import EMOTIONS, Target, TargetSpec
 from experiments import console
@@ -148,7 +149,7 @@ def show(result: PredictResult) -> None:
 def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
     share = (score - target.low) / (target.high - target.low)
     bar = "█" * round(max(0.0, min(share, 1.0)) * width)
-    table.add_row(escape(target.name), f"{score:.2f}", f"{target.low:g} to {target.high:g}", bar)
+    table.add_row(escape(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
 
 
 def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
