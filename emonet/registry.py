@@ -232,4 +232,4 @@ def _with_aliases(server: Server, name: str, version: int) -> Registered:
 
 
 def _as_tags(values: Mapping[str, float]) -> dict[str, str]:
-    return {key: f"{value:.6g}" for key, value in values.items()}
+    return {key: f"{value:.12g}" for key, value in values.items()}

@@ -414,6 +414,7 @@ def _open_up(location: str) -> None:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """A configuration as parameters, `section.field` and its value as text."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from emonet.answers import answering
 from emonet.connection import Param
 from emonet.tracking import PARENT, Run, flat
 

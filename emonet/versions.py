@@ -277,6 +277,7 @@ def tag(version: Version, uri: str, values: Mapping[str, str]) -> None:
 
 
 def set_tags(uri: str, version: Version, values: Mapping[str, str]) -> None:
+    """Set tags of a version; errors of MLflow and of what it uses pass."""
     server = client(uri)
     for key, value in values.items():
         server.set_model_version_tag(version.name, str(version.version), key, value)

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLTimeout
 
+from emonet.answers import reason
 from emonet.database import prepare, sqlite_path
 from emonet.errors import RequestError
 from emonet.schema import digest
@@ -340,7 +341,7 @@ def _unopened(where: str, error: Exception) -> UnansweredError:
     return UnansweredError(
         "the study's storage cannot be opened",
         where=where,
-        found=_first_line(error),
+        found=reason(error),
         hint="is the server up, and the folder writable? --storage names another",
     )
 
@@ -349,15 +350,9 @@ def _unanswered(where: str, patience: float, error: Exception) -> UnansweredErro
     return UnansweredError(
         f"the study's storage has not answered for {patience:g} s; every trial that was finished before is kept in it",
         where=where,
-        found=_first_line(error),
+        found=reason(error),
         hint="once it answers again, the same command goes on",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    while error.__cause__ is not None:  # Optuna's own text says less than the database's
-        error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _require_file(storage: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
+from emonet.database import sqlite_path, sqlite_url
 from emonet.schema import Schema
 
 JOURNAL = "journal:"

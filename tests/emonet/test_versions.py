@@ -8,18 +8,18 @@ import pytest
 
 from emonet.errors import EmonetError, RequestError
 from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, register_captioner
+from emonet.pruning import DELETED, delete, prunable
 from emonet.tracking import client, default_uri, start_run
 from emonet.versions import (
     ChampionMovedError,
     Version,
-    delete,
+    files,
     find,
     logged_by,
     of_run,
     promote,
-    prunable,
     rollback,
-    size_of,
+    tag,
     version_of,
     versions,
 )
@@ -49,6 +49,11 @@ def champion(uri: str) -> tuple[int, tuple[int, ...]]:
     return found.version, found.former
 
 
+def goes_and_stays(uri: str, runs: Path, keep: int) -> tuple[list[int], list[int]]:
+    goes, stays = prunable(CAPTIONER, uri, runs, keep=keep)
+    return [one.version for one in goes], [one.version for one in stays]
+
+
 def move(number: int, uri: str, runs: Path) -> None:
     promote(numbered(number, uri), uri, runs, expected=champion(uri)[0], why="test")
 
@@ -59,7 +64,7 @@ def test_versions_are_told_newest_first(uri: str) -> None:
     assert (found[0].aliases, found[-1].aliases) == ((CANDIDATE,), (CHAMPION,))
     assert found[0].experiment == "toy"
     assert found[0].tags == {"val_loss": "1.5"}
-    assert [size_of(one, uri) for one in found] == [4, 3, 2, 1]
+    assert [files(one, uri).size for one in found] == [4, 3, 2, 1]
     assert of_run(found[1].run_id, CAPTIONER, uri) == found[1]
     assert versions("nothing", uri) == ()
     with pytest.raises(RequestError, match=r"(?s)has no version 9.*version 4 @candidate, 3, 2, 1 @champion"):
@@ -114,7 +119,7 @@ def test_of_two_promotions_at_once_one_wins(uri: str, runs: Path) -> None:
 def test_a_former_champion_without_files_is_no_champion_again(uri: str, runs: Path) -> None:
     move(2, uri, runs)
     shutil.rmtree(numbered(1, uri).source.removeprefix("file://"))
-    with pytest.raises(RequestError, match="former champion, version 1 of emonet-captioner, has lost its files"):
+    with pytest.raises(RequestError, match="former champion, version 1 of emonet-captioner, cannot be used: its files are not found"):
         rollback(CAPTIONER, uri, runs)
     client(uri).delete_model_version(CAPTIONER, "1")
     with pytest.raises(RequestError, match="former champion, version 1 of emonet-captioner, was deleted"):
@@ -124,12 +129,38 @@ def test_a_former_champion_without_files_is_no_champion_again(uri: str, runs: Pa
 
 def test_only_what_nobody_needs_may_go(uri: str, runs: Path) -> None:
     move(2, uri, runs)
-    assert [one.version for one in prunable(CAPTIONER, uri, keep=0)] == [3]
-    assert prunable(CAPTIONER, uri, keep=2) == ()
-    shutil.rmtree(numbered(3, uri).source.removeprefix("file://"))
-    assert [one.version for one in prunable(CAPTIONER, uri, keep=9)] == [3], "without files it is of no use"
+    assert goes_and_stays(uri, runs, keep=0) == ([3], [])
+    assert goes_and_stays(uri, runs, keep=2) == ([], [])
     delete(numbered(3, uri), uri, runs)
     assert [one.version for one in versions(CAPTIONER, uri)] == [4, 2, 1]
+
+
+def test_a_version_whose_files_are_not_found_stays_unless_we_have_deleted_them(uri: str, runs: Path) -> None:
+    move(2, uri, runs)
+    place = Path(numbered(3, uri).source.removeprefix("file://"))
+    place.rename(runs / "elsewhere")
+    assert goes_and_stays(uri, runs, keep=0) == ([], [3])
+    assert goes_and_stays(uri, runs, keep=1) == ([], [3]), "it is none of the newest, either"
+    with pytest.raises(RequestError, match=rf"(?s)version 3 .*is kept: its files are not found.*where: +{place}\n"):
+        delete(numbered(3, uri), uri, runs)
+    tag(numbered(3, uri), uri, {DELETED: "by a pruning that was killed"})
+    assert goes_and_stays(uri, runs, keep=0) == ([3], [])
+    delete(numbered(3, uri), uri, runs)
+    assert [one.version for one in versions(CAPTIONER, uri)] == [4, 2, 1]
+    assert (runs / "elsewhere").is_dir()
+
+
+def test_files_outside_of_the_project_are_never_deleted(uri: str, runs: Path, tmp_path: Path) -> None:
+    place = Path(numbered(3, uri).source.removeprefix("file://"))
+    outside = tmp_path / "outside"
+    place.rename(outside)
+    place.symlink_to(outside)
+    assert files(numbered(3, uri), uri).size == 3
+    assert goes_and_stays(uri, runs, keep=0) == ([2], [3])
+    with pytest.raises(RequestError, match="version 3 of emonet-captioner is kept"):
+        delete(numbered(3, uri), uri, runs)
+    assert goes_and_stays(uri, tmp_path / "another" / "runs", keep=0) == ([], [3, 2])
+    assert (outside / "config.json").read_text() == "xxx"
 
 
 def test_a_version_goes_with_its_files_unless_it_bears_an_alias(uri: str, runs: Path) -> None:
@@ -145,9 +176,9 @@ def test_files_that_another_version_has_as_well_stay(uri: str, runs: Path) -> No
     again = client(uri).create_model_version(CAPTIONER, version.source, run_id=version.run_id)
     delete(version, uri, runs)
     twin = numbered(int(again.version), uri)
-    assert size_of(twin, uri) == 3
+    assert files(twin, uri).size == 3
     delete(twin, uri, runs)
-    assert size_of(twin, uri) is None
+    assert not Path(twin.source.removeprefix("file://")).exists()
 
 
 def test_a_former_champion_is_kept_also_if_it_became_one_after_the_list_was_made(uri: str, runs: Path) -> None:
