@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from emonet.database import hidden
 from emonet.errors import EmonetError
 
 BRIEF: Mapping[str, str] = MappingProxyType(
@@ -35,7 +36,7 @@ def answering(uri: str, what: str = "the registry cannot be used", hint: str | N
     except EmonetError:
         raise
     except Exception as error:
-        raise EmonetError(what, where=uri, found=_found(uri, error), hint=hint or _hint(uri)) from error
+        raise EmonetError(what, where=hidden(uri), found=_found(uri, error), hint=hint or _hint(uri)) from error
 
 
 def is_server(uri: str) -> bool:
@@ -65,7 +66,7 @@ def reason(error: BaseException) -> str:
     while id(error) not in seen:
         seen.add(id(error))
         inner = getattr(error, "reason", None)  # urllib3 and requests keep it here
-        below = inner if isinstance(inner, BaseException) else error.__cause__ or _nested(error)
+        below = inner if isinstance(inner, BaseException) else error.__cause__ or _nested(error) or _wrapped(error)
         if below is None:
             break
         error = below
@@ -76,6 +77,12 @@ def reason(error: BaseException) -> str:
 def _nested(error: BaseException) -> BaseException | None:
     """An error that was handed to another one as its message."""
     return next((one for one in error.args if isinstance(one, BaseException)), None)
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """An error whose text another one repeats."""
+    inner = error.__context__
+    return inner if inner is not None and str(inner) and str(inner) in str(error) else None
 
 
 def _found(uri: str, error: BaseException) -> str:

@@ -53,6 +53,7 @@ class Backlog:
         Raises:
             EmonetError: if it is away for longer.
         """
+        self._waiting.append((self._ask, True))  # also where nothing waits: what comes next needs the server
         until = time.monotonic() + (PATIENCE if patience is None else patience)
         with self._lock:
             while (error := self._drain()) is not None:
@@ -97,7 +98,7 @@ class Backlog:
             EmonetError: always.
         """
         hint = "what was computed is kept; once MLflow answers again, the same command logs it"
-        with answering(self._uri, f"MLflow has not taken {len(self._waiting)} of the things to log", hint):
+        with answering(self._uri, f"MLflow has not taken {len(self._waiting) - 1} of the things to log", hint):
             if isinstance(error, EmonetError):
                 raise error
             raise error

@@ -25,8 +25,8 @@ from mlflow.types import ColSpec, Schema
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from emonet.answers import brief
-from emonet.database import copy_of, is_writable, sqlite_path, sqlite_url
+from emonet.answers import brief, is_server
+from emonet.database import connect_once, copy_of, is_writable, sqlite_path, sqlite_url
 from emonet.relocation import local_path, settle
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+_ANSWERED: set[str] = set()  # servers that have answered this process
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # migrations and hints; warnings of ours go elsewhere
@@ -100,6 +101,7 @@ def reachable(uri: str) -> str:
     """The URI for MLflow: a database is told where it lies now, and read from a copy where it may not be written."""
     path = sqlite_path(uri)
     if path is None:
+        _ask_once(uri)
         return uri
     if not path.is_file() or is_writable(path):
         settle(path)
@@ -107,6 +109,17 @@ def reachable(uri: str) -> str:
     copy = copy_of(path)
     settle(copy, path.parent)
     return sqlite_url(copy)
+
+
+def _ask_once(uri: str) -> None:
+    """Find out in seconds that a server is away, where mlflow alone takes minutes; errors of libraries pass."""
+    if uri in _ANSWERED:
+        return
+    if not is_server(uri):
+        connect_once(uri)
+    with brief(uri):
+        Server(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+    _ANSWERED.add(uri)
 
 
 @contextmanager

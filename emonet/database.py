@@ -1,9 +1,10 @@
-"""SQLite databases: the URL of a file, whatever its folder is called, and the file of a URL; read without writing."""
+"""Databases: the URL of a SQLite file, whatever its folder is called, and back; read without writing; passwords."""
 
 from __future__ import annotations
 
 import atexit
 import os
+import re
 import sqlite3
 import tempfile
 import threading
@@ -43,6 +44,26 @@ def sqlite_path(url: str) -> Path | None:
     except (ArgumentError, ValueError):  # the latter of a port that is no number
         return None
     return Path(database) if database and database != ":memory:" and not database.startswith("file:") else None
+
+
+def hidden(url: str) -> str:
+    """A URL without its password, to be shown."""
+    return re.sub(r"(pass\w*=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url), flags=re.IGNORECASE)
+
+
+def connect_once(url: str) -> None:
+    """Connect to a database server, and leave it again.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: if it does not answer within seconds.
+        ImportError: if there is no driver for it.
+    """
+    from sqlalchemy import NullPool, create_engine
+
+    known = url.startswith(("postgresql", "mysql"))
+    engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 10} if known else {})
+    with engine.connect():
+        pass
 
 
 def is_writable(path: Path) -> bool:

@@ -10,6 +10,7 @@ from emonet.answers import answering
 from emonet.artifacts import Files, files_of, forget
 from emonet.artifacts import delete as delete_files
 from emonet.connection import Server, ServerError, client
+from emonet.database import hidden
 from emonet.errors import RequestError
 from emonet.versions import MODEL_ID, Version, files, one_at_a_time, set_tags, version_of, versions
 
@@ -52,7 +53,9 @@ def delete(version: Version, uri: str, runs: Path) -> None:
         current = version_of(version.name, version.version, uri)
         if current.aliases or any(current.version in one.former for one in there):
             now = f"@{current.aliases[0]}" if current.aliases else "a former champion"
-            raise RequestError(f"version {current.version} of {current.name} is {now} by now and is kept", where=uri)
+            raise RequestError(
+                f"version {current.version} of {current.name} is {now} by now and is kept", where=hidden(uri)
+            )
         found = files_of(current.uri, uri)
         if not _may_go(current, found, runs):
             raise RequestError(

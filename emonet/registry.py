@@ -13,7 +13,7 @@ from types import MappingProxyType
 from emonet.answers import is_server, reason
 from emonet.artifacts import fetch, forget, kept
 from emonet.connection import URI_VARIABLE, Server, ServerError, client
-from emonet.database import sqlite_path
+from emonet.database import hidden, sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Registered
 from emonet.serving import ERROR, SETTINGS
@@ -177,7 +177,7 @@ def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
     except Exception as unanswered:  # noqa: BLE001
         return EmonetError(
             "the registry cannot be used",
-            where=uri,
+            where=hidden(uri),
             found=reason(unanswered),
             hint=_set_elsewhere(uri) or "name another one with --runs FOLDER",
         )
@@ -186,7 +186,7 @@ def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
     hint = f"{name}@{near[0]}" if near else _set_elsewhere(uri)
     return RequestError(
         f"the registry has no model {source!r}",
-        where=uri,
+        where=hidden(uri),
         found=(found or "an empty registry") + (f"; aliases {', '.join(aliases)}" if aliases else ""),
         hint=hint or "emonet pretrain, extract and heads train and register models",
     )
@@ -195,7 +195,7 @@ def _no_model(source: str, uri: str, error: Exception) -> EmonetError:
 def _set_elsewhere(uri: str) -> str | None:
     """What to do if `uri` is not where it would be by default."""
     named = os.environ.get(URI_VARIABLE)
-    return f"{URI_VARIABLE}={named} is set; unset it or correct it" if named == uri else None
+    return f"{URI_VARIABLE}={hidden(uri)} is set; unset it or correct it" if named == uri else None
 
 
 def _versions(uri: str) -> str:

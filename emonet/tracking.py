@@ -31,7 +31,7 @@ from emonet.connection import (
     pointed_at,
     reachable,
 )
-from emonet.database import is_writable, prepare, sqlite_path
+from emonet.database import hidden, is_writable, prepare, sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.lineage import Code
 from emonet.relocation import adopt, local_path, settle
@@ -279,7 +279,9 @@ def _artifacts_kept(uri: str, run: Any) -> Iterator[None]:
     place = local_path(run.artifact_uri)
     remote = is_server(uri)
     hint = (
-        "start it with mlflow server --serve-artifacts, and --artifacts-destination for their place" if remote else None
+        "start it with mlflow server --serve-artifacts --artifacts-destination PLACE, or let this machine write there"
+        if remote
+        else None
     )
     try:
         with answering(uri, "artefacts cannot be written"), brief(uri):
@@ -296,7 +298,7 @@ def _artifacts_kept(uri: str, run: Any) -> Iterator[None]:
         _take_back(place)
         raise RequestError(
             "the server keeps artefacts at a path of its own machine, where this one cannot put them",
-            where=uri,
+            where=hidden(uri),
             found=run.artifact_uri,
             hint=hint,
         )
@@ -327,19 +329,25 @@ def exists(uri: str, run_id: str, artifacts: Path) -> bool:
             raise
 
 
-def require_experiment(uri: str, name: str, artifacts: Path) -> None:
+def require_experiment(uri: str, name: str, artifacts: Path, hint: str | None = None) -> None:
     """Check before long work that its run can be started: the server answers, and the experiment was not deleted.
+
+    Args:
+        uri: of the tracking server or database.
+        name: of the experiment.
+        artifacts: as in `start_run`.
+        hint: what to do where a database can only be read.
 
     Raises:
         RequestError: if it was deleted, or the database cannot be written.
         EmonetError: if the tracking server or database cannot be used.
     """
-    server = _connect(uri, artifacts)
+    server = _connect(uri, artifacts, hint)
     with answering(uri, _UNUSABLE):
         _not_deleted(server.get_experiment_by_name(name), uri)
 
 
-def _connect(uri: str, artifacts: Path) -> Server:
+def _connect(uri: str, artifacts: Path, hint: str | None = None) -> Server:
     """A client whose database exists: created by one process, also when several start at once.
 
     Raises:
@@ -348,7 +356,7 @@ def _connect(uri: str, artifacts: Path) -> Server:
     """
     path, runs = sqlite_path(uri), artifacts.parent
     if not is_server(uri):
-        require_writable(path or runs / "mlflow.db")
+        require_writable(path or runs / "mlflow.db", hint)
     with answering(
         uri, _UNUSABLE, None if is_server(uri) else "check MLFLOW_TRACKING_URI, or unset it to use runs/mlflow.db"
     ):
@@ -363,7 +371,7 @@ def _connect(uri: str, artifacts: Path) -> Server:
     return server
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, hint: str | None = None) -> None:
     """Check that a database may be written, before work whose result it shall have.
 
     Raises:
@@ -373,7 +381,7 @@ def require_writable(path: Path) -> None:
         raise RequestError(
             "the tracking database and its folder can only be read",
             where=path,
-            hint="--runs FOLDER names another folder; a copy of this one (cp -a) is as good, wherever it lies",
+            hint=hint or "--runs FOLDER names another folder; a copy of this one (cp -a) is as good, wherever it lies",
         )
 
 
@@ -398,11 +406,11 @@ def _experiment_id(server: Server, uri: str, name: str, artifacts: Path) -> str:
 def _not_deleted(experiment: Any, uri: str) -> None:
     if experiment is None or experiment.lifecycle_stage == "active":
         return
+    restore = f"mlflow experiments restore -x {experiment.experiment_id}"
     raise RequestError(
         f"the experiment {experiment.name!r} was deleted in MLflow, where it can still be restored",
-        where=uri,
-        hint=f"MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore -x {experiment.experiment_id}; "
-        "or another --name",
+        where=hidden(uri),
+        hint=f"MLFLOW_TRACKING_URI={shlex.quote(hidden(uri))} {restore}; or another --name, where the verb takes one",
     )
 
 

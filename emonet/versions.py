@@ -19,7 +19,7 @@ from pydantic import AwareDatetime
 from emonet.answers import answering
 from emonet.artifacts import Files, files_of
 from emonet.connection import Server, ServerError, client
-from emonet.database import sqlite_path
+from emonet.database import hidden, sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.registry import CHAMPION, require_registry
 from emonet.schema import Schema
@@ -101,7 +101,7 @@ def version_of(name: str, which: int | str, uri: str) -> Version:
     shown = ", ".join(" @".join([str(one.version), *one.aliases]) for one in there[:8])
     raise RequestError(
         f"{name} has no version {which}" if isinstance(which, int) else f"no version of {name} is @{which}",
-        where=uri,
+        where=hidden(uri),
         found=f"version {shown}" if there else "no version at all",
         hint="emonet registry list" if there else "emonet pretrain, extract and heads train and register models",
     )
@@ -125,13 +125,13 @@ def logged_by(run_id: str, uri: str) -> str:
             outputs = client(uri).get_run(run_id).outputs
         except ServerError as error:
             raise RequestError(
-                "there is no such run", where=uri, found=run_id, hint="emonet ui shows the runs"
+                "there is no such run", where=hidden(uri), found=run_id, hint="emonet ui shows the runs"
             ) from error
     models = outputs.model_outputs if outputs else []
     if not models:
         raise RequestError(
             "this run has logged no voice model",
-            where=uri,
+            where=hidden(uri),
             found=run_id,
             hint="emonet registry list shows what is there",
         )
@@ -189,7 +189,7 @@ def promote(version: Version, uri: str, runs: Path, *, expected: int | None, why
         current = find(version.name, CHAMPION, uri)
         found = None if current is None else current.version
         if found == version.version:
-            raise RequestError(f"version {found} of {version.name} is @{CHAMPION} already", where=uri)
+            raise RequestError(f"version {found} of {version.name} is @{CHAMPION} already", where=hidden(uri))
         if found != expected:
             raise ChampionMovedError(
                 f"@{CHAMPION} has moved meanwhile; nothing was changed",
@@ -227,7 +227,7 @@ def rollback(name: str, uri: str, runs: Path) -> tuple[Version, Version]:
         if not current.former:
             raise RequestError(
                 f"version {current.version} of {name} replaced no other champion: there is nothing to undo",
-                where=uri,
+                where=hidden(uri),
                 hint="emonet registry promote VERSION makes another one the champion",
             )
         former = next((one for one in versions(name, uri) if one.version == current.former[0]), None)
@@ -235,7 +235,7 @@ def rollback(name: str, uri: str, runs: Path) -> tuple[Version, Version]:
             what = "was deleted" if former is None else "cannot be used: its files are not found"
             raise RequestError(
                 f"the former champion, version {current.former[0]} of {name}, {what}",
-                where=uri,
+                where=hidden(uri),
                 hint="emonet registry promote VERSION makes another one the champion",
             )
         server = client(uri)

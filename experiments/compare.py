@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from emonet.comparison import Comparison
+from emonet.database import hidden
 from emonet.errors import EmonetError, RequestError
+from emonet.relocation import ARTIFACTS
 from emonet.schema import Schema, digest
 from experiments import console
 from experiments.compare_clips import Origin, corpus_of, open_clips, origin_of, require_new
@@ -68,9 +70,13 @@ def run(arguments: CompareArguments) -> CompareResult:
     """Compare models on the same clips, write the page and the tables, and log all of it.
 
     Raises:
-        RequestError: as of `examine`.
+        RequestError: as of `examine`, or if the comparison could not be logged afterwards.
         EmonetError: if states cannot be read or made, or the registry cannot be used.
     """
+    from emonet.tracking import default_uri, require_experiment
+
+    hint = "name the models by their folders (emonet registry show tells them), with --runs FOLDER of your own"
+    require_experiment(default_uri(arguments.runs), FOLDER, arguments.runs / ARTIFACTS, hint)
     return _publish(arguments, *examine(arguments))
 
 
@@ -149,7 +155,7 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
             uri,
             experiment=FOLDER,
             name=folder.name,
-            artifacts=arguments.runs / "mlartifacts",
+            artifacts=arguments.runs / ARTIFACTS,
             config=config_of(arguments, compared),
             tags=tags_of(compared),
         ) as run:
@@ -168,7 +174,7 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
     except Exception as error:  # mlflow lets SQLAlchemy's, requests' and the operating system's errors through
         raise EmonetError(
             "the comparison is done, but it could not be logged" + (f"; {decision[-1]}" if promoted else ""),
-            where=uri,
+            where=hidden(uri),
             found=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}",
             hint=f"its files lie in {folder}; the same command logs it again",
         ) from error

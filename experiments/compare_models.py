@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.compact import ExpertsPrecision
+from emonet.database import hidden
 from emonet.errors import RequestError, raise_collected
 from emonet.schema import digest
 
@@ -124,7 +125,7 @@ def _open(given: str, uri: str, runs: Path) -> Model:
         if wanted == given and find(VOICE, given, uri) is None:  # a word alone, which may have been meant for a folder
             raise RequestError(
                 f"there is neither a folder {given!r} nor a version of {VOICE} that is @{given}",
-                where=uri,
+                where=hidden(uri),
                 hint="emonet registry list",
             )
         version = version_of(VOICE, wanted, uri)

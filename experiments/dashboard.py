@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from emonet.database import hidden
 from emonet.errors import RequestError
 from experiments import console
 from experiments.config import load
 from experiments.local_server import check_port, serve_until_interrupted
-from experiments.sweep_config import JOURNAL, SweepConfig, file_of, hidden, storage_of
+from experiments.sweep_config import JOURNAL, SweepConfig, file_of, storage_of
 
 if TYPE_CHECKING:
     from experiments.arguments import DashboardArguments

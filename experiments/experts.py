@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from emonet.errors import RequestError
+from emonet.relocation import ARTIFACTS
 from emonet.schema import Registered, Schema
 from emonet.targets import ATTRIBUTES, EMOTIONS, QUALITY
 from experiments import console
@@ -61,9 +62,13 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     from emonet.card import write_card
     from emonet.pipeline import assemble_published
     from emonet.published import open_published
+    from emonet.registry import PUBLISHED
+    from emonet.tracking import default_uri, require_experiment
 
     _check_place(arguments.out, replace=arguments.force and _nothing_but_voice(arguments.out))
     published = open_published(arguments.folder)
+    if arguments.registered:
+        require_experiment(default_uri(arguments.runs), PUBLISHED, arguments.runs / ARTIFACTS)
     source = resolve_source(arguments.encoder, Experiment(runs=arguments.runs))
     with console.progress("reading", "experts") as progress:
         infos = assemble_published(source, published, arguments.out, progress=progress)
@@ -174,7 +179,7 @@ def _register(arguments: ExpertsImportArguments, facts: CardFacts) -> Registered
         default_uri(arguments.runs),
         experiment=PUBLISHED,
         name="experts import",
-        artifacts=arguments.runs / "mlartifacts",
+        artifacts=arguments.runs / ARTIFACTS,
         config={"folder": str(arguments.folder), "encoder": arguments.encoder, "experts": len(facts.targets)},
         tags=tags,
     ) as run:

@@ -119,12 +119,13 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
     from emonet.registry import register_captioner
     from lightningmodules.captioning import fit_captioner
     from lightningmodules.reporting import Watch
+    from lightningmodules.run_logger import RunLogger
 
     experiment = job.experiment
     training = folder.with_name(TRAINING)
     if experiment.force:
         shutil.rmtree(training, ignore_errors=True)  # --force means from the start
-    watch = Watch(job.progress, lambda text: job.say(escape(text)), job.run.text, job.run.lightning_logger())
+    watch = Watch(job.progress, lambda text: job.say(escape(text)), job.run.text, RunLogger(job.run))
     fitted = fit_captioner(
         corpus, experiment.captioner, seed=experiment.seed, folder=training, watch=watch, source=source
     )

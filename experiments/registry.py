@@ -10,6 +10,7 @@ from rich.box import HORIZONTALS
 from rich.markup import escape
 from rich.table import Table
 
+from emonet.database import hidden
 from emonet.errors import RequestError
 from emonet.lineage import Lineage
 from emonet.numbers import shown
@@ -120,7 +121,7 @@ def list_(arguments: RegistryArguments) -> RegistryListResult:
 
     uri = _uri(arguments)
     found = tuple(_told(one, uri) for name in (VOICE, CAPTIONER) for one in versions(name, uri))
-    return RegistryListResult(registry=uri, versions=found)
+    return RegistryListResult(registry=hidden(uri), versions=found)
 
 
 def show_list_(result: RegistryListResult) -> None:

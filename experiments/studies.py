@@ -24,14 +24,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLTimeout
 
 from emonet.answers import reason
-from emonet.database import prepare, sqlite_path
+from emonet.database import hidden, prepare, sqlite_path
 from emonet.errors import RequestError
 from emonet.schema import digest
 from experiments.journal import MendingLock
 from experiments.patience import UnansweredError, patiently
 from experiments.presence import DIED, Signs, identity, reason_of_death
 from experiments.study_records import Plan, State, TrialRecord, decoded, encoded
-from experiments.sweep_config import HIGHER, JOURNAL, Dimension, Objective, file_of, hidden
+from experiments.sweep_config import HIGHER, JOURNAL, Dimension, Objective, file_of
 
 MISSED = 4  # signs of life after which a trial counts as dead
 _WITHDRAWN = "withdrawn"  # trials that were one too many: neither run nor counted

@@ -14,13 +14,14 @@ from filelock import FileLock
 from pydantic import Field
 from rich.markup import escape
 
+from emonet.database import hidden
 from emonet.schema import Registered, Schema, digest
 from experiments import console
 from experiments.config import Experiment
 from experiments.local_server import terminated_like_interrupted
 from experiments.stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
 from experiments.study_records import TrialRecord, encoded, plan_of
-from experiments.sweep_config import SECTIONS, SweepStage, hidden, merged, space_of
+from experiments.sweep_config import SECTIONS, SweepStage, merged, space_of
 from experiments.sweep_search import search
 from experiments.sweep_view import settings
 from experiments.sweep_workers import COMMAND

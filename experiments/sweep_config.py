@@ -7,7 +7,6 @@ trial's values into an experiment, through validation.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -158,13 +157,6 @@ def storage_of(config: SweepConfig, runs: Path) -> str:
 def file_of(storage: str) -> Path | None:
     """The file that a storage is, if it is one."""
     return Path(storage.removeprefix(JOURNAL)) if storage.startswith(JOURNAL) else sqlite_path(storage)
-
-
-def hidden(storage: str) -> str:
-    """A storage without its password, to be shown."""
-    return re.sub(
-        r"(pass\w*=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", storage), flags=re.IGNORECASE
-    )
 
 
 def value_at(experiment: BaseModel, path: str) -> Any:

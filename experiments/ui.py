@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from emonet.database import hidden, sqlite_path
 from experiments import console
 from experiments.local_server import check_port, serve_until_interrupted
 
@@ -19,16 +20,19 @@ def run(arguments: UiArguments) -> dict[str, str]:
         RequestError: if the port is taken.
         EmonetError: if the server stops by itself.
     """
-    from emonet.tracking import default_uri
+    from emonet.connection import default_uri, reachable
 
     other_port = f"another port: emonet ui --port {arguments.port + 1}"
     check_port(arguments.port, other_port)
     uri = default_uri(arguments.runs)
     address = f"http://127.0.0.1:{arguments.port}"
-    console.say(f"MLflow on {address} ({uri}); Ctrl-C stops it")
+    there = reachable(uri)
+    console.say(f"MLflow on {address} ({hidden(uri)}); Ctrl-C stops it")
+    if sqlite_path(there) != sqlite_path(uri):
+        console.say("  [yellow]read only[/]: a copy as it is now; what is changed on these pages is not kept")
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port),
-        "--backend-store-uri", uri, "--default-artifact-root", str((arguments.runs / "mlartifacts").resolve()),
+        "--backend-store-uri", there, "--default-artifact-root", (arguments.runs.resolve() / "mlartifacts").as_uri(),
     ]  # fmt: skip
     serve_until_interrupted(
         command,
@@ -37,4 +41,4 @@ def run(arguments: UiArguments) -> dict[str, str]:
         name="MLflow's",
         hint=other_port,
     )
-    return {"address": address, "tracking": uri}
+    return {"address": address, "tracking": hidden(uri)}

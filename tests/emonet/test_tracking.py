@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import os
+import socket
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.cli import cli
 
-from emonet.errors import EmonetError
-from emonet.tracking import default_uri, start_run
+from emonet import backlog
+from emonet.errors import EmonetError, RequestError
+from emonet.tracking import default_uri, require_experiment, start_run
 
 
 @pytest.fixture
@@ -69,7 +75,97 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         pass
 
 
+def test_a_server_that_is_gone_or_hangs_is_found_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        port = deaf.getsockname()[1]
+        found = []
+        for wanted in ("Connection refused", "timed out"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+            began = time.monotonic()
+            message = rf"(?s)server cannot be used.*{wanted}.*start the server"
+            with pytest.raises(EmonetError, match=message), started(tmp_path):
+                found.append("work")
+            assert time.monotonic() - began < 20
+            deaf.listen()  # from now on it takes connections and says nothing
+    assert found == []
+
+
+def test_a_database_server_that_is_gone_is_found_in_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://me:secret@127.0.0.1:9/db")
+    began = time.monotonic()
+    with pytest.raises(EmonetError, match="Connection refused") as told, started(tmp_path):
+        pass
+    assert time.monotonic() - began < 20
+    assert "secret" not in str(told.value)
+
+
+def test_a_deleted_experiment_is_told_with_both_ways_out(runs: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with started(runs):
+        pass
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name("toy")
+    assert found is not None
+    client.delete_experiment(found.experiment_id)
+    ways = rf"try: +(MLFLOW_TRACKING_URI=\S+ mlflow experiments restore -x {found.experiment_id}); or another --name"
+    with pytest.raises(RequestError, match=rf"(?s)experiment 'toy' was deleted.*{ways}") as told, started(runs):
+        pass
+    with pytest.raises(RequestError, match="experiment 'toy' was deleted"):
+        require_experiment(uri, "toy", runs / "mlartifacts")
+    setting, _, *command = str(told.value).rpartition("try:")[2].partition(";")[0].split()
+    with monkeypatch.context() as environment:
+        environment.setenv(*setting.split("=", 1))
+        assert CliRunner().invoke(cli, command).exit_code == 0
+    with started(runs) as run:
+        assert run.id
+
+
+def test_artefacts_that_cannot_be_written_are_found_before_the_work(runs: Path) -> None:
+    (runs / "mlartifacts").write_text("a file where the folder should be")
+    found = []
+    message = r"(?s)artefacts cannot be written.*mlartifacts.*--runs FOLDER"
+    with pytest.raises(RequestError, match=message), started(runs):
+        found.append("work")
+    assert found == []
+
+
+def test_what_is_logged_while_the_database_is_away_does_not_end_the_work(
+    runs: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "PAUSE", 0.0)
+    with started(runs) as run:
+        with sqlite3.connect(runs / "mlflow.db") as connection:
+            connection.execute("ALTER TABLE metrics RENAME TO away")
+        run.metrics({"loss": 1.0})
+        with sqlite3.connect(runs / "mlflow.db") as connection:
+            connection.execute("ALTER TABLE away RENAME TO metrics")
+        run.metrics({"loss": 2.0}, 1)
+    found = MlflowClient(tracking_uri=uri)
+    assert [point.value for point in found.get_metric_history(run.id, "loss")] == [1.0, 2.0]
+    assert found.get_run(run.id).info.status == "FINISHED"
+
+
+def test_a_server_that_stays_away_is_told_when_the_work_is_done(
+    runs: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "PATIENCE", 0.0)
+    done = []
+
+    def work() -> None:
+        with started(runs) as run:
+            with sqlite3.connect(runs / "mlflow.db") as connection:
+                connection.execute("ALTER TABLE metrics RENAME TO away")
+            run.metrics({"loss": 1.0})
+            done.append("work")
+
+    with pytest.raises(EmonetError, match=r"(?s)MLflow has not taken 1 .*no such table.*the same command logs it"):
+        work()
+    assert done == ["work"]
+
+
 def test_runs_that_start_together_share_one_new_database(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "why? 100% of a#b;c Gefühle {x}"
     code = (
         "from pathlib import Path; from emonet.tracking import *; from emonet.tracking import start_run\n"
         f"runs = Path({str(tmp_path)!r})\n"
@@ -78,6 +174,7 @@ def test_runs_that_start_together_share_one_new_database(tmp_path: Path) -> None
     processes = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
+    assert [path.name for path in tmp_path.parent.iterdir()] == [tmp_path.name], "nothing beside it"
     client = MlflowClient(tracking_uri=default_uri(tmp_path))
     found = client.get_experiment_by_name("toy")
     assert found is not None

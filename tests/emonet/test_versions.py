@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from emonet.errors import EmonetError, RequestError
-from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, register_captioner
 from emonet.pruning import DELETED, delete, prunable
+from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, register_captioner
 from emonet.tracking import client, default_uri, start_run
 from emonet.versions import (
     ChampionMovedError,
@@ -119,7 +119,9 @@ def test_of_two_promotions_at_once_one_wins(uri: str, runs: Path) -> None:
 def test_a_former_champion_without_files_is_no_champion_again(uri: str, runs: Path) -> None:
     move(2, uri, runs)
     shutil.rmtree(numbered(1, uri).source.removeprefix("file://"))
-    with pytest.raises(RequestError, match="former champion, version 1 of emonet-captioner, cannot be used: its files are not found"):
+    with pytest.raises(
+        RequestError, match="former champion, version 1 of emonet-captioner, cannot be used: its files are not found"
+    ):
         rollback(CAPTIONER, uri, runs)
     client(uri).delete_model_version(CAPTIONER, "1")
     with pytest.raises(RequestError, match="former champion, version 1 of emonet-captioner, was deleted"):

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from emonet.database import hidden
 from emonet.errors import RequestError
 from experiments import cli
 from experiments.config import Experiment, load, shipped
 from experiments.study_records import decoded, encoded, plan_of
 from experiments.sweep import study_name
-from experiments.sweep_config import Dimension, default_space, hidden, merged, problems_of, space_of, storage_of
+from experiments.sweep_config import Dimension, default_space, merged, problems_of, space_of, storage_of
 from tests.experiments.sweep_fakes import SPACE, fake_experiment
 
 
