@@ -20,9 +20,9 @@ from transformers.utils.logging import disable_progress_bar
 from emonet.configs import CaptionerConfig
 from emonet.durable import replacing
 from emonet.errors import RequestError
-from emonet.hub import locate
+from emonet.hub import locate, require_window, wrong_window
 from emonet.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, train_tokenizer
-from emonet.windows import PRETRAINED_SECONDS, Window
+from emonet.windows import Window
 
 disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
 
@@ -85,23 +85,12 @@ def open_captioner(config: CaptionerConfig, captions: Sequence[str], seed: int, 
         return scratch(
             source.removeprefix(SCRATCH), Window(config.window_seconds), captions, seed, dropout=config.dropout
         )
-    if not Path(source).expanduser().is_dir() and config.window_seconds != PRETRAINED_SECONDS:
-        raise _wrong_window(source, PRETRAINED_SECONDS, config.window_seconds)  # before anything is downloaded
+    require_window(source, config.window_seconds)
     model, processor = load_captioner(source, dropout=config.dropout)
     window = window_of(model)
     if window.seconds != config.window_seconds:
-        raise _wrong_window(source, window.seconds, config.window_seconds)
+        raise wrong_window(source, window.seconds, config.window_seconds)
     return model, processor
-
-
-def _wrong_window(source: str, expected: float, found: float) -> RequestError:
-    return RequestError(
-        "the window is not the one that this captioner was trained with",
-        where=source,
-        expected=f"window_seconds {expected:g}",
-        found=f"window_seconds {found:g}",
-        hint=f"--captioner.window-seconds {expected:g}",
-    )
 
 
 def scratch(size: str, window: Window, captions: Sequence[str], seed: int, *, dropout: float = 0.0) -> Pair:

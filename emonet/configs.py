@@ -47,7 +47,7 @@ class CaptionerConfig(Schema):
     """Stage 1: the Whisper that learns to write how the speaker feels."""
 
     model: str = "scratch:nano"
-    """The weights: a hub id, a folder, a registry URI, or scratch:SIZE (nano, tiny, base, small, medium)."""
+    """The weights: hub id (NAME[@REVISION]), folder, registry URI, or scratch:SIZE: nano, tiny, base, small, medium."""
     window_seconds: float = 30.0
     """Audio that the model hears (seconds); below 30 only for models from scratch."""
     epochs: PositiveInt = 10
@@ -90,7 +90,7 @@ class ExtractionConfig(Schema):
     """Between the stages: the frozen encoder's states of every clip, in the feature store."""
 
     captioner: str | None = None
-    """Whose encoder: a hub id, a folder, or a registry URI; by default this experiment's own captioner."""
+    """Whose encoder: hub id (NAME[@REVISION]), folder or registry URI; by default this experiment's own captioner."""
     batch_size: PositiveInt | Literal["auto"] = "auto"
     """Clips per pass through the encoder (count); auto tries what a GPU holds, or follows the encoder's size."""
     shard_clips: PositiveInt = 64

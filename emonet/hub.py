@@ -1,40 +1,133 @@
-"""Where pretrained weights are: a folder, or a model on the Hugging Face hub that can be reached."""
+"""Where pretrained weights are: a folder, or a model on the Hugging Face hub, as it is or at a revision of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from emonet.errors import EmonetError, RequestError
+from emonet.windows import PRETRAINED_SECONDS
 
 TIMEOUT = 10.0  # seconds; transformers alone would retry for half a minute before it says that there is no network
 _FOLDER_HINT = "give a folder instead: download the model where there is a network and copy it here"
+_EXPECTED = "a folder, a hub id such as openai/whisper-small or openai/whisper-small@REVISION, or scratch:SIZE"
+_TEXTS = ("*.json", "*.txt", "*.jinja")  # configurations and tokenizers
+_INDEX = ".index.json"  # of weights in several files
 
 
 def locate(source: str) -> str:
-    """Check that `source` can be opened, and return it as `from_pretrained` takes it.
+    """The folder of a captioner; a hub model's own in the hub's cache, fetched if it is not there.
+
+    A model that was downloaded before is taken as it was: it needs no network, and does not change under a store that
+    was made with it. `NAME@REVISION` takes a tag, branch or commit.
 
     Args:
-        source: a folder, or a hub id such as `openai/whisper-small`.
+        source: a folder, or a hub id.
 
     Raises:
-        RequestError: if there is no such folder or hub model, or the folder holds no Whisper.
+        RequestError: if there is no such folder, hub model or revision, or the folder holds no Whisper.
         EmonetError: if the hub cannot be reached and the model was not downloaded before.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if source and path.is_dir():
         _check_folder(path)
         return str(path)
-    if path.exists() or path.is_absolute() or source.startswith((".", "~")) or source.count("/") != 1:
+    name, revision = hub_name(source)
+    there = _cached(name, revision) or _fetched(name, revision)
+    _check_folder(there)
+    return str(there)
+
+
+def require_window(source: str, seconds: float) -> None:
+    """Check, before anything is fetched, that a window is that of the hub's models.
+
+    Raises:
+        RequestError: if `source` is a hub id and the window another one.
+    """
+    if is_on_hub(source) and seconds != PRETRAINED_SECONDS:
+        raise wrong_window(source, PRETRAINED_SECONDS, seconds)
+
+
+def wrong_window(source: str, expected: float, found: float) -> RequestError:
+    """What to say where a captioner hears another window than the one that is asked for (seconds)."""
+    return RequestError(
+        "the window is not the one that this captioner was trained with",
+        where=source,
+        expected=f"window_seconds {expected:g}",
+        found=f"window_seconds {found:g}",
+        hint=f"--captioner.window-seconds {expected:g}",
+    )
+
+
+def is_on_hub(source: str) -> bool:
+    """Whether a captioner is named by a hub id, not a folder or `scratch:SIZE`."""
+    return bool(source) and ":" not in source and not Path(source).expanduser().is_dir()
+
+
+def hub_name(source: str) -> tuple[str, str | None]:
+    """Name and revision of a hub id.
+
+    Raises:
+        RequestError: if it is none.
+    """
+    path = Path(source).expanduser()
+    name, at, revision = source.partition("@")
+    is_path = path.exists() or path.is_absolute() or source.startswith((".", "~"))
+    if is_path or name.count("/") != 1 or (at and not revision):
         raise RequestError(
             "there is no such captioner",
-            where=source,
-            expected="a folder, a hub id such as openai/whisper-small, or scratch:SIZE",
-            found="a file" if path.exists() else "no such folder",
+            where=source or "an empty name",
+            expected=_EXPECTED,
+            found="a file" if source and path.exists() else "no such folder",
         )
-    _check_hub(source)
-    return source
+    return name, revision or None
+
+
+def weights_identity(source: str) -> str:
+    """What tells the weights of `source` from others without loading them.
+
+    Args:
+        source: a folder, a hub id, or `scratch:SIZE`, which has no weights and stays as it is.
+
+    Returns:
+        SHA-256 over the weights' files (about a second per GB): the same for a hub model and for a folder with it.
+
+    Raises:
+        RequestError: if there is no such folder, hub model or revision.
+        EmonetError: if the hub cannot be reached and the model was not downloaded before.
+    """
+    folder = Path(source).expanduser()
+    if not source or (":" in source and not folder.is_dir()):
+        return source
+    if is_on_hub(source):
+        name, revision = hub_name(source)
+        there = _cached(name, revision)
+        if there is None and (digests := _digests_on_hub(name, revision)):
+            return _identity(digests)  # before gigabytes are fetched
+        folder = there or Path(locate(source))
+    return _identity([_digest(path.resolve(), path.stat().st_mtime_ns) for path in _weights(folder)])
+
+
+def _identity(digests: Sequence[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, changed: int) -> bytes:
+    """SHA-256 of a file, computed once as long as it is not changed."""
+    del changed
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files with weights: safetensors, or where there are none, PyTorch's own."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
 
 
 def _check_folder(path: Path) -> None:
@@ -54,43 +147,83 @@ def _check_folder(path: Path) -> None:
         )
 
 
-def _check_hub(source: str) -> None:
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The folder of a model that was downloaded before with all its weights."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        if isinstance(try_to_load_from_cache(source, "config.json"), str):
-            return  # downloaded before; transformers finds it without a network
-        HfApi().model_info(source, timeout=TIMEOUT)
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise RequestError(
-            f"there is no model {source!r} on the hub, or it is private",
-            found=str(error).strip().splitlines()[0],
-            hint="give a folder, a hub id such as openai/whisper-small, or scratch:SIZE",
-        ) from error
+        config = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise _no_model(name, revision, error) from error
+    folder = Path(config).parent if isinstance(config, str) else None
+    return folder if folder is not None and _is_whole(folder) else None
+
+
+def _is_whole(folder: Path) -> bool:
+    for index in folder.glob(f"*{_INDEX}"):
+        parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        if all((folder / part).is_file() for part in parts):
+            return True
+    alone = ("model.safetensors", "pytorch_model.bin")
+    return any((folder / one).is_file() for one in alone)
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    with _explained(name, revision):
+        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT)
+        files = [one.rfilename for one in info.siblings or ()]
+        # By name of the revision, not by commit: the cache then knows the one by the other without a network.
+        wanted = [*_TEXTS, *_of_weights(files)]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=TIMEOUT))
+
+
+def _digests_on_hub(name: str, revision: str | None) -> list[bytes]:
+    """SHA-256 of each of a model's files with weights, as the hub tells it; none where it does not for all."""
+    from huggingface_hub import HfApi
+
+    with _explained(name, revision):
+        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT, files_metadata=True)
+    told: dict[str, Any] = {one.rfilename: one.lfs for one in info.siblings or ()}
+    kept = [told[file] for file in sorted(_of_weights(list(told)))]
+    return [bytes.fromhex(one.sha256) for one in kept] if all(one is not None for one in kept) else []
+
+
+def _of_weights(files: Sequence[str]) -> list[str]:
+    """Which of a model's files hold the weights that are loaded."""
+    own = [file for file in files if "/" not in file]
+    safe = [file for file in own if file.endswith(".safetensors")]
+    return safe or [file for file in own if file.startswith("pytorch_model") and file.endswith(".bin")]
+
+
+@contextmanager
+def _explained(name: str, revision: str | None) -> Iterator[None]:
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise _no_model(name, revision, error) from error
     except Exception as error:  # the hub's client and its HTTP library change their errors
+        shown = name if revision is None else f"{name}@{revision}"
         raise EmonetError(
-            f"the model {source!r} cannot be fetched: the hub does not answer",
+            f"the model {shown!r} cannot be fetched: the hub does not answer",
             where="huggingface.co",
-            found=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            found=_first_line(error),
             hint=_FOLDER_HINT,
         ) from error
 
 
-def weights_identity(source: str) -> str:
-    """What tells the weights of `source` from others without loading them.
+def _no_model(name: str, revision: str | None, error: Exception) -> RequestError:
+    at = "" if revision is None else f", or it has no revision {revision!r}"
+    return RequestError(
+        f"there is no model {name!r} on the hub{at}, or it is private",
+        found=_first_line(error),
+        hint=f"give {_EXPECTED}",
+    )
 
-    Args:
-        source: a folder, or a hub id.
 
-    Returns:
-        SHA-256 over the folder's safetensors files (about a second per GB); a hub id stays as it is.
-    """
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        return source
-    weights = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            weights.update(hashlib.file_digest(file, "sha256").digest())
-    return weights.hexdigest()
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -88,7 +88,7 @@ class PredictArguments(Common):
     experts: Path | None = None
     """Instead of a model: a folder of published experts (model_NAME_best.pth), or of our own; needs --encoder."""
     encoder: str | None = None
-    """Of --experts: folder, hub id or registry URI of the captioner whose encoder they were trained on."""
+    """Of --experts: folder, hub id (NAME[@REVISION]) or registry URI of the captioner that they hear."""
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"
     """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
     csv: Path | None = None
@@ -111,7 +111,7 @@ class ExpertsImportArguments(Common):
     out: Positional[Path]
     """The folder to make: `emonet predict --model OUT` uses it."""
     encoder: str
-    """Folder, hub id or registry URI of the captioner whose encoder they were trained on (laion/BUD-E-Whisper)."""
+    """Folder, hub id (NAME[@REVISION]) or registry URI of the captioner whose encoder they were trained on."""
     registered: Annotated[bool, spelled(name="register")] = False
     """Register it as a version of emonet-voice, too; the registry keeps a copy of its own."""
     force: bool = False

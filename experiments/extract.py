@@ -37,7 +37,7 @@ class ExtractResult(ExtractionReport, StageResult):
     corpus: str
     """Fingerprint of the corpus."""
     captioner: str
-    """SHA-256 over the captioner's weights, or its hub id."""
+    """SHA-256 over the captioner's weights; of an older emonet, a hub id."""
     rejected: dict[str, str] = Field(default_factory=dict)
     """Recordings that were left out of the corpus: id -> reason."""
     shards: int = 0

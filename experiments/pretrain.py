@@ -79,10 +79,11 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
         EmonetError: if the hub cannot be reached or a GPU's memory does not suffice.
     """
-    from emonet.hub import weights_identity
+    from emonet.hub import require_window, weights_identity
 
     corpus = open_experiments_corpus(experiment)
     source = resolve_source(experiment.captioner.model, experiment)
+    require_window(source, experiment.captioner.window_seconds)
     folder = (out or experiment.folder) / CAPTIONER
     inputs = {
         "corpus": corpus.fingerprint,

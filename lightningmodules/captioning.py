@@ -87,7 +87,10 @@ def fit_captioner(
         prompt_tokens=len(prompt_ids(processor.tokenizer)) - 1,
         seed=seed,
     )
-    claim(folder, digest([corpus.fingerprint, config.model_dump(mode="json"), seed, weights_identity(source or "")]))
+    claim(
+        folder,
+        digest([corpus.fingerprint, config.model_dump(mode="json"), seed, weights_identity(source or config.model)]),
+    )
     with torch.random.fork_rng(), enough_memory(config):
         best, epochs = _train(module, data, processor, folder, watch)
         model.load_state_dict(
