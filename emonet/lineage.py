@@ -7,6 +7,7 @@ than it is.
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ class Code(Schema):
     @classmethod
     def here(cls) -> Code:
         """The code that is running."""
-        revision = _git("rev-parse", "HEAD")
+        # Installed within somebody else's checkout, it is none of that one's files.
+        ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+        revision = _git("rev-parse", "HEAD") if ours else None
         changed = None if revision is None else bool(_git("status", "--porcelain"))
         return cls(version=emonet.__version__, revision=revision, changed=changed, digest=_sources())
 
@@ -247,9 +250,12 @@ def _known(path: Path) -> pd.DataFrame:
 
 def _git(*arguments: str) -> str | None:
     """What git says of this checkout; None without git, or outside a checkout."""
+    # In a hook of another repository git's own variables name that one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    here = Path(__file__).resolve().parent
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=here, env=environment, capture_output=True, text=True, check=False
         )
     except OSError:
         return None

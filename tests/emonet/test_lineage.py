@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -116,6 +122,54 @@ def test_code_is_told_with_and_without_a_checkout(monkeypatch: pytest.MonkeyPatc
     alone = Code.here()
     assert (alone.revision, alone.changed, alone.digest) == (None, None, here.digest)
     assert "no checkout" in made().tags()["code"]
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """Somebody's repository with a commit, in which the package is installed below `.venv`."""
+    folder = tmp_path / "others"
+    shutil.copytree(Path(lineage.__file__).parent, folder / ".venv" / "emonet", ignore=shutil.ignore_patterns("__pyc*"))
+    (folder / "theirs.py").write_text("")
+    git(folder, "init", "-q")
+    git(folder, "add", "theirs.py")
+    commit(folder)
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    told = ["-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *told, *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    git(folder, "commit", "-qm", "x")
+    return git(folder, "rev-parse", "HEAD")
+
+
+def revision(folder: Path, **environment: str) -> tuple[str | None, bool | None]:
+    code = "import json; from emonet.lineage import Code; here = Code.here(); print(json.dumps([here.revision, here.changed]))"
+    place = {"PYTHONPATH": str(folder / ".venv"), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder / ".venv", env={**os.environ, **place}, check=True, capture_output=True
+    )
+    found: list[Any] = json.loads(done.stdout)
+    return found[0], found[1]
+
+
+def test_the_commit_of_a_repository_that_the_package_only_lies_in_is_not_ours(others: Path) -> None:
+    assert revision(others) == (None, None)
+    git(others, "add", "-f", ".venv")
+    ours = commit(others)
+    assert revision(others) == (ours, False)
+    another = others.parent / "another"
+    another.mkdir()
+    (another / "lineage.py").write_text("")
+    git(another, "init", "-q")
+    git(another, "add", ".")
+    commit(another)
+    in_a_hook = {"GIT_DIR": str(another / ".git"), "GIT_WORK_TREE": str(another)}
+    assert revision(others, **in_a_hook) == (ours, False)
 
 
 def test_a_damaged_lineage_is_no_clean_one(voice: Path) -> None:
