@@ -110,19 +110,24 @@ def weights_identity(source: str) -> str:
         if there is None and (digests := _digests_on_hub(name, revision)):
             return _identity(digests)  # before gigabytes are fetched
         folder = there or Path(locate(source))
-    return _identity([_digest(path.resolve(), path.stat().st_mtime_ns) for path in _weights(folder)])
+    return _identity([bytes.fromhex(file_digest(path)) for path in _weights(folder)])
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file in hex, computed once as long as the file is not changed (about a second per GB)."""
+    state = path.stat()
+    return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
 
 
 def _identity(digests: Sequence[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-@lru_cache(maxsize=64)
-def _digest(path: Path, changed: int) -> bytes:
-    """SHA-256 of a file, computed once as long as it is not changed."""
-    del changed
+@lru_cache(maxsize=1024)
+def _digest(path: Path, *state: int) -> str:
+    del state
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,6 +112,22 @@ def _only(cell: Any) -> Any:
     return cell[0] if isinstance(cell, list | tuple | np.ndarray) and len(cell) == 1 else cell
 
 
+def _tell_other_code(own: Path) -> None:
+    """Warn if the code that runs differs from a version's own: Python imports a package once, whatever comes later."""
+    running = Path(__file__).resolve().parent
+    if own.is_dir() and own.resolve() != running and _sources(own) != _sources(running):
+        warnings.warn(
+            f"this version was registered with other code ({own}), but this process has imported emonet from {running}"
+            " and runs that: its scores may differ; load the version in a process of its own, as emonet serve does",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _sources(package: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(package)): path.read_bytes() for path in package.rglob("*.py")}
+
+
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> VoiceModel:
     """What MLflow calls.
 
@@ -121,10 +138,14 @@ def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) 
 
     Raises:
         RequestError: if a setting has no such value, or the folder holds no voice model.
+
+    Warns:
+        UserWarning: if this process runs other code than the version was registered with.
     """
     from emonet.compact import ExpertsPrecision
     from emonet.pipeline import EmotionPipeline
 
+    _tell_other_code(Path(data_path).parent.parent / "code" / "emonet")
     settings = {**SETTINGS, **(model_config or {})}
     precision: Any = os.environ.get(EXPERTS_PRECISION) or settings["experts_precision"]
     if precision not in get_args(ExpertsPrecision):

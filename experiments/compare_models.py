@@ -92,9 +92,11 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What tells it from another model: names, sizes and times of its experts' files."""
-        files = sorted(file for file in self.experts.rglob("*") if file.is_file())
-        return digest([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+        """What tells it from another model: its encoder, and names and contents of its experts' files."""
+        from emonet.hub import file_digest
+
+        files = {str(file.relative_to(self.experts)): file for file in self.experts.rglob("*") if file.is_file()}
+        return digest([self.encoder_digest, [(name, file_digest(files[name])) for name in sorted(files)]])
 
 
 def open_models(given: Sequence[str], uri: str, runs: Path) -> tuple[Model, ...]:

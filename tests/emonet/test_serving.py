@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emonet import EmotionPipeline
+from emonet import EmotionPipeline, serving
 from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
 from emonet.configs import HIDDEN
 from emonet.errors import RequestError
@@ -162,6 +162,17 @@ def test_mlflow_passes_bytes_and_settings_on(voice: Path, runs: Path, make_wav: 
     assert {"torch", "soundfile", "mlflow"} <= {line.partition("==")[0] for line in requirements.splitlines()}
     assert "torchaudio" not in requirements
     shutil.rmtree(folder)
-    with pytest.raises(RequestError, match=r"(?s)its files are gone or cannot be read.*emonet registry list"):
+    with pytest.raises(RequestError, match=r"(?s)its files are not found.*emonet registry list"):
         resolve("models:/emonet-voice@champion", uri)
     assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_a_version_with_other_code_than_what_runs_is_told(voice: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(voice, model / "data" / "voice")
+    code = model / "code" / "emonet"
+    shutil.copytree(Path(serving.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+    _load_pyfunc(str(model / "data" / "voice"))  # a warning would be an error
+    (code / "schema.py").write_text("# of another release")
+    with pytest.warns(UserWarning, match=rf"registered with other code \({code}\).*has imported emonet from"):
+        _load_pyfunc(str(model / "data" / "voice"))
