@@ -22,8 +22,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 from mlflow.types import ColSpec, Schema
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
+from mlflow.utils import credentials, rest_utils
 
 from emonet.answers import brief, is_server
 from emonet.database import connect_once, copy_of, is_writable, sqlite_path, sqlite_url
@@ -56,8 +55,9 @@ def location_of(source: str, uri: str) -> str:
     if source.startswith("runs:/"):
         run_id, _, path = source.removeprefix("runs:/").partition("/")
         return _of_run(server, run_id, path)
-    model, path = ModelsArtifactRepository.split_models_uri(source)
-    found = get_model_name_and_version(server, model)  # name and version, or the id of a logged model
+    model, path = ModelsArtifactRepository.split_models_uri(source)  # type: ignore[no-untyped-call]
+    # Name and version, or the id of a logged model.
+    found = get_model_name_and_version(server, model)  # type: ignore[no-untyped-call]
     place = f"models:/{found[0]}" if len(found) == 1 else str(server.get_model_version_download_uri(*found))
     if place.startswith("models:/"):
         place = str(server.get_logged_model(place.removeprefix("models:/")).artifact_location)
@@ -144,7 +144,8 @@ def pointed_at(uri: str) -> Iterator[None]:
 def lists_artifact(uri: str, run_id: str, name: str) -> bool:
     """Whether the server itself sees an artefact of a run."""
     route, asked = "/api/2.0/mlflow/artifacts/list", {"run_id": run_id}
-    answer = http_request(host_creds=get_default_host_creds(uri), endpoint=route, method="GET", params=asked)
+    host = credentials.get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+    answer = rest_utils.http_request(host, route, "GET", params=asked)  # type: ignore[no-untyped-call]
     return name in {entry.get("path") for entry in answer.json().get("files", [])}
 
 

@@ -31,7 +31,7 @@ def sqlite_url(path: Path) -> str:
 
 def sqlite_path(url: str) -> Path | None:
     """The file behind a SQLAlchemy URL; None if it is no SQLite URL, or names a database in memory."""
-    if not url.startswith(("sqlite:", "sqlite+")):
+    if not url.startswith(("sqlite:", "sqlite+pysqlite:")):
         return None
     path, asked, rest = url.partition(":///")[2].partition("?")
     if asked and "=" not in rest:  # a path as it is, of a folder `why?`, and not a URL's question

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from emonet import exchange
 from emonet.errors import EmonetError, RequestError
-from emonet.exchange import PARTIAL, claimed, put_in_place, remove, remove_leftovers, unique
+from emonet.exchange import claimed, put_in_place, remove, remove_leftovers, unique
+
+PARTIAL = exchange.PARTIAL
 
 
 def write(path: Path, content: bytes | Iterable[bytes]) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import Any, Literal
 
 from emonet import durable
-from emonet.answers import answering, brief, is_server, reason
+from emonet.answers import answering, brief
 from emonet.backlog import Backlog
 from emonet.connection import (
     LoggedModelInput,
@@ -26,23 +23,21 @@ from emonet.connection import (
     active,
     client,
     default_uri,
-    lists_artifact,
     log_pyfunc,
     pointed_at,
     reachable,
 )
-from emonet.database import hidden, is_writable, prepare, sqlite_path
-from emonet.errors import EmonetError, RequestError
 from emonet.lineage import Code
-from emonet.relocation import adopt, local_path, settle
+from emonet.preflight import CONFIG, UNUSABLE, artifacts_kept, connect, experiment_of, require_experiment
+from emonet.relocation import local_path
 
-__all__ = ["PARENT", "Run", "default_uri", "exists", "flat", "require_experiment", "start_run", "taken_up"]
+__all__ = [
+    "Run", "client", "default_uri", "exists", "record_run", "recorded", "require_experiment", "start_run", "taken_up",
+]  # fmt: skip
 
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests runs
 _BATCH = 1000  # metrics that a server takes at once
-_CONFIG = "config.json"
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
-_UNUSABLE = "the tracking server cannot be used"
 
 
 @dataclass(frozen=True)
@@ -97,8 +92,13 @@ class Run:
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Log a file or a folder."""
-        log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-        self._log(lambda: (self._settle(), log(self.id, str(path), folder)), brief=False)
+
+        def send() -> None:
+            self._settle()
+            log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+            log(self.id, str(path), folder)
+
+        self._log(send, brief=False)
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artefact `name`."""
@@ -211,20 +211,20 @@ def start_run(
         RequestError: if the experiment was deleted, or artefacts cannot be written.
         EmonetError: if the tracking server or database cannot be used.
     """
-    server = _connect(uri, artifacts)
+    server = connect(uri, artifacts)
     nested = {} if parent is None else {PARENT: parent}
-    with answering(uri, _UNUSABLE):
-        experiment_id = _experiment_id(server, uri, experiment, artifacts)
+    with answering(uri, UNUSABLE):
+        experiment_id = experiment_of(server, uri, experiment, artifacts)
         run = server.create_run(experiment_id, run_name=name, tags=nested).info
     with _in_progress(server, uri, run.run_id) as handle:
-        with answering(uri, _UNUSABLE):
+        with answering(uri, UNUSABLE):
             server.log_batch(
                 handle.id,
-                params=[Param(key, value) for key, value in flat(config)],
+                params=[Param(key, value) for key, value in _flat(config)],
                 tags=[RunTag(key, value) for key, value in {**tags, **_revision()}.items()],
             )
-        with _artifacts_kept(uri, run):
-            server.log_dict(handle.id, dict(config), _CONFIG)
+        with artifacts_kept(uri, run):
+            server.log_dict(handle.id, dict(config), CONFIG)
         yield handle
 
 
@@ -235,8 +235,8 @@ def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
     Raises:
         EmonetError: if the tracking server or database cannot be used.
     """
-    server = _connect(uri, artifacts)
-    with answering(uri, _UNUSABLE):
+    server = connect(uri, artifacts)
+    with answering(uri, UNUSABLE):
         server.update_run(run_id, status="RUNNING")
     with _in_progress(server, uri, run_id) as handle:
         yield handle
@@ -262,55 +262,60 @@ def _ending(server: Server, uri: str, run_id: str) -> Iterator[None]:
         raise
     finally:
         if status == "FINISHED":
-            with answering(uri, _UNUSABLE):
+            with answering(uri, UNUSABLE):
                 server.set_terminated(run_id, status)
         else:  # a server that is away as well must not hide why the run ended
             with suppress(Exception), brief(uri):
                 server.set_terminated(run_id, status)
 
 
-@contextmanager
-def _artifacts_kept(uri: str, run: Any) -> Iterator[None]:
-    """Check within the block, which logs a first artefact, that artefacts can be written and are seen by the server.
+def record_run(
+    parent: Run,
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    curves: Mapping[str, Sequence[float]],
+    figures: Mapping[str, float],
+    span: tuple[float, float],
+    status: Literal["FINISHED", "FAILED", "KILLED"],
+) -> None:
+    """Log a run below another that happened elsewhere; touches nothing global, so that a thread may do it.
 
-    Raises:
-        RequestError: if they cannot be written, or the server keeps them elsewhere than this machine writes them.
+    Args:
+        parent: the run above it.
+        name: of the run.
+        config: JSON-able, as of `start_run`.
+        tags: of the run.
+        curves: by key, the steps counted from 0.
+        figures: metrics without steps.
+        span: when it began and ended (seconds since 1970).
+        status: how it ended.
     """
-    place = local_path(run.artifact_uri)
-    remote = is_server(uri)
-    hint = (
-        "start it with mlflow server --serve-artifacts --artifacts-destination PLACE, or let this machine write there"
-        if remote
-        else None
-    )
-    try:
-        with answering(uri, "artefacts cannot be written"), brief(uri):
-            yield
-            seen = not remote or place is None or lists_artifact(uri, run.run_id, _CONFIG)
-    except EmonetError as error:
-        raise RequestError(
-            "the server's artefacts cannot be written from this machine" if remote else "artefacts cannot be written",
-            where=place or run.artifact_uri,
-            found=reason(error.__cause__ or error),
-            hint=hint or "--runs FOLDER names another place",
-        ) from error
-    if not seen:
-        _take_back(place)
-        raise RequestError(
-            "the server keeps artefacts at a path of its own machine, where this one cannot put them",
-            where=hidden(uri),
-            found=run.artifact_uri,
-            hint=hint,
-        )
+    server, (began, ended) = parent.client, (int(1000 * moment) for moment in span)
+    experiment = server.get_run(parent.id).info.experiment_id
+    run_id = server.create_run(experiment, began, {**tags, PARENT: parent.id}, name).info.run_id
+    run = Run(run_id, server, parent.uri)
+    server.log_dict(run_id, dict(config), "config.json")
+    server.log_batch(run_id, params=[Param(key, value) for key, value in _flat(config)])
+    run.curves(curves)
+    run.metrics(figures)
+    server.set_terminated(run_id, status, ended)
 
 
-def _take_back(place: Path | None) -> None:
-    """Remove the first artefact of a run from where nobody would look for it, with the folders made for it."""
-    if place is not None:
-        (place / _CONFIG).unlink(missing_ok=True)
-        with suppress(OSError):  # the first that holds something else
-            for folder in (place, *place.parents):
-                folder.rmdir()
+def recorded(parent: Run, tag: str) -> set[str]:
+    """The values of a tag among the runs below another; those that were not logged to their end are deleted."""
+    experiment, found, token = parent.client.get_run(parent.id).info.experiment_id, set(), None
+    while True:
+        runs = parent.client.search_runs([experiment], f"tags.`{PARENT}` = '{parent.id}'", page_token=token)
+        for run in runs:
+            if tag in run.data.tags and run.info.status == "RUNNING":
+                parent.client.delete_run(run.info.run_id)
+            elif tag in run.data.tags:
+                found.add(run.data.tags[tag])
+        token = runs.token
+        if not token:
+            return found
 
 
 def exists(uri: str, run_id: str, artifacts: Path) -> bool:
@@ -319,99 +324,14 @@ def exists(uri: str, run_id: str, artifacts: Path) -> bool:
     Raises:
         EmonetError: if the tracking server or database cannot be used.
     """
-    server = _connect(uri, artifacts)
-    with answering(uri, _UNUSABLE):
+    server = connect(uri, artifacts)
+    with answering(uri, UNUSABLE):
         try:
             return bool(server.get_run(run_id).info.lifecycle_stage == "active")
         except ServerError as error:
             if error.error_code == _MISSING:
                 return False
             raise
-
-
-def require_experiment(uri: str, name: str, artifacts: Path, hint: str | None = None) -> None:
-    """Check before long work that its run can be started: the server answers, and the experiment was not deleted.
-
-    Args:
-        uri: of the tracking server or database.
-        name: of the experiment.
-        artifacts: as in `start_run`.
-        hint: what to do where a database can only be read.
-
-    Raises:
-        RequestError: if it was deleted, or the database cannot be written.
-        EmonetError: if the tracking server or database cannot be used.
-    """
-    server = _connect(uri, artifacts, hint)
-    with answering(uri, _UNUSABLE):
-        _not_deleted(server.get_experiment_by_name(name), uri)
-
-
-def _connect(uri: str, artifacts: Path, hint: str | None = None) -> Server:
-    """A client whose database exists: created by one process, also when several start at once.
-
-    Raises:
-        RequestError: if the database or its folder cannot be written.
-        EmonetError: if the server or database does not answer as one of MLflow's.
-    """
-    path, runs = sqlite_path(uri), artifacts.parent
-    if not is_server(uri):
-        require_writable(path or runs / "mlflow.db", hint)
-    with answering(
-        uri, _UNUSABLE, None if is_server(uri) else "check MLFLOW_TRACKING_URI, or unset it to use runs/mlflow.db"
-    ):
-        runs.mkdir(parents=True, exist_ok=True)
-        with FileLock(runs / ".mlflow.lock"), brief(uri):
-            if path is not None:
-                prepare(path)
-            server = client(uri)
-            server.search_experiments(max_results=1)
-            if path is not None:
-                settle(path)  # one that is new now says for which folder its locations hold
-    return server
-
-
-def require_writable(path: Path, hint: str | None = None) -> None:
-    """Check that a database may be written, before work whose result it shall have.
-
-    Raises:
-        RequestError: if not.
-    """
-    if not is_writable(path):
-        raise RequestError(
-            "the tracking database and its folder can only be read",
-            where=path,
-            hint=hint or "--runs FOLDER names another folder; a copy of this one (cp -a) is as good, wherever it lies",
-        )
-
-
-def _experiment_id(server: Server, uri: str, name: str, artifacts: Path) -> str:
-    found = server.get_experiment_by_name(name)
-    place = artifacts.parent.resolve() / artifacts.name
-    if found is None:
-        try:
-            # Of a server it says itself where artefacts go; with a database, this process writes them.
-            return str(server.create_experiment(name, None if is_server(uri) else place.as_uri()))
-        except ServerError:  # another process created it in between
-            found = server.get_experiment_by_name(name)
-            if found is None:
-                raise
-    _not_deleted(found, uri)
-    own = sqlite_path(uri)
-    if own is not None and own.parent.resolve() == place.parent:  # embedded: written to beside its database only
-        adopt(own, found.experiment_id, place)
-    return str(found.experiment_id)
-
-
-def _not_deleted(experiment: Any, uri: str) -> None:
-    if experiment is None or experiment.lifecycle_stage == "active":
-        return
-    restore = f"mlflow experiments restore -x {experiment.experiment_id}"
-    raise RequestError(
-        f"the experiment {experiment.name!r} was deleted in MLflow, where it can still be restored",
-        where=hidden(uri),
-        hint=f"MLFLOW_TRACKING_URI={shlex.quote(hidden(uri))} {restore}; or another --name, where the verb takes one",
-    )
 
 
 def _open_up(location: str) -> None:
@@ -421,11 +341,11 @@ def _open_up(location: str) -> None:
         durable.follow_umask(there)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """A configuration as parameters, `section.field` and its value as text."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
+            yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 

@@ -21,9 +21,10 @@ from emonet.artifacts import Files, files_of
 from emonet.connection import Server, ServerError, client
 from emonet.database import hidden, sqlite_path
 from emonet.errors import EmonetError, RequestError
+from emonet.preflight import require_writable
 from emonet.registry import CHAMPION, require_registry
 from emonet.schema import Schema
-from emonet.tracking import Run, require_writable
+from emonet.tracking import Run
 
 FORMER = "former_champion"
 PROMOTED = "promoted"

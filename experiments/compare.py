@@ -160,6 +160,7 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
             tags=tags_of(compared),
         ) as run:
             log(run, folder, compared)
+            run.flush()
             if challenge is not None and verdict is not None:  # last: whoever is promoted has the figures that prove it
                 promoted, decision = carry_out(challenge, verdict, arguments, uri, run.id)
                 write(folder, arguments, compared, decision)

@@ -37,8 +37,8 @@ def run(arguments: ServeArguments) -> ServeResult:
     """Serve until Ctrl-C.
 
     Raises:
-        RequestError: if the port is taken, there is no such model, its files are gone, a folder or host that is to be
-            allowed is none, or the model is too old for what was asked.
+        RequestError: if the port is taken, there is no such model, its files are not found, a folder or host that is to
+            be allowed is none, or the model is too old for what was asked.
         EmonetError: if the server stops by itself.
     """
     from emonet.registry import resolve

@@ -124,7 +124,7 @@ class Mirror:
 
 def log_missing(experiment: Experiment, parent: Run, records: Iterable[TrialRecord]) -> None:
     """Copy all trials that MLflow does not have, whoever ran them."""
-    from emonet.trial_runs import recorded
+    from emonet.tracking import recorded
 
     try:
         known = recorded(parent, TRIAL)
@@ -162,7 +162,7 @@ def table(plan: Plan, records: Sequence[TrialRecord]) -> str:
 
 def log_trial(experiment: Experiment, parent: Run, record: TrialRecord) -> None:
     """Copy one trial: its configuration, curve, figures and how it ended."""
-    from emonet.trial_runs import record_run
+    from emonet.tracking import record_run
 
     tags = {TRIAL: str(record.number), "state": record.state, "worker": record.worker, "stage": "trial"}
     if record.reason is not None:

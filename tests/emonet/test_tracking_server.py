@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from emonet import backlog, tracking
+from emonet import backlog, preflight
 from emonet.artifacts import DOWNLOADS
 from emonet.errors import RequestError
 from emonet.pruning import delete, prunable
@@ -129,7 +129,7 @@ def test_artefacts_that_the_server_does_not_see_are_taken_back(
 ) -> None:
     """As if the server were on another machine, which has a folder of that name, too."""
     client(server.uri).create_experiment("namesake", (tmp_path / "namesake").as_uri())
-    monkeypatch.setattr(tracking, "lists_artifact", lambda *_: False)
+    monkeypatch.setattr(preflight, "lists_artifact", lambda *_: False)
     with (
         pytest.raises(RequestError, match="a path of its own machine, where this one cannot put them"),
         start_run(server.uri, experiment="namesake", name="x", artifacts=tmp_path / "a", config={}, tags={}),

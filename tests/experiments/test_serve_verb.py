@@ -134,7 +134,7 @@ def test_what_cannot_be_served_is_told_at_once(registered: Path, tmp_path: Path,
         serve._explain(folder, ServeArguments())  # what is said once the server has stopped
     shutil.rmtree(folder)
     said = refused(registered)
-    assert "its files are gone or cannot be read" in said
+    assert "its files are not found" in said
     assert "emonet registry list" in said
 
 
