@@ -32,9 +32,9 @@ def require_origin(experiment: Experiment, extracted: ExtractResult, corpus: Cor
         RequestError: if one is another; names both.
     """
     if extracted.corpus != corpus.fingerprint:
-        raise _other_corpus(extracted, corpus)
+        raise _other_corpus(experiment, corpus)
     if not _same_weights(extracted.captioner, captioner):
-        raise _other_captioner(experiment, extracted, captioner)
+        raise _other_captioner(experiment, captioner)
 
 
 def _same_weights(extracted: str, captioner: str) -> bool:
@@ -46,8 +46,8 @@ def _same_weights(extracted: str, captioner: str) -> bool:
         return False
 
 
-def _other_corpus(extracted: ExtractResult, corpus: Corpus) -> RequestError:
-    record = _record(extracted)
+def _other_corpus(experiment: Experiment, corpus: Corpus) -> RequestError:
+    record = _record(experiment)
     found = f"{corpus.name}, {console.counted(len(corpus), 'clip')}"
     if record.corpus == corpus.name:
         found += ": its clips, scores, splits or captions have changed since"
@@ -56,15 +56,15 @@ def _other_corpus(extracted: ExtractResult, corpus: Corpus) -> RequestError:
         first = f"--corpus {shlex.quote(record.corpus)}, as the store"
     return RequestError(
         "the feature store was extracted from another corpus",
-        where=extracted.store,
+        where=_store(experiment),
         expected=f"{record.corpus}, {console.counted(record.clips, 'clip')}",
         found=found,
         hint=f"{first}; or --name NEW with every stage, for a second store; or {_ANEW}",
     )
 
 
-def _other_captioner(experiment: Experiment, extracted: ExtractResult, captioner: str) -> RequestError:
-    record, named = _record(extracted), experiment.extraction.captioner
+def _other_captioner(experiment: Experiment, captioner: str) -> RequestError:
+    record, named = _record(experiment), experiment.extraction.captioner
     own = experiment.folder / "captioner"
     found = f"the experiment's own captioner {own}" if named is None else named
     gone = named is None and not own.is_dir()
@@ -82,7 +82,7 @@ def _other_captioner(experiment: Experiment, extracted: ExtractResult, captioner
         hint = f"--extraction.captioner {shlex.quote(record.encoder)}, as the store; or {_ANEW}"
     return RequestError(
         "the feature store was extracted from another captioner",
-        where=extracted.store,
+        where=_store(experiment),
         expected=record.encoder,
         found=found,
         hint=hint,
@@ -93,7 +93,14 @@ def _same_place(one: str, other: str) -> bool:
     return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
-def _record(extracted: ExtractResult) -> ExtractionRecord:
+def _store(experiment: Experiment) -> Path:
+    """Where it is now: the result of `extract` names the folder that it was made in."""
+    from experiments.extract import STORE
+
+    return experiment.folder / STORE
+
+
+def _record(experiment: Experiment) -> ExtractionRecord:
     from cache.layout import read_attributes
 
-    return read_attributes(extracted.store)[0]
+    return read_attributes(_store(experiment))[0]

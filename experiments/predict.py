@@ -164,7 +164,7 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
     if arguments.encoder is None:
         raise RequestError(
             "--experts needs the encoder that they were trained on",
-            hint="--encoder laion/BUD-E-Whisper for published experts, or a folder",
+            hint="--encoder laion/BUD-E-Whisper@REVISION for published experts, or a folder",
         )
     if arguments.model != DEFAULT_MODEL:
         raise RequestError("--model and --experts name two models", found=arguments.model, hint="give one of them")

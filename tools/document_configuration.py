@@ -32,7 +32,13 @@ again when something that fixes its outcome changed, and only then; `--force` ru
 was extracted with another captioner is never replaced unasked: `emonet extract ... --force` does it.
 
 Environment: `MLFLOW_TRACKING_URI` names a tracking server in place of `runs/mlflow.db`; `HF_HOME` is where Hugging
-Face keeps downloaded models.
+Face keeps downloaded models. A server that does not answer, or whose artefacts cannot be written from here, is told
+within seconds, before the work (`MLFLOW_HTTP_REQUEST_TIMEOUT` and `MLFLOW_HTTP_REQUEST_MAX_RETRIES` say otherwise).
+While one is away later, work goes on: what it does not take is logged once it is back, and if it stays away the command
+fails at its end, with all results kept on disk.
+
+A captioner is a folder, a hub id, or a hub id at a tag, branch or commit: `openai/whisper-small@REVISION`. A hub model
+that was downloaded before is used as it was, without a network. Its weights fix the outcome of a stage, not its name.
 
 A file of your own:
 

@@ -6,13 +6,23 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from emonet.database import hidden
+from emonet.database import hidden, sqlite_url
 from emonet.errors import RequestError
 from experiments import cli
 from experiments.config import Experiment, load, shipped
+from experiments.studies import Study
 from experiments.study_records import decoded, encoded, plan_of
 from experiments.sweep import study_name
-from experiments.sweep_config import Dimension, default_space, merged, problems_of, space_of, storage_of
+from experiments.sweep_config import (
+    Dimension,
+    SweepConfig,
+    default_space,
+    file_of,
+    merged,
+    problems_of,
+    space_of,
+    storage_of,
+)
 from tests.experiments.sweep_fakes import SPACE, fake_experiment
 
 
@@ -197,3 +207,15 @@ def test_flags_leave_a_files_space_alone(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_password_in_an_urls_options_is_not_shown() -> None:
     url = "postgresql://db/x?user=me&password=secret&sslmode=on"
     assert hidden(url) == "postgresql://db/x?user=me&password=***&sslmode=on"
+
+
+@pytest.mark.parametrize("name", ["my data", "why?", "Gefühle", "a#b", "100%", "a;b", "{x}"])
+def test_a_study_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    runs = tmp_path / name
+    storage = storage_of(SweepConfig(), runs)
+    assert file_of(storage) == runs / "optuna.db"
+    assert storage_of(SweepConfig(storage=storage), tmp_path) == storage
+    assert storage_of(SweepConfig(storage=f"sqlite:///{runs}/x.db"), tmp_path) == sqlite_url(runs / "x.db")
+    Study(plan_of(fake_experiment(runs, trials=1), "odd"))
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+    assert (runs / "optuna.db").stat().st_size > 0
