@@ -89,7 +89,7 @@ class PublishedFolder:
                 where=self.path,
                 expected=f"{_FRAMES} states of {' and of '.join(map(str, wanted))} values",
                 found=f"{encoder.window.frames} states of {encoder.width} values",
-                hint="--encoder laion/BUD-E-Whisper@REVISION (version 1.0), which EmoNet-Voice's experts were trained on",
+                hint="--encoder laion/BUD-E-Whisper@REVISION (1.0), which EmoNet-Voice's experts were trained on",
             )
 
         def kind(expert: PublishedExpert) -> tuple[str, tuple[int, ...]]:
