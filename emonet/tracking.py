@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from mlflow.types import ColSpec, Schema
 
 from emonet.errors import EmonetError
 from emonet.lineage import Code
+from emonet.orphans import close_orphans, disown, owner
+from emonet.signals import ended_by_signal, shielded
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests runs
@@ -183,8 +185,15 @@ def start_run(
     """
     server = _connect(uri, artifacts)
     nested = {} if parent is None else {PARENT: parent}
-    run = server.create_run(_experiment_id(server, uri, experiment, artifacts), run_name=name, tags=nested)
-    with _ending(server, run.info.run_id), pointed_at(uri), mlflow.start_run(run.info.run_id, nested=True):
+    with suppress(MlflowException):  # what others have left does not stop this one
+        close_orphans(server)
+    experiment_id = _experiment_id(server, uri, experiment, artifacts)
+    with ExitStack() as begun:
+        with shielded():
+            run = server.create_run(experiment_id, run_name=name, tags={**nested, **owner()})
+            begun.enter_context(_ending(server, run.info.run_id))
+        begun.enter_context(pointed_at(uri))
+        begun.enter_context(mlflow.start_run(run.info.run_id, nested=True))
         handle = Run(run.info.run_id, server, uri)
         handle.tags({**tags, **_revision()})
         server.log_dict(handle.id, dict(config), "config.json")
@@ -199,11 +208,14 @@ def _ending(server: MlflowClient, run_id: str) -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except BaseException as error:
+        if ended_by_signal(error):
+            status = "KILLED"
         raise
     finally:
-        server.set_terminated(run_id, status)
+        with shielded():
+            server.set_terminated(run_id, status)
+            disown(server, run_id)
 
 
 @contextmanager
@@ -214,8 +226,16 @@ def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
         EmonetError: if the tracking server or database cannot be used.
     """
     server = _connect(uri, artifacts)
-    server.update_run(run_id, status="RUNNING")
-    with _ending(server, run_id), pointed_at(uri), mlflow.start_run(run_id, nested=True):
+    with suppress(MlflowException):
+        close_orphans(server)
+    with ExitStack() as begun:
+        with shielded():
+            server.update_run(run_id, status="RUNNING")
+            begun.enter_context(_ending(server, run_id))
+        for name, process in owner().items():
+            server.set_tag(run_id, name, process)
+        begun.enter_context(pointed_at(uri))
+        begun.enter_context(mlflow.start_run(run_id, nested=True))
         yield Run(run_id, server, uri)
 
 

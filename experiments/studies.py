@@ -24,10 +24,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLTimeout
 
 from emonet.errors import RequestError
+from emonet.processes import identity
 from emonet.schema import digest
 from experiments.journal import MendingLock
 from experiments.patience import UnansweredError, patiently
-from experiments.presence import DIED, Signs, identity, reason_of_death
+from experiments.presence import DIED, Signs, reason_of_death
 from experiments.study_records import Plan, State, TrialRecord, decoded, encoded
 from experiments.sweep_config import HIGHER, JOURNAL, SQLITE, Dimension, Objective, hidden
 
