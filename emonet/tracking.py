@@ -27,17 +27,20 @@ from mlflow.types import ColSpec, Schema
 from emonet.errors import EmonetError
 from emonet.lineage import Code
 from emonet.orphans import close_orphans, disown, owner
-from emonet.signals import ended_by_signal, shielded
+from emonet.signals import Uncut, ended_by_signal, shielded
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests runs
 _BATCH = 1000  # metrics that a server takes at once
-Server = MlflowClient
 ServerError = MlflowException
 """What MLflow raises where the server refuses."""
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.ERROR)  # migrations and hints; warnings of ours go elsewhere
+
+
+class Server(Uncut, MlflowClient):
+    """MLflow's client; a signal waits for the end of a call."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Run:
     """
 
     id: str
-    client: MlflowClient
+    client: Server
     uri: str
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -142,7 +145,7 @@ class Run:
             Where it was logged, and MLflow's id of it.
         """
         taken, given = (Schema([ColSpec(t, c) for c, t in side.items()]) for side in (inputs, outputs))
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), shielded():
             # The signature is given; an example would need an audio file that a later reader has as well.
             warnings.filterwarnings("ignore", message=".*input example was not provided", category=UserWarning)
             info = mlflow.pyfunc.log_model(
@@ -192,8 +195,7 @@ def start_run(
         with shielded():
             run = server.create_run(experiment_id, run_name=name, tags={**nested, **owner()})
             begun.enter_context(_ending(server, run.info.run_id))
-        begun.enter_context(pointed_at(uri))
-        begun.enter_context(mlflow.start_run(run.info.run_id, nested=True))
+        begun.enter_context(_current(uri, run.info.run_id))
         handle = Run(run.info.run_id, server, uri)
         handle.tags({**tags, **_revision()})
         server.log_dict(handle.id, dict(config), "config.json")
@@ -202,7 +204,7 @@ def start_run(
 
 
 @contextmanager
-def _ending(server: MlflowClient, run_id: str) -> Iterator[None]:
+def _ending(server: Server, run_id: str) -> Iterator[None]:
     """Write how a run ended."""
     status = "FAILED"
     try:
@@ -216,6 +218,21 @@ def _ending(server: MlflowClient, run_id: str) -> Iterator[None]:
         with shielded():
             server.set_terminated(run_id, status)
             disown(server, run_id)
+
+
+@contextmanager
+def _current(uri: str, run_id: str) -> Iterator[None]:
+    """Make a run the one that MLflow logs models to."""
+    with pointed_at(uri), ExitStack() as begun:
+        with shielded():
+            mlflow.start_run(run_id, nested=True)
+            begun.callback(_end_current)
+        yield
+
+
+def _end_current() -> None:
+    with shielded():
+        mlflow.end_run("RUNNING")  # how it ended is written by `_ending`
 
 
 @contextmanager
@@ -234,8 +251,7 @@ def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
             begun.enter_context(_ending(server, run_id))
         for name, process in owner().items():
             server.set_tag(run_id, name, process)
-        begun.enter_context(pointed_at(uri))
-        begun.enter_context(mlflow.start_run(run_id, nested=True))
+        begun.enter_context(_current(uri, run_id))
         yield Run(run_id, server, uri)
 
 
@@ -335,9 +351,9 @@ def _sizes(repository: Any, folder: str | None) -> Iterator[int]:
             yield int(entry.file_size or 0)
 
 
-def client(uri: str) -> MlflowClient:
+def client(uri: str) -> Server:
     """A client whose registry is the tracking server's own, whatever else this process has used."""
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return Server(tracking_uri=uri, registry_uri=uri)
 
 
 @contextmanager
@@ -358,7 +374,7 @@ def pointed_at(uri: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _connect(uri: str, artifacts: Path) -> MlflowClient:
+def _connect(uri: str, artifacts: Path) -> Server:
     """A client whose database exists: created by one process, also when several start at once."""
     try:
         artifacts.parent.mkdir(parents=True, exist_ok=True)
@@ -375,7 +391,7 @@ def _connect(uri: str, artifacts: Path) -> MlflowClient:
     return server
 
 
-def _experiment_id(server: MlflowClient, uri: str, name: str, artifacts: Path) -> str:
+def _experiment_id(server: Server, uri: str, name: str, artifacts: Path) -> str:
     found = server.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)

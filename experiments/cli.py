@@ -227,11 +227,12 @@ def _guarded(call: Callable[[], int], *, debug: bool, stopped: str = Verb.stoppe
     try:
         return call()
     except BaseException as error:  # noqa: BLE001  # the last resort of a command line
-        if debug and not isinstance(error, SystemExit | BrokenPipeError):
-            traceback.print_exc()
-        if signals.ended_by_signal(error):
-            return _say_stopped(stopped)
-        return _say(error)
+        code = 1
+        with suppress(KeyboardInterrupt), signals.shielded():  # the first signal is enough
+            if debug and not isinstance(error, SystemExit | BrokenPipeError):
+                traceback.print_exc()
+            code = _say_stopped(stopped) if signals.ended_by_signal(error) else _say(error)
+        return code
 
 
 def _say_stopped(stopped: str) -> int:

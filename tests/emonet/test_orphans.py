@@ -46,20 +46,34 @@ def status(client: MlflowClient, run: str) -> str:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_run_that_a_signal_ends_is_killed(runs: Path, client: MlflowClient, number: int) -> None:
-    with heeded(), pytest.raises(Stopped), started(runs) as run:
-        assert client.get_run(run.id).data.tags[next(iter(orphans.owner()))] == stamp()
-        os.kill(os.getpid(), number)
-    ended = client.get_run(run.id)
+    ids = []
+
+    def work() -> None:
+        with started(runs) as run:
+            ids.append(run.id)
+            assert client.get_run(run.id).data.tags[next(iter(orphans.owner()))] == stamp()
+            os.kill(os.getpid(), number)
+
+    with heeded(), pytest.raises(Stopped):
+        work()
+    ended = client.get_run(*ids)
     assert ended.info.status == "KILLED"
     assert not [tag for tag in ended.data.tags if tag.startswith(OWNER)], "it has no process any more"
 
 
 def test_so_is_one_that_breaks_because_of_it(runs: Path, client: MlflowClient) -> None:
-    with heeded(), pytest.raises(ValueError, match="children are gone"), started(runs) as run:
-        with pytest.raises(Stopped):
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise ValueError("children are gone")
-    assert status(client, run.id) == "KILLED"
+    ids = []
+
+    def work() -> None:
+        with started(runs) as run:
+            ids.append(run.id)
+            with pytest.raises(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise ValueError("children are gone")
+
+    with heeded(), pytest.raises(ValueError, match="children are gone"):
+        work()
+    assert status(client, *ids) == "KILLED"
 
 
 @pytest.mark.parametrize("call", ["create_run", "set_terminated", "delete_tag"])
