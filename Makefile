@@ -14,7 +14,17 @@ STAMP      := $(VENV)/.ready
 TORCH_INDEX ?=
 
 RUN := $(BIN)/emonet
-OPTIONS = --experiment $(EXPERIMENT) $(if $(CORPUS),--corpus $(CORPUS)) $(ARGS)
+
+# What was typed reaches the commands by the environment, in quotes, so that spaces, $ and quotes in it stay what they
+# are. ARGS and MODELS stand in the shell's line as they are: they are several words.
+override PYTHON := $(value PYTHON)
+override EXPERIMENT := $(value EXPERIMENT)
+override CORPUS := $(value CORPUS)
+override WORKERS := $(value WORKERS)
+override ON := $(value ON)
+override TORCH_INDEX := $(value TORCH_INDEX)
+export PYTHON EXPERIMENT CORPUS WORKERS ON TORCH_INDEX
+OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -37,25 +47,25 @@ heads: $(STAMP) ## stage 2: train one expert per emotion, test them on unseen sp
 	$(RUN) heads $(OPTIONS)
 
 sweep: $(STAMP) ## search for better experts (WORKERS=4: in so many processes); the best one becomes @candidate
-	$(RUN) sweep $(OPTIONS) $(if $(WORKERS),--workers $(WORKERS))
+	$(RUN) sweep $(OPTIONS) $(if $(WORKERS),--workers "$$WORKERS")
 
 compare: $(STAMP) ## models of the registry on the same clips: MODELS='@champion @candidate' ON=STORE|CORPUS
-	$(RUN) compare $(MODELS) $(if $(ON),--on $(ON)) $(ARGS)
+	$(RUN) compare $(MODELS) $(if $(ON),--on "$$ON") $(ARGS)
 
 serve: $(STAMP) ## answer requests with the champion's scores on http://127.0.0.1:5001
 	$(RUN) serve $(ARGS)
 
 corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, rejected clips
-	$(RUN) corpus $(or $(CORPUS),sandbox) $(ARGS)
+	$(RUN) corpus "$${CORPUS:-sandbox}" $(ARGS)
 
 verify: $(STAMP) ## check the feature store of EXPERIMENT, every chunk of it
-	$(RUN) store verify runs/$(basename $(notdir $(EXPERIMENT)))/store.zarr --deep $(ARGS)
+	name=$${EXPERIMENT##*/}; $(RUN) store verify "runs/$${name%.*}/store.zarr" --deep $(ARGS)
 
 ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 	$(RUN) ui
 
 dashboard: $(STAMP) ## open the sweeps' pages on http://127.0.0.1:8080
-	$(RUN) dashboard --experiment $(EXPERIMENT) $(ARGS)
+	$(RUN) dashboard --experiment "$$EXPERIMENT" $(ARGS)
 
 bench-extract: $(STAMP) ## speed of the extraction against what people write today (minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
@@ -89,10 +99,10 @@ clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(STAMP): pyproject.toml constraints.txt tools/repair_torchaudio.py
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "emonet needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version); try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "emonet needs Python 3.11 or newer, and $$PYTHON is $$("$$PYTHON" --version); try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
+	test -x $(BIN)/python || "$$PYTHON" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url "$$TORCH_INDEX") torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox,dev,bench]'
 	$(BIN)/python tools/repair_torchaudio.py
 	@touch $@

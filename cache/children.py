@@ -35,7 +35,8 @@ _CODE = """\
 import sys
 sys.path[:] = {path!r}
 import os, signal, traceback
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
 status = 1
 try:
     from {module} import {function}
@@ -71,7 +72,7 @@ class Child:
     """A process that runs one function of ours; a context manager that kills it at the end.
 
     Its standard error is kept in a file until it ends, and nothing that it prints reaches this process' own output.
-    Ctrl-C does not reach it: this process decides.
+    Signals that reach all processes of a terminal or a job do not end it: this process decides.
 
     Args:
         entry: a function to import, as `module:function`; it is called with `arguments` and makes a `Parent`.

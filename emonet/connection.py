@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the 
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 import mlflow
-from mlflow import MlflowClient as Server
+from mlflow import MlflowClient
 from mlflow.entities import LoggedModelInput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException as ServerError
 from mlflow.models import ModelSignature
@@ -27,11 +27,17 @@ from mlflow.utils import credentials, rest_utils
 from emonet.answers import brief, is_server
 from emonet.database import connect_once, copy_of, is_writable, sqlite_path, sqlite_url
 from emonet.relocation import local_path, settle
+from emonet.signals import Uncut, shielded
 
 __all__ = [
     "URI_VARIABLE", "LoggedModelInput", "Metric", "Param", "RunTag", "Server", "ServerError", "active", "client",
     "default_uri", "lists_artifact", "location_of", "log_pyfunc", "pointed_at", "reachable", "repository",
 ]  # fmt: skip
+
+
+class Server(Uncut, MlflowClient):
+    """MLflow's client; a signal waits for the end of a call."""
+
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 _ANSWERED: set[str] = set()  # servers that have answered this process
@@ -152,12 +158,16 @@ def lists_artifact(uri: str, run_id: str, name: str) -> bool:
 @contextmanager
 def active(run_id: str) -> Iterator[None]:
     """Make a run the one that MLflow logs models to."""
-    mlflow.start_run(run_id, nested=True)
-    try:
+    with ExitStack() as begun:
+        with shielded():
+            mlflow.start_run(run_id, nested=True)
+            begun.callback(_deactivate)
         yield
-    finally:
-        with suppress(Exception), brief(mlflow.get_tracking_uri()):  # it ends the run as well, or tries
-            mlflow.end_run()
+
+
+def _deactivate() -> None:
+    with shielded(), suppress(Exception), brief(mlflow.get_tracking_uri()):
+        mlflow.end_run("RUNNING")  # how it ended is written by whoever has started it
 
 
 def log_pyfunc(
@@ -173,7 +183,7 @@ def log_pyfunc(
 ) -> tuple[str, str]:
     """Log a folder as a model of the active run; for arguments and result see `emonet.tracking.Run.pyfunc`."""
     taken, given = (Schema([ColSpec(t, c) for c, t in side.items()]) for side in (inputs, outputs))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shielded():
         # The signature is given; an example would need an audio file that a later reader has as well.
         warnings.filterwarnings("ignore", message=".*input example was not provided", category=UserWarning)
         info = mlflow.pyfunc.log_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +28,10 @@ from emonet.connection import (
     reachable,
 )
 from emonet.lineage import Code
+from emonet.orphans import close_orphans, disown, owner
 from emonet.preflight import CONFIG, UNUSABLE, artifacts_kept, connect, experiment_of, require_experiment
 from emonet.relocation import local_path
+from emonet.signals import ended_by_signal, shielded
 
 __all__ = [
     "Run", "client", "default_uri", "exists", "record_run", "recorded", "require_experiment", "start_run", "taken_up",
@@ -212,11 +214,15 @@ def start_run(
         EmonetError: if the tracking server or database cannot be used.
     """
     server = connect(uri, artifacts)
-    nested = {} if parent is None else {PARENT: parent}
+    _close_orphans(server)
     with answering(uri, UNUSABLE):
         experiment_id = experiment_of(server, uri, experiment, artifacts)
-        run = server.create_run(experiment_id, run_name=name, tags=nested).info
-    with _in_progress(server, uri, run.run_id) as handle:
+    nested = {} if parent is None else {PARENT: parent}
+    with ExitStack() as begun:
+        with shielded(), answering(uri, UNUSABLE):
+            run = server.create_run(experiment_id, run_name=name, tags={**nested, **owner()}).info
+            begun.enter_context(_ending(server, uri, run.run_id))
+        handle = begun.enter_context(_in_progress(server, uri, run.run_id))
         with answering(uri, UNUSABLE):
             server.log_batch(
                 handle.id,
@@ -236,16 +242,25 @@ def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
         EmonetError: if the tracking server or database cannot be used.
     """
     server = connect(uri, artifacts)
-    with answering(uri, UNUSABLE):
-        server.update_run(run_id, status="RUNNING")
-    with _in_progress(server, uri, run_id) as handle:
+    _close_orphans(server)
+    with ExitStack() as begun:
+        with shielded(), answering(uri, UNUSABLE):
+            server.update_run(run_id, status="RUNNING")
+            begun.enter_context(_ending(server, uri, run_id))
+        handle = begun.enter_context(_in_progress(server, uri, run_id))
+        handle.tags(owner())
         yield handle
+
+
+def _close_orphans(server: Server) -> None:
+    with suppress(Exception):  # what others have left does not stop this one
+        close_orphans(server)
 
 
 @contextmanager
 def _in_progress(server: Server, uri: str, run_id: str) -> Iterator[Run]:
     backlog = Backlog(uri, lambda: server.search_experiments(max_results=1))
-    with _ending(server, uri, run_id), pointed_at(uri), active(run_id):
+    with pointed_at(uri), active(run_id):
         yield Run(run_id, server, uri, backlog)
         backlog.flush()
 
@@ -257,16 +272,16 @@ def _ending(server: Server, uri: str, run_id: str) -> Iterator[None]:
     try:
         yield
         status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except BaseException as error:
+        if ended_by_signal(error):
+            status = "KILLED"
         raise
     finally:
-        if status == "FINISHED":
-            with answering(uri, UNUSABLE):
-                server.set_terminated(run_id, status)
-        else:  # a server that is away as well must not hide why the run ended
-            with suppress(Exception), brief(uri):
-                server.set_terminated(run_id, status)
+        # A server that is away as well must not hide why a run failed.
+        told = answering(uri, UNUSABLE) if status == "FINISHED" else suppress(Exception)
+        with shielded(), told, brief(uri):
+            server.set_terminated(run_id, status)
+            disown(server, run_id)
 
 
 def record_run(

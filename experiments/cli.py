@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from rich.markup import escape
 
+from emonet import signals
 from emonet.errors import EmonetError
 from experiments import console
 from experiments.arguments import (
@@ -44,7 +47,8 @@ from experiments.registry_arguments import (
 from experiments.serving_arguments import ServeArguments
 from experiments.usage import HELP, shorter, split_verb, usage, with_section
 
-INTERRUPTED = 130  # what shells report for Ctrl-C
+SAFE_PATH = "PYTHONSAFEPATH"  # Python's own variable: no module is taken from the working folder
+_KILLED = 128  # shells report a signal as its number above this
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Verb:
         help: one line.
         function: of the module, which does the work.
         section: of the experiment, whose fields need no prefix.
+        stopped: what a signal leaves, and how to go on.
     """
 
     module: str
@@ -64,6 +69,7 @@ class Verb:
     help: str
     function: str = "run"
     section: str = ""
+    stopped: str = "the same command starts again"
 
 
 VERBS: dict[str, Verb] = {
@@ -72,30 +78,42 @@ VERBS: dict[str, Verb] = {
         StageArguments,
         "stage 1: train a Whisper that writes how the speaker feels",
         section="captioner",
+        stopped="whole epochs are kept, and the same command goes on after the last one",
     ),
     "extract": Verb(
         "extract",
         StageArguments,
         "the frozen encoder's states of every clip into the feature store",
         section="extraction",
+        stopped="whole shards are kept, and the same command goes on from there",
     ),
     "heads": Verb(
         "heads",
         StageArguments,
         "stage 2: one expert per emotion, tested on unseen speakers, with a report",
         section="heads",
+        stopped="what an earlier run made is kept, and the same command starts the training again",
     ),
     "sweep": Verb(
         "sweep",
         StageArguments,
         "search for better settings of the experts (or, --stage pretrain, of the captioner)",
         section="sweep",
+        stopped="finished trials are kept, and the same command goes on from there",
     ),
-    "predict": Verb("predict", PredictArguments, "score recordings"),
+    "predict": Verb(
+        "predict", PredictArguments, "score recordings", stopped="nothing was written; the same command starts again"
+    ),
     "corpus": Verb("corpus", CorpusArguments, "report on a corpus"),
     "store info": Verb("store", StoreArguments, "tell what a feature store is made of", "info"),
     "store verify": Verb("store", StoreVerifyArguments, "check a feature store", "verify"),
-    "store repair": Verb("store", StoreRepairArguments, "extract only what is damaged again", "repair"),
+    "store repair": Verb(
+        "store",
+        StoreRepairArguments,
+        "extract only what is damaged again",
+        "repair",
+        stopped="repaired shards are kept, and the same command goes on from there",
+    ),
     "store export": Verb("store", StoreExportArguments, "write the states as safetensors or .npy", "export"),
     "store compare-codecs": Verb(
         "codecs", StageArguments, "what each codec tier saves, and costs the experts", section="heads"
@@ -124,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; by default those of the process.
 
     Returns:
-        0 done, 1 the run failed, 2 the request was wrong, 130 interrupted.
+        0 done, 1 the run failed, 2 the request was wrong, 128 + N ended by signal N (130 by Ctrl-C).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in HELP:
@@ -135,7 +153,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         console.say(f"emonet {__version__}")
         return 0
-    return _guarded(lambda: _run(arguments), debug="--debug" in arguments)
+    with signals.heeded(), _own_modules_only():
+        return _guarded(lambda: _run(arguments), debug="--debug" in arguments, stopped=_stopped(arguments))
+
+
+@contextmanager
+def _own_modules_only() -> Iterator[None]:
+    """Whatever Python is started from here, by whomever, takes no module from the folder that the user works in."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(SAFE_PATH)
+        if before is not None:
+            os.environ[SAFE_PATH] = before
+
+
+def _stopped(arguments: list[str]) -> str:
+    names = (" ".join(arguments[:words]) for words in (2, 1))
+    return next((VERBS[name].stopped for name in names if name in VERBS), Verb.stopped)
 
 
 def _run(arguments: list[str]) -> int:
@@ -179,31 +216,47 @@ def _value_of(flag: str, rest: Sequence[str]) -> str | None:
     return None
 
 
-def _guarded(call: Callable[[], int], *, debug: bool) -> int:
-    """Turn every failure into one clear message and an exit code; `debug` shows the traceback, too."""
+def _guarded(call: Callable[[], int], *, debug: bool, stopped: str = Verb.stopped) -> int:
+    """Turn every failure into one clear message and an exit code; `debug` shows the traceback, too.
+
+    Args:
+        call: does the work.
+        debug: show tracebacks.
+        stopped: what a signal leaves, and how to go on.
+    """
     try:
         return call()
-    except EmonetError as error:
-        if debug:
-            traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001  # the last resort of a command line
+        code = 1
+        with suppress(KeyboardInterrupt), signals.shielded():  # the first signal is enough
+            if debug and not isinstance(error, SystemExit | BrokenPipeError):
+                traceback.print_exc()
+            code = _say_stopped(stopped) if signals.ended_by_signal(error) else _say(error)
+        return code
+
+
+def _say_stopped(stopped: str) -> int:
+    """Whatever went wrong once a signal had come, the signal is the reason."""
+    number = signals.received() or signals.HEEDED[0]
+    with suppress(OSError):  # a terminal that was closed
+        console.say(f"[bold red]stopped[/] by {number.name}; {stopped}")
+    return _KILLED + number
+
+
+def _say(error: BaseException) -> int:
+    if isinstance(error, EmonetError):
         console.say(f"[bold red]error:[/] {escape(str(error))}")
         return error.exit_code
-    except KeyboardInterrupt:
-        console.say("[bold red]stopped[/]; what was finished is kept, and the same command goes on from there")
-        return INTERRUPTED
-    except SystemExit as stop:  # tyro and argparse: 0 after --help, 2 after a wrong flag
-        return int(stop.code or 0)
-    except BrokenPipeError:  # the reader of stdout went away, as in `emonet ... | head`
+    if isinstance(error, SystemExit) and not isinstance(error.code, str):  # 0 after --help, 2 after a wrong flag
+        return error.code or 0
+    if isinstance(error, BrokenPipeError):  # the reader of stdout went away, as in `emonet ... | head`
         sys.stderr.close()
         return 1
-    except Exception as error:  # noqa: BLE001  # the last resort of a command line
-        if debug:
-            traceback.print_exc()
-        console.say(
-            f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}\n"
-            "  try:      the same command with --debug shows where"
-        )
-        return 1
+    console.say(
+        f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}\n"
+        "  try:      the same command with --debug shows where"
+    )
+    return 1
 
 
 def _as_json(result: Any) -> str:

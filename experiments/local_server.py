@@ -8,16 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import MappingProxyType
-from typing import NoReturn
 
 from emonet.errors import EmonetError, RequestError
+from emonet.signals import shielded
 
 GRACE = 10.0  # seconds that a server has to end by itself once it was told to
 ASK_EVERY = 0.5  # seconds
+OWN_MODULES_ONLY = {
+    "PYTHONSAFEPATH": "1",
+    # uvicorn puts a folder before all others: the working folder, unless it is told one, which may be one of them.
+    "UVICORN_APP_DIR": sysconfig.get_path("stdlib"),
+}
+"""Variables by which no server takes modules from the folder that the user works in."""
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _STDERR = 2  # stdout carries results only; a server's own lines go where messages go
 
@@ -47,7 +54,7 @@ def serve_until_interrupted(
     hint: str,
     ready: tuple[str, Callable[[], None]] | None = None,
 ) -> None:
-    """Run a server until Ctrl-C or SIGTERM, or until the terminal closes; then end it and every process it started.
+    """Run a server until Ctrl-C or another heeded signal; then end it and every process it started.
 
     Args:
         command: with its arguments; a list, no shell.
@@ -60,47 +67,33 @@ def serve_until_interrupted(
     Raises:
         EmonetError: if the server stops by itself, for instance because the port is taken.
     """
-    # A session of its own: the server's workers must end with it, also where only this process is interrupted.
-    with (
-        terminated_like_interrupted(),
-        subprocess.Popen(
-            list(command),
-            env={**os.environ, **environment},
-            start_new_session=True,
-            stdout=_STDERR,
-            preexec_fn=_ends_with_parent(),  # noqa: PLW1509  # no other thread runs here
-        ) as server,
-    ):
-        try:
+    try:
+        with _started(command, environment) as server:
             if ready is not None and _answers(server, f"{address}{ready[0]}"):
                 ready[1]()
             code = server.wait()
-        except KeyboardInterrupt:
-            return
-        finally:
-            _end(server)
+    except KeyboardInterrupt:
+        return
     raise EmonetError(f"{name} server stopped with exit code {code}", where=address, hint=hint)
 
 
 @contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Within the block SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does; only the main thread can ask for it.
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A server within the block.
 
-    So does SIGHUP, which a terminal sends as it closes, unless it is ignored (`nohup`).
+    It has a session of its own: its workers must end with it, also where only this process is interrupted.
     """
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    heeded = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        heeded.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with ExitStack() as ending:
+        with shielded():
+            server = subprocess.Popen(
+                list(command),
+                env={**os.environ, **OWN_MODULES_ONLY, **environment},
+                start_new_session=True,
+                stdout=_STDERR,
+                preexec_fn=_ends_with_parent(),  # noqa: PLW1509  # no other thread runs here
+            )
+            ending.callback(_end, server)
+        yield server
 
 
 def _ends_with_parent() -> Callable[[], object] | None:
@@ -125,12 +118,12 @@ def _answers(server: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGTERM)
     try:
-        server.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:  # workers that outlived their master, or a server that does not listen to SIGTERM
         with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(GRACE)
+    finally:  # workers that outlived their master, a server that does not listen to SIGTERM, somebody in a hurry
+        with shielded(), suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

@@ -1,48 +1,20 @@
-"""Which process runs a trial, and whether it is still there."""
+"""Heartbeats: whether the process that runs a trial is still there."""
 
 from __future__ import annotations
 
-import os
 import platform
 import time
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
+
+from emonet.processes import is_dead
 
 DIED = "its worker died"
-BOOT = Path("/proc/sys/kernel/random/boot_id")  # another one after each start of the machine
-
-
-@cache
-def place() -> str:
-    """This machine since its start, and on it the space of process ids, which containers have of their own.
-
-    A name alone would not do: machines that were cloned share it.
-    """
-    boot, space = "", 0
-    with suppress(OSError):
-        boot = BOOT.read_text("ascii").strip().partition("-")[0]
-        space = Path("/proc/self/ns/pid").stat().st_ino
-    return f"{platform.node()}/{boot}/{space}"
-
-
-def identity() -> str:
-    """This process, among all that work on a study: `HOST/BOOT/NAMESPACE/PID`."""
-    return f"{place()}/{os.getpid()}"
 
 
 def reason_of_death(worker: str | None) -> str | None:
     """Why a worker is known to be dead; None if it lives, or if that cannot be seen from here."""
-    where, _, number = (worker or "").rpartition("/")
-    if where != place():
+    if worker is None or not is_dead(worker):
         return None
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return f"{DIED} (process {number} on {platform.node()})"
-    except (PermissionError, ValueError):
-        return None
-    return None
+    return f"{DIED} (process {worker.rpartition('/')[2]} on {platform.node()})"
 
 
 class Signs:

@@ -26,10 +26,11 @@ from sqlalchemy.exc import TimeoutError as SQLTimeout
 from emonet.answers import reason
 from emonet.database import hidden, prepare, sqlite_path
 from emonet.errors import RequestError
+from emonet.processes import identity
 from emonet.schema import digest
 from experiments.journal import MendingLock
 from experiments.patience import UnansweredError, patiently
-from experiments.presence import DIED, Signs, identity, reason_of_death
+from experiments.presence import DIED, Signs, reason_of_death
 from experiments.study_records import Plan, State, TrialRecord, decoded, encoded
 from experiments.sweep_config import HIGHER, JOURNAL, Dimension, Objective, file_of
 
@@ -325,8 +326,7 @@ def _journal(path: Path) -> optuna.storages.BaseStorage:
 
 
 def _database(url: str, patience: float) -> optuna.storages.BaseStorage:
-    path = sqlite_path(url)
-    if path is None:
+    if (path := sqlite_path(url)) is None:
         return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):  # its tables are made by one process
@@ -357,8 +357,7 @@ def _unanswered(where: str, patience: float, error: Exception) -> UnansweredErro
 
 def _require_file(storage: str) -> None:
     """A deleted file would be written on, into nothing, as long as it is open."""
-    path = file_of(storage)
-    if path is not None and not path.is_file():
+    if (path := file_of(storage)) is not None and not path.is_file():
         raise UnansweredError(
             "the study's file has been deleted or moved while it was in use",
             where=path,

@@ -18,7 +18,6 @@ from emonet.database import hidden
 from emonet.schema import Registered, Schema, digest
 from experiments import console
 from experiments.config import Experiment
-from experiments.local_server import terminated_like_interrupted
 from experiments.stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
 from experiments.study_records import TrialRecord, encoded, plan_of
 from experiments.sweep_config import SECTIONS, SweepStage, merged, space_of
@@ -98,7 +97,7 @@ def run(experiment: Experiment, *, command: Sequence[str] = COMMAND) -> SweepRes
     Raises:
         RequestError: if the stage before has not finished, or the study's storage cannot be of its kind.
         EmonetError: if all trials fail, no worker is left, or the study's storage does not answer.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the workers have ended.
+        KeyboardInterrupt: after Ctrl-C or another heeded signal, when the workers have ended.
     """
     subject = _heads(experiment) if experiment.sweep.stage == "heads" else _pretrain(experiment)
     plan = plan_of(experiment, study_name(experiment, subject.comparable))
@@ -109,19 +108,18 @@ def run(experiment: Experiment, *, command: Sequence[str] = COMMAND) -> SweepRes
         "epochs": _section(experiment).epochs,
         "evaluation": experiment.evaluation.model_dump(mode="json"),
     }
-    with terminated_like_interrupted():
-        from experiments.studies import Study
-        from experiments.sweep_tracking import study_run
+    from experiments.studies import Study
+    from experiments.sweep_tracking import study_run
 
-        def work(job: Work) -> Mapping[str, Any]:
-            return _work(job, study, subject, command)
+    def work(job: Work) -> Mapping[str, Any]:
+        return _work(job, study, subject, command)
 
-        def opened() -> AbstractContextManager[Run]:
-            return study_run(experiment, study)
+    def opened() -> AbstractContextManager[Run]:
+        return study_run(experiment, study)
 
-        study, name = Study(plan), NAMES[experiment.sweep.stage]
-        outputs = [_folder(experiment) / BEST]
-        return run_stage(experiment, name, SweepResult, inputs, outputs, work, shared=True, opened=opened)
+    study, name = Study(plan), NAMES[experiment.sweep.stage]
+    outputs = [_folder(experiment) / BEST]
+    return run_stage(experiment, name, SweepResult, inputs, outputs, work, shared=True, opened=opened)
 
 
 def show(result: SweepResult) -> None:

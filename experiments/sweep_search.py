@@ -39,7 +39,7 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
     Raises:
         EmonetError: if trial after trial fails, or no worker is left.
         UnansweredError: if the study's storage does not answer.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the workers have ended.
+        KeyboardInterrupt: after Ctrl-C or another heeded signal, when the workers have ended.
     """
     study.retire()
     sweep, records, now = experiment.sweep, study.records(), time.time()

@@ -21,9 +21,9 @@ from rich.markup import escape
 
 from emonet.errors import EmonetError
 from emonet.schema import Schema
+from emonet.signals import heeded
 from experiments import console
 from experiments.config import Experiment
-from experiments.local_server import terminated_like_interrupted
 from experiments.patience import UnansweredError
 from experiments.study_records import INTERRUPTED, plan_of
 from experiments.sweep_config import SECTIONS, merged
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str], runner: Callable[[Experiment], Runner] | None
     number, job = int(arguments[0]), Job.model_validate_json(_line_of_standard_input())
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     try:
-        with terminated_like_interrupted():
+        with heeded():
             _take_gpu(number)
             from experiments.studies import Study
 

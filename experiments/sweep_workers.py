@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from experiments.presence import place
+from emonet.processes import place
 from experiments.sweep_worker import Job
 
-COMMAND = (sys.executable, "-m", "experiments.sweep_worker")
+COMMAND = (sys.executable, "-P", "-m", "experiments.sweep_worker")  # -P: not those of the working folder
 GRACE = 20.0  # seconds in which a worker that was told to stop notes what became of its trial
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

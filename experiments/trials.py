@@ -16,12 +16,13 @@ import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
 from emonet.evaluation import METRICS, MetricName, metrics
+from emonet.processes import identity
 from emonet.progress import Progress, silent
 from experiments.config import Experiment
 from experiments.extract import ExtractResult
 from experiments.heads_training import open_corpus_of, open_data
 from experiments.opening import open_experiments_corpus
-from experiments.presence import identity, reason_of_death
+from experiments.presence import reason_of_death
 from experiments.stage import require_result, resolve_source
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from emonet.hardware import resolve_device, resolve_precision
 from emonet.hub import weights_identity
 from emonet.schema import digest
 from emonet.tokenizer import prompt_ids
+from lightningmodules.alone import alone_on
 from lightningmodules.captioner import MONITOR, CaptionerModule
 from lightningmodules.guards import enough_memory, interruptible, quiet
 from lightningmodules.judging import Heard, hear, hit_rate
@@ -165,8 +166,7 @@ def _trainer(config: CaptionerConfig, folder: Path, watch: Watch, report: Callba
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     patience = EarlyStopping(MONITOR, patience=config.patience, check_on_train_epoch_end=True)
     return Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
+        **alone_on(device),
         precision="bf16-mixed" if resolve_precision(config.precision, device) == "bf16" else "32-true",
         max_epochs=config.epochs,
         accumulate_grad_batches=config.accumulate,

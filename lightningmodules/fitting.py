@@ -18,9 +18,11 @@ from emonet.clips import Split
 from emonet.configs import HeadsConfig
 from emonet.errors import EmonetError
 from emonet.experts import HeadBank
+from emonet.hardware import resolve_device
 from emonet.inputs import InputSpec
 from emonet.progress import Progress
 from emonet.scaling import Scaling
+from lightningmodules.alone import alone_on
 from lightningmodules.guards import interruptible, quiet
 from lightningmodules.heads import HeadsModule, Report
 
@@ -106,9 +108,8 @@ def _check_finite(module: HeadsModule, config: HeadsConfig) -> None:
 def _trainer(epochs: int) -> Trainer:
     """A trainer that trains and nothing else: metrics, progress and weights are the stage's business."""
     return Trainer(
+        **alone_on(resolve_device()),
         max_epochs=epochs,
-        accelerator="auto",
-        devices=1,
         logger=False,
         enable_progress_bar=False,
         enable_checkpointing=False,

@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from emonet.corpora.espeak import SAMPLE_RATE, Speech, speak
 from emonet.corpora.prosody import Prosody
 from emonet.errors import EmonetError
 from emonet.progress import Progress, silent
+from emonet.signals import leave_to_parent
 
 MANIFEST = "manifest.jsonl"
 CHUNK = 8  # utterances that a worker takes at a time
@@ -138,8 +138,7 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_worker() -> None:
-    # Ctrl-C reaches every process of a terminal; only the parent answers it, by ending the pool.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

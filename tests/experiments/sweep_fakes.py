@@ -54,8 +54,8 @@ def search_here(experiment: Experiment, study: Study, *_: object) -> None:
 
 def search_alone(runs: Path) -> int:
     """A whole search, as the command line runs it."""
-    from experiments.cli import _guarded
-    from experiments.local_server import terminated_like_interrupted
+    from emonet.signals import heeded
+    from experiments.cli import VERBS, _guarded
     from experiments.study_records import plan_of
     from experiments.sweep_search import search
     from experiments.sweep_tracking import Mirror, study_run
@@ -65,15 +65,12 @@ def search_alone(runs: Path) -> int:
     (runs / "sweep").mkdir(parents=True)
 
     def call() -> int:
-        with (
-            terminated_like_interrupted(),
-            study_run(experiment, study) as run,
-            Mirror(experiment, run) as mirror,
-        ):
+        with study_run(experiment, study) as run, Mirror(experiment, run) as mirror:
             search(experiment, study, runs / "sweep", COMMAND, mirror)
         return 0
 
-    return _guarded(call, debug=False)
+    with heeded():
+        return _guarded(call, debug=False, stopped=VERBS["sweep"].stopped)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from emonet.errors import EmonetError, RequestError
-from experiments import cli, listing
+from experiments import cli, extract, listing
 from experiments.cli import VERBS, main
 from experiments.config import load
 
@@ -205,7 +208,8 @@ def test_help_says_so(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) 
     [
         (EmonetError("it broke", where="a[b].wav", hint="mend it"), 1, "where:    a[b].wav"),
         (RequestError("no such thing"), 2, "error: no such thing"),
-        (KeyboardInterrupt(), 130, "the same command goes on"),
+        (KeyboardInterrupt(), 130, "stopped by SIGINT; the same command starts again"),
+        (SystemExit("a library gave up"), 1, "a library gave up"),
         (OSError(28, "No space left on device"), 1, "No space left on device"),
         (ZeroDivisionError("oh"), 1, "--debug shows where"),
     ],
@@ -225,6 +229,38 @@ def test_what_a_failure_looks_like(
     err = capsys.readouterr().err
     assert text in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_verb_with_one_line(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(arguments: object) -> None:
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(extract, "run", work)
+    before = signal.getsignal(number)
+    assert main(["extract"]) == 128 + number
+    said = f"stopped by {number.name}; whole shards are kept, and the same command goes on from there\n"
+    assert capsys.readouterr().err == said
+    assert signal.getsignal(number) is before
+
+
+def test_what_python_is_started_takes_no_modules_of_the_working_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('my own queue')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(cli.SAFE_PATH, raising=False)
+    code = "import queue; print(queue.__file__)"
+
+    def work(arguments: object) -> list[str]:
+        return [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout]
+
+    monkeypatch.setattr(listing, "targets", work)
+    assert main(["targets", "--json"]) == 0
+    assert "queue.py" in capsys.readouterr().out
+    assert cli.SAFE_PATH not in os.environ
 
 
 def test_debug_shows_the_traceback_and_keeps_the_exit_code(

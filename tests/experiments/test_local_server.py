@@ -16,8 +16,10 @@ import pytest
 SERVER = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 PARENT = """
 import sys
+from emonet.signals import heeded
 from experiments.local_server import serve_until_interrupted
-serve_until_interrupted([sys.executable, "-c", sys.argv[1]], address="here", name="a", hint="none")
+with heeded():
+    serve_until_interrupted([sys.executable, "-c", sys.argv[1]], address="here", name="a", hint="none")
 """
 
 

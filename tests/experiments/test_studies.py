@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from emonet.errors import RequestError
+from emonet.processes import identity
 from experiments import presence, studies, sweep_worker
 from experiments.config import Experiment
 from experiments.patience import UnansweredError
-from experiments.presence import identity
 from experiments.studies import Study
 from experiments.study_records import plan_of
 from experiments.sweep_worker import Job, work
@@ -175,18 +175,6 @@ def dead_attempt(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.Mon
     assert attempt is not None
     attempt._ended.set()  # no more signs of life
     return study
-
-
-def test_machines_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = presence.place()
-    (tmp_path / "boot_id").write_text("0000aaaa-1111-2222-3333-444455556666\n")
-    monkeypatch.setattr(presence, "BOOT", tmp_path / "boot_id")
-    presence.place.cache_clear()
-    try:
-        assert presence.place() != here
-        assert presence.reason_of_death(f"{here}/{os.getpid()}") is None
-    finally:
-        presence.place.cache_clear()
 
 
 @pytest.mark.parametrize("kind", STORAGES)

@@ -18,9 +18,9 @@ from emonet.captioner import Size
 from emonet.checkpoints import load_bank
 from emonet.errors import EmonetError, RequestError
 from emonet.experts import HeadBank
+from emonet.processes import identity, place
 from experiments import extract, heads
 from experiments.config import Experiment
-from experiments.presence import identity, place
 from experiments.sweep_config import merged
 from experiments.trials import CaptionerTrials, TrialOutcome, TrialPruned, Trials, _Curve
 
