@@ -24,15 +24,13 @@ from emonet.errors import AudioError, RequestError
 from emonet.logmel import pad
 from emonet.progress import Progress, silent
 from emonet.published import PublishedFolder, holds_published, import_published, load_published, open_published
-from emonet.targets import ATTRIBUTES, QUALITY, TargetSpec
+from emonet.targets import APART, TargetSpec
 from emonet.windows import SAMPLE_RATE
 
 CHAMPION_URI = "models:/emonet-voice@champion"
 ENCODER = "encoder"
 EXPERTS = "experts"
 DECODERS = 4  # threads; libsndfile and soxr release the interpreter
-APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
-"""Targets that are no emotions: their scores follow the emotions', since each has its own scale."""
 
 
 @dataclass(frozen=True)
