@@ -262,7 +262,7 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
     encoder = FrozenEncoder.load(str(captioner), precision="float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
-        shutil.copytree(experts, partial / EXPERTS)
+        shutil.copytree(experts, partial / EXPERTS, ignore=shutil.ignore_patterns("*.parquet"))  # no clips' scores
         # What does not fit is refused before anything is replaced; 40 wide experts are not loaded for it (11.8 GB).
         _check_fit(encoder, list(check_banks(partial / EXPERTS).values()))
     return folder

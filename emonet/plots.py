@@ -95,18 +95,17 @@ def _bars(axis: Axes, part: Sequence[tuple[Target, float]]) -> None:
     if common:
         values = [score - low for _, score in rows]
         axis.set_xlim(low + min(0.0, *values, 0.0), max(high, *(score for _, score in rows), high))
-        axis.set_xlabel(
-            f"score ({low:g} not at all, {high:g} extremely)" if low == 0 else f"score ({low:g} to {high:g})"
-        )
+        label = f"score ({low:g} not at all, {high:g} extremely)" if low == 0 else f"score ({low:g} to {high:g})"
     else:
         values, low = [(score - target.low) / (target.high - target.low) for target, score in rows], 0.0
         axis.set_xlim(min(0.0, *values, 0.0), 1.25 * max(1.0, *values, 1.0))
         axis.set_xticks([0, 0.5, 1], ["lowest", "middle", "highest"])
-        axis.set_xlabel("on the scale of each")
+        label = "on the scale of each"
         for row, ((target, score), value) in enumerate(zip(rows, values, strict=True)):
             text = f"{shown(score, 2)} ({target.low:g} to {target.high:g})"
             axis.annotate(text, (max(value, 0.0), row), (3, 0), textcoords="offset points", va="center", fontsize=7)
     axis.barh([plain(target.name) for target, _ in rows], values, left=low, color=ACCENT)
+    axis.set_xlabel(label, fontsize=8, color=INK)
     bare(axis)
 
 

@@ -173,10 +173,13 @@ def study_name(experiment: Experiment, comparable: Mapping[str, Any]) -> str:
 def _heads(experiment: Experiment) -> Subject:
     from experiments import heads
     from experiments.extract import ExtractResult
-    from experiments.heads_training import digest_of_weights, open_corpus_of
+    from experiments.heads_training import digest_of_weights, open_corpus_of, open_data
+    from experiments.learnable import require_correlation
 
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
+    if "pearson" in experiment.sweep.aims:
+        require_correlation(open_data(experiment, corpus, tested=False))
 
     def train(best: Experiment, folder: Path, parent: str) -> Mapping[str, Any]:
         result = heads.run(best, out=folder, parent=parent)
