@@ -128,7 +128,8 @@ def show(result: CompareResult) -> None:
             console.say(f"  {escape(reason)}")
     if result.forced:
         console.say("[bold red]FORCED[/] a model was trained on some of these clips: the figures prove nothing")
-    console.say(f"page: {escape(str(result.folder / 'index.html'))}")
+    page = result.folder / "index.html"
+    console.say(f"page: {escape(str(page))}" if page.is_file() else f"tables: {escape(str(result.folder))}")
 
 
 def _publish(arguments: CompareArguments, compared: Compared, challenge: Challenge | None) -> CompareResult:

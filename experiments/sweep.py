@@ -17,6 +17,7 @@ from rich.markup import escape
 from emonet.schema import Registered, Schema, digest
 from experiments import console
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.local_server import terminated_like_interrupted
 from experiments.stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
 from experiments.study_records import TrialRecord, encoded, plan_of
@@ -183,7 +184,8 @@ def _heads(experiment: Experiment) -> Subject:
 
     def train(best: Experiment, folder: Path, parent: str) -> Mapping[str, Any]:
         result = heads.run(best, out=folder, parent=parent)
-        heads.show(result)
+        with decoration("the table of test figures"):
+            heads.show(result)
         test = {name: result.test.of(name).mean.value for name in ("mae", "pearson")}
         return {"final_run": result.run_id, "registered": result.registered, "test": test}
 
@@ -246,10 +248,10 @@ def _finish(
     from experiments.sweep_tracking import log_missing, log_study
 
     experiment, folder = job.experiment, _folder(job.experiment)
-    log_missing(experiment, job.run, records)
-    log_study(job.run, study, records, folder)
     chosen, path = merged(experiment, best.params), folder / BEST
     write_text(path, _as_file(chosen, study, best))
+    log_missing(experiment, job.run, records)
+    log_study(job.run, study, records, folder)
     job.run.artifact(path)
     place = study.attribute("home")
     if experiment.sweep.final == "no" or (experiment.sweep.final == "auto" and place != home):
