@@ -4,7 +4,7 @@ CCC is the concordance correlation coefficient (Lin 1989): Pearson's, lowered wh
 are off. Conventions: a missing score is left out. Predictions that are all the same order nothing: their correlations
 (CCC among them) are 0. Where the true scores are all the same there is nothing to order: correlations are undefined
 (None) and left out of means. Intervals are percentiles over resamples of speakers, since clips of one speaker are not
-independent; with fewer than 5 speakers, of clips.
+independent; with fewer than 5 speakers, of clips. What a single one of them was rated for has no interval.
 """
 
 from __future__ import annotations
@@ -168,6 +168,8 @@ class Sampled:
         clips: evaluated (count).
         resampled: what each resample drew.
         confidence: coverage of intervals (0 to 1).
+        units: speakers or clips, whichever was drawn, that are behind each column (count); a single one has no
+            interval.
     """
 
     values: Mapping[MetricName, Float64[np.ndarray, "draws columns"]]
@@ -175,6 +177,7 @@ class Sampled:
     clips: int
     resampled: Unit
     confidence: float
+    units: Int[np.ndarray, " columns"]
 
     def scores(self) -> Scores:
         """Each figure with its interval."""
@@ -219,7 +222,9 @@ def sample(
     point, spread = metrics(truth, predictions, np.ones((1, len(truth)))), metrics(truth, predictions, counts, owner)
     found = {name: np.concatenate([point[name], spread[name]]) for name in METRIC_NAMES}
     values = {name: np.concatenate([_mean(each), each], 1) for name, each in found.items()}
-    return Sampled(values, tuple(targets), len(truth), resampled, config.confidence)
+    rated = ~np.isnan(truth)
+    units = np.array([len(np.unique(owner[has])) for has in (rated.any(1), *rated.T)])
+    return Sampled(values, tuple(targets), len(truth), resampled, config.confidence, units)
 
 
 def evaluate(
@@ -378,8 +383,12 @@ def _estimated(values: Float64[np.ndarray, "draws columns"], of: Sampled) -> Met
     share = 100 * (1 - of.confidence) / 2
     low, high = _quiet(np.nanpercentile, values[1:], [share, 100 - share])
     estimates = [
-        Estimate(value=_number(v), low=_number(a), high=_number(b)) if np.isfinite(v) else _UNDEFINED
-        for v, a, b in zip(values[0], low, high, strict=True)
+        _UNDEFINED
+        if not np.isfinite(v)
+        else Estimate(value=v, low=_number(a), high=_number(b))
+        if units > 1
+        else Estimate(value=v, low=None, high=None)
+        for v, a, b, units in zip(values[0].tolist(), low, high, of.units, strict=True)
     ]
     return MetricScores(mean=estimates[0], per_target=dict(zip(of.targets, estimates[1:], strict=True)))
 

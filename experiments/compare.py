@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,10 @@ class CompareResult(Schema):
     """With --promote: whether the challenger is @champion now."""
     decision: tuple[str, ...]
     """Why, or why not."""
+    margin: float | None = None
+    """With --promote: of non-inferiority, as a share of the range of an emotion's scores (0 to 1)."""
+    unproven: tuple[str, ...] = ()
+    """With --promote: ids of the emotions in which the challenger is not shown to be non-inferior."""
     run_id: str
     """The MLflow run."""
 
@@ -159,7 +164,9 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
                 write(folder, arguments, compared, decision)
                 run.tags({"promoted": str(promoted).lower()})
                 log_files(run, folder)
-            return _result(arguments, compared, folder, run, promoted, decision)
+            outcome = {} if verdict is None else {"margin": arguments.margin, "unproven": verdict.unproven}
+            outcome |= {"promoted": promoted, "decision": decision}
+            return _result(arguments, compared, folder, run, outcome)
     except EmonetError:
         console.say(f"[yellow]note[/] the comparison itself is done and lies in {escape(str(folder))}")
         if promoted:
@@ -179,8 +186,7 @@ def _result(
     compared: Compared,
     folder: Path,
     run: Run,
-    promoted: bool | None,
-    decision: tuple[str, ...],
+    outcome: Mapping[str, Any],
 ) -> CompareResult:
     models: list[dict[str, Any]] = [
         {
@@ -201,9 +207,8 @@ def _result(
         forced=compared.forced,
         warnings=compared.warnings,
         comparison=compared.comparison,
-        promoted=promoted,
-        decision=decision,
         run_id=run.id,
+        **outcome,
     )
 
 
