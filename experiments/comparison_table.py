@@ -156,4 +156,4 @@ def _three(value: float | None) -> str:
     """Three significant digits, and all digits before the point; a dash where not known."""
     if value is None:
         return UNDEFINED
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:z.3g}"
