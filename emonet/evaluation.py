@@ -93,14 +93,12 @@ class MetricScores(Schema):
 
     @model_validator(mode="before")
     @classmethod
-    def _counted(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        if "over" in fields:
+    def _counted(cls, fields: Any) -> Any:
+        """Results of earlier versions do not say over how many."""
+        if not isinstance(fields, dict) or "over" in fields or not isinstance(fields.get("per_target"), dict):
             return fields
-        values = [
-            one.value if isinstance(one, Estimate) else one.get("value")
-            for one in dict(fields.get("per_target", {})).values()
-        ]
-        return {**fields, "over": sum(value is not None for value in values)}
+        each = fields["per_target"].values()
+        return {**fields, "over": sum(isinstance(one, dict) and one.get("value") is not None for one in each)}
 
 
 class Scores(Schema):
@@ -390,7 +388,9 @@ def _estimated(values: Float64[np.ndarray, "draws columns"], of: Sampled) -> Met
         else Estimate(value=v, low=None, high=None)
         for v, a, b, units in zip(values[0].tolist(), low, high, of.units, strict=True)
     ]
-    return MetricScores(mean=estimates[0], per_target=dict(zip(of.targets, estimates[1:], strict=True)))
+    mean, *each = estimates
+    over = sum(one.value is not None for one in each)
+    return MetricScores(mean=mean, over=over, per_target=dict(zip(of.targets, each, strict=True)))
 
 
 def _mean(values: Float64[np.ndarray, "resamples targets"]) -> Float64[np.ndarray, "resamples 1"]:

@@ -154,7 +154,7 @@ def _finish(job: Work, done: HeadsResult, data: HeadsData, folder: Path) -> Mapp
     """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
     if not done.baselines:
         with decoration("the baselines"):
-            done: HeadsResult = job.keep({**dict(done), "baselines": run_baselines(job, data)})
+            done = job.keep({**dict(done), "baselines": run_baselines(job, data)})
     with decoration("the report"):
         job.run.artifact(_report(job.experiment, data, done, folder), "report")
     energies = {f"{form}/energy": one.energy for form, one in done.forms.items() if one.energy is not None}

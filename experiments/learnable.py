@@ -23,7 +23,8 @@ def notes(data: HeadsData, config: HeadsConfig) -> list[str]:
     """
     flat = {split: _flat(data, split) for split in SPLITS}
     constant = [f"{target} ({value:g})" for target, value in flat["train"].items()]
-    unrated = [target for target, has in zip(data.rated, _rated(data, "test").any(0), strict=True) if not has]
+    tested = _rated(data, "test")
+    unrated = [target for column, target in enumerate(data.rated) if not tested[:, column].any()]
     undefined = len(flat["validation"]) == len(data.rated)
     found = {
         "all training scores are the same, so that there is nothing to learn": constant,
