@@ -86,17 +86,15 @@ class MetricScores(Schema):
     mean: Estimate
     """Unweighted mean over the targets for which it is defined."""
     over: int = Field(ge=0)
-    """Targets that the mean is over (count): not those that nobody rated, nor, of correlations, those whose ratings
-    are all the same."""
+    """Targets that the mean is over, those for which it is defined (count)."""
     per_target: dict[str, Estimate]
     """By target id."""
 
     @model_validator(mode="before")
     @classmethod
     def _counted(cls, fields: Any) -> Any:
-        """Results of earlier versions do not say over how many."""
         if not isinstance(fields, dict) or "over" in fields or not isinstance(fields.get("per_target"), dict):
-            return fields
+            return fields  # else a result of an earlier version
         each = fields["per_target"].values()
         return {**fields, "over": sum(isinstance(one, dict) and one.get("value") is not None for one in each)}
 
@@ -144,15 +142,9 @@ class Scores(Schema):
         Args:
             unit: what targets are called.
         """
-        counts = {METRICS[name].label: self.of(name).over for name in METRIC_NAMES}
-        most, every = counts["MAE"], len(self.mae.per_target)
-        fewer = [label for label, count in counts.items() if count != most]
-        text = f"{most} {unit}" if most == every else f"{most} of {every} {unit}"
-        if not fewer:
-            return text
-        *first, last = fewer
-        listed = f"{', '.join(first)} and {last}" if first else last
-        return f"{text} ({listed}: {counts[last]})"
+        rated, varied, every = self.mae.over, self.pearson.over, len(self.mae.per_target)
+        text = f"{rated} {unit}" if rated == every else f"{rated} of {every} {unit}"
+        return text if varied == rated else f"{text} (Pearson, Spearman and CCC: {varied})"
 
 
 @dataclass(frozen=True)
@@ -379,16 +371,11 @@ def _correlations(
 
 def _estimated(values: Float64[np.ndarray, "draws columns"], of: Sampled) -> MetricScores:
     share = 100 * (1 - of.confidence) / 2
-    low, high = _quiet(np.nanpercentile, values[1:], [share, 100 - share])
-    estimates = [
-        _UNDEFINED
-        if not np.isfinite(v)
-        else Estimate(value=v, low=_number(a), high=_number(b))
-        if units > 1
-        else Estimate(value=v, low=None, high=None)
-        for v, a, b, units in zip(values[0].tolist(), low, high, of.units, strict=True)
-    ]
-    mean, *each = estimates
+    ends = np.where(of.units > 1, _quiet(np.nanpercentile, values[1:], [share, 100 - share]), np.nan)
+    mean, *each = (
+        Estimate(value=_number(value), low=_number(low), high=_number(high))
+        for value, low, high in zip(values[0], *ends, strict=True)
+    )
     over = sum(one.value is not None for one in each)
     return MetricScores(mean=mean, over=over, per_target=dict(zip(of.targets, each, strict=True)))
 
@@ -409,6 +396,3 @@ def _quiet(function: object, values: np.ndarray, *arguments: object) -> np.ndarr
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-_UNDEFINED = Estimate(value=None, low=None, high=None)
