@@ -97,7 +97,7 @@ class Backlog:
         Raises:
             EmonetError: always.
         """
-        hint = "what was computed is kept; once MLflow answers again, the same command logs it"
+        hint = "what was computed is kept on disk; once MLflow answers again, the same command goes on from there"
         with answering(self._uri, f"MLflow has not taken {len(self._waiting) - 1} of the things to log", hint):
             if isinstance(error, EmonetError):
                 raise error

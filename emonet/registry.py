@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-from emonet.answers import is_server, reason
+from emonet.answers import answering, is_server, reason
 from emonet.artifacts import fetch, forget, kept
 from emonet.connection import URI_VARIABLE, Server, ServerError, client
 from emonet.database import hidden, sqlite_path
@@ -25,6 +25,7 @@ CANDIDATE = "candidate"
 CHAMPION = "champion"
 PUBLISHED = "published"  # the experiment of models that others trained
 RUNS = Path("runs")
+_UNREGISTERED = "the model is logged, but the registry does not take it as a version"
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND")
 _NO_REGISTRY = "run it where `runs/` is, name it with --runs FOLDER, or train: make pretrain extract heads"
 # What the registered voice model needs to run, at the versions that it was trained with. torchaudio is not among them:
@@ -36,12 +37,18 @@ VOICE_REQUIREMENTS = (
 
 
 def register_captioner(run: Run, folder: Path, metrics: Mapping[str, float]) -> Registered:
-    """Log a Hugging Face folder and register it as a version of `emonet-captioner`."""
-    run.client.log_artifacts(run.id, str(folder), "captioner")
-    source = f"{run.client.get_run(run.id).info.artifact_uri}/captioner"
-    _ensure_model(run.client, CAPTIONER, "Whisper that writes how a speaker feels; a Hugging Face folder.")
-    version = run.client.create_model_version(CAPTIONER, source, run_id=run.id, tags=_as_tags(metrics))
-    return _with_aliases(run.client, CAPTIONER, int(version.version))
+    """Log a Hugging Face folder and register it as a version of `emonet-captioner`.
+
+    Raises:
+        EmonetError: if the registry does not take it.
+    """
+    run.artifact(folder, "captioner")
+    run.flush()
+    with answering(run.uri, _UNREGISTERED):
+        source = f"{run.client.get_run(run.id).info.artifact_uri}/captioner"
+        _ensure_model(run.client, CAPTIONER, "Whisper that writes how a speaker feels; a Hugging Face folder.")
+        version = run.client.create_model_version(CAPTIONER, source, run_id=run.id, tags=_as_tags(metrics))
+        return _with_aliases(run.client, CAPTIONER, int(version.version))
 
 
 def register_voice(
@@ -63,8 +70,10 @@ def register_voice(
         metrics: test figures, which become tags of the version.
         tags: further tags of the version.
         description: of the version, as MLflow's pages show it.
+
+    Raises:
+        EmonetError: if the registry does not take it.
     """
-    _ensure_model(run.client, VOICE, "Encoder and experts: recordings in, a frame of scores out.")
     source, model_id = run.pyfunc(
         "voice",
         folder,
@@ -75,15 +84,17 @@ def register_voice(
         outputs={**dict.fromkeys(target_ids, "double"), ERROR: "string"},
         settings=SETTINGS,
     )
-    version = run.client.create_model_version(
-        VOICE,
-        source,
-        run_id=run.id,
-        tags={**_as_tags(metrics), **tags},
-        model_id=model_id,
-        description=description or None,
-    )
-    return _with_aliases(run.client, VOICE, int(version.version))
+    with answering(run.uri, _UNREGISTERED):
+        _ensure_model(run.client, VOICE, "Encoder and experts: recordings in, a frame of scores out.")
+        version = run.client.create_model_version(
+            VOICE,
+            source,
+            run_id=run.id,
+            tags={**_as_tags(metrics), **tags},
+            model_id=model_id,
+            description=description or None,
+        )
+        return _with_aliases(run.client, VOICE, int(version.version))
 
 
 def resolve(source: str, uri: str, runs: Path = RUNS) -> str:

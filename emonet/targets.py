@@ -187,3 +187,6 @@ QUALITY = _read_attributes("quality")
 
 PUBLISHED = TargetSpec((*EMOTIONS, *ATTRIBUTES, *QUALITY))
 """Everything that there is a published expert for."""
+
+APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
+"""Ids of what is no emotion: it is shown after the emotions, and not ranked among them."""

@@ -20,8 +20,13 @@ def sentence(comparison: Comparison, pair: PairwiseDifference) -> str:
     if (pair.mean["mae"].value or 0.0) > 0:
         pair = pair.turned()  # so that the first one has the smaller error
     gain = pair.turned().mean["mae"]  # how much smaller
-    if gain.value is None or gain.low is None or gain.high is None:
+    if gain.value is None:
         return f"{pair.one} and {pair.other} cannot be compared: no clip has a score."
+    if gain.low is None or gain.high is None:
+        return (
+            f"No difference between {pair.one} and {pair.other} can be told: the error of {pair.one} is smaller by "
+            f"{shown(gain.value)} MAE, without an interval, since all ratings are of one {comparison.resampled[:-1]}."
+        )
     if gain.low == gain.high == 0 == gain.value:
         return f"{pair.one} and {pair.other} make the same errors."
     figures = f"{shown(gain.value)} MAE {gain.between()}, {p_text(pair.p, 'p')}"
@@ -151,4 +156,4 @@ def _three(value: float | None) -> str:
     """Three significant digits, and all digits before the point; a dash where not known."""
     if value is None:
         return UNDEFINED
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:z.3g}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,13 +18,47 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from emonet.progress import Progress as ProgressCallback
 
 LOG_EVERY = 15.0  # seconds between progress lines where stderr is no terminal
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+NARROWEST = 12  # characters of a column that is wrapped, at least
+LONGEST = 24  # characters of a word that a column which may fold does not break
+
+
+class _Console(Console):
+    """A console that breaks no word: paths, names and commands can be copied, if need be from beyond the right edge."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; tables keep their words and titles whole."""
+        for one in objects:
+            if isinstance(one, Table):
+                _keep_words(self, one)
+        super().print(*objects, **options)
+
+
+def _keep_words(console: Console, table: Table) -> None:
+    wide = console.options.update(width=10_000)
+    if isinstance(table.title, str):
+        table.title = Text.from_markup(table.title, style="table.title", overflow="ignore")
+        table.title.no_wrap = True
+    for column in table.columns:
+        cells = [column.header, *column.cells]
+        sizes = [Measurement.get(console, wide, cell) for cell in cells]
+        word, line = max(size.minimum for size in sizes), max(size.maximum for size in sizes)
+        if column.overflow == "fold":
+            word = min(word, LONGEST)
+        column.min_width = max(word, min(line, NARROWEST), column.min_width or 0)
+        # What has nowhere to be broken leaves it to the other columns to become narrower.
+        column.no_wrap = column.no_wrap or word == line
+    least = Measurement.get(console, wide, table).minimum
+    table.width = least if least > console.width else table.width
+
+
+console = _Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

@@ -43,7 +43,7 @@ def show(report: CorpusReport) -> None:
     console.console.print(splits)
     emotions = Table("rated emotion", "rated clips", "above 0", "mean")
     for name, ratings in report.emotions.items():
-        emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
+        emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
     console.console.print(emotions)
     for rejected in report.rejected[:_SHOWN]:
         console.say(f"[yellow]left out[/] {escape(rejected.id)}: {escape(rejected.reason)}")

@@ -14,9 +14,10 @@ from rich.table import Table
 from emonet.errors import RequestError
 from emonet.numbers import shown
 from emonet.schema import Schema
-from emonet.targets import EMOTIONS, Target, TargetSpec
+from emonet.targets import APART, Target, TargetSpec
 from experiments import console
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
@@ -89,11 +90,8 @@ def run(arguments: PredictArguments) -> PredictResult:
     if arguments.csv is not None:
         _write_csv(result, pipeline.targets, arguments.csv)
     if arguments.plot is not None:
-        from emonet.plots import scores_figure
-
-        drawn = {p.audio: {t: s for t, s in p.scores.items() if t in EMOTIONS.ids} for p in predictions if p.scores}
-        scores_figure(drawn, arguments.plot, top=arguments.top)
-        console.say(f"plot: {arguments.plot}")
+        with decoration(f"the plot {arguments.plot}"):
+            _plot(result, pipeline.target_spec, arguments.plot)
     return result
 
 
@@ -125,8 +123,6 @@ def find_audio(paths: Sequence[Path]) -> list[Path]:
 
 def show(result: PredictResult) -> None:
     """A table per file on stderr, strongest first, and what could not be used."""
-    from emonet.pipeline import APART
-
     spec = TargetSpec.from_json(result.targets)
     for prediction in result.predictions:
         if prediction.error is not None:
@@ -205,6 +201,15 @@ def _model(arguments: PredictArguments) -> Path:
             f"to use it: --model models:/{VOICE}@{CANDIDATE}"
         )
     return folder
+
+
+def _plot(result: PredictResult, spec: TargetSpec, path: Path) -> None:
+    from emonet.plots import scores_figure
+
+    scored = {p.audio: p.scores for p in result.predictions if p.scores}
+    drawn = scores_figure(scored, path, top=result.top, spec=spec)
+    part = "" if drawn == len(scored) else f" (the first {drawn} of {console.counted(len(scored), 'recording')})"
+    console.say(f"plot: {escape(str(path))}{part}")
 
 
 def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> None:

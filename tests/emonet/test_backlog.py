@@ -71,7 +71,7 @@ def test_what_was_never_taken_is_said_at_the_end() -> None:
     server = Server(away=10**9)
     waiting = Backlog(URI, server.ask)
     waiting.offer(server.take(1))
-    message = r"(?s)MLflow has not taken 1 of the things to log.*found: +refused.*the same command logs it"
+    message = r"(?s)MLflow has not taken 1 of the things to log.*found: +refused.*the same command goes on"
     with pytest.raises(EmonetError, match=message):
         waiting.flush(patience=0.01)
 

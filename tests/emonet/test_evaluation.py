@@ -213,3 +213,19 @@ def test_a_mean_says_over_how_many() -> None:
         whole, predictions, targets=TARGETS, speakers=speakers(12, 3), config=EvaluationConfig(resamples=5)
     )
     assert every.averaged() == "3 targets"
+
+
+@pytest.mark.parametrize(("different", "clips"), [(6, 24), (3, 24), (1, 1)])
+def test_a_single_speaker_or_clip_has_no_interval(different: int, clips: int) -> None:
+    truth, predictions = some_scores(clips)
+    truth[:, 0] = np.nan
+    truth[0, 0] = 2.0  # one clip; where speakers are drawn, a second one of the same
+    if different == 6:
+        truth[6, 0] = 1.0
+    scores = evaluate(
+        truth, predictions, targets=TARGETS, speakers=speakers(clips, different), config=EvaluationConfig(resamples=9)
+    )
+    anger = scores.mae.per_target["anger"]
+    assert anger.value is not None
+    assert (anger.low, anger.high) == (None, None)
+    assert (scores.mae.mean.low is None) == (clips == 1)

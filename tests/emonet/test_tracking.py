@@ -159,7 +159,7 @@ def test_a_server_that_stays_away_is_told_when_the_work_is_done(
             run.metrics({"loss": 1.0})
             done.append("work")
 
-    with pytest.raises(EmonetError, match=r"(?s)MLflow has not taken 1 .*no such table.*the same command logs it"):
+    with pytest.raises(EmonetError, match=r"(?s)MLflow has not taken 1 .*no such table.*the same command goes on"):
         work()
     assert done == ["work"]
 
