@@ -170,6 +170,6 @@ def test_the_result_is_written_before_the_run_is_ended(experiment: Experiment, m
         raise ConnectionError("the server is gone")
 
     monkeypatch.setattr(MlflowClient, "set_terminated", gone)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(EmonetError, match=r"(?s)tracking server cannot be used.*the server is gone"):
         run_toy(experiment, answer=5)
     assert read_result(experiment, "toy", ToyResult).answer == 5
