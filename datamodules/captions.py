@@ -53,7 +53,7 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
             for clip in corpus.clips
             if clip.split != "test" and not has_caption(clip)
         )
-        self.recordings = Recordings(usable, window, progress=progress)
+        self.recordings = Recordings(usable, window, name=corpus.name, progress=progress)
         self.corpus, self._config = corpus, config
         self._recipe = Recipe(self.recordings, window, tokenizer, limit, corpus.targets, seed, config.batch_size)
         readable = self.recordings.readable(usable)

@@ -28,6 +28,7 @@ class EmonetError(Exception):
         hint: str | None = None,
     ) -> None:
         self.what = what
+        self.hint = hint
         parts = {"where": where, "expected": expected, "found": found, "try": hint}
         lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
@@ -40,7 +41,12 @@ class RequestError(EmonetError):
 
 
 class AudioError(EmonetError):
-    """One recording cannot be used; its first line is the reason that reports show beside the file."""
+    """One recording cannot be used."""
+
+    @property
+    def reason(self) -> str:
+        """One line, with what to do about it: what reports show beside the file."""
+        return self.what if self.hint is None else f"{self.what}; try: {self.hint}"
 
 
 def raise_collected(what: str, problems: Sequence[str], *, where: object = None, hint: str | None = None) -> None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Registered
-from emonet.serving import ERROR, SETTINGS
+from emonet.serving import ERROR, NOTICES, SETTINGS
 from emonet.tracking import URI_VARIABLE, Run, Server, ServerError, client, download
 
 CAPTIONER = "emonet-captioner"
@@ -65,7 +65,7 @@ def register_voice(
         code=Path(__file__).parent,
         requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS],
         inputs={"audio": "string"},
-        outputs={**dict.fromkeys(target_ids, "double"), ERROR: "string"},
+        outputs={**dict.fromkeys(target_ids, "double"), NOTICES: "string", ERROR: "string"},
         settings=SETTINGS,
     )
     version = run.client.create_model_version(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from pydantic import Field
 from rich.markup import escape
 from rich.table import Table
 
+from emonet.audio import shared_decoders
 from emonet.errors import RequestError
 from emonet.schema import Schema
 from emonet.targets import EMOTIONS, Target, TargetSpec
@@ -19,7 +22,7 @@ from experiments.config import Experiment
 from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
-    from emonet.pipeline import EmotionPipeline
+    from emonet.pipeline import EmotionPipeline, Prediction
     from experiments.arguments import PredictArguments
 
 DEFAULT_MODEL = "models:/emonet-voice@champion"
@@ -37,6 +40,10 @@ class FilePrediction(Schema):
     """Its path."""
     seconds: float
     """How much of it was heard (seconds), at most the model's window."""
+    total: float | None = None
+    """How long it is (seconds); null where it does not say."""
+    notices: tuple[str, ...] = ()
+    """What should be known of its sound: how much of it was heard, channels that cancel, noise without a voice."""
     scores: dict[str, float]
     """Target id -> score: emotions (0 to 4, which published experts leave a little), strongest first, then the rest."""
     error: str | None = None
@@ -73,12 +80,11 @@ def run(arguments: PredictArguments) -> PredictResult:
             raise RequestError("the output's folder does not exist", where=output, hint=f"mkdir -p {output.parent}")
         if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
             raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
+    shared_decoders().start()  # they import while the model is loaded
     pipeline = _pipeline(arguments)
     with console.progress("listening", "files") as progress:
-        predictions = tuple(
-            FilePrediction(audio=p.audio, seconds=p.seconds, scores=dict(p.scores), error=p.error)
-            for p in pipeline.predict(files, batch_size=arguments.batch_size, progress=progress)
-        )
+        heard = pipeline.predict(files, batch_size=arguments.batch_size, progress=progress)
+        predictions = tuple(_of(prediction) for prediction in heard)
     result = PredictResult(
         model=arguments.model if arguments.experts is None else str(arguments.experts),
         predictions=predictions,
@@ -94,6 +100,11 @@ def run(arguments: PredictArguments) -> PredictResult:
         scores_figure(drawn, arguments.plot, top=arguments.top)
         console.say(f"plot: {arguments.plot}")
     return result
+
+
+def _of(prediction: Prediction) -> FilePrediction:
+    total = None if math.isnan(prediction.total) else prediction.total
+    return FilePrediction.model_validate(asdict(prediction) | {"total": total})
 
 
 def find_audio(paths: Sequence[Path]) -> list[Path]:
@@ -140,6 +151,8 @@ def show(result: PredictResult) -> None:
         for name in (name for name in prediction.scores if name in APART):
             _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
+        for notice in prediction.notices:
+            console.say(f"  [yellow]note[/] {escape(notice)}")
     failed = sum(prediction.error is not None for prediction in result.predictions)
     if failed:
         console.say(f"{failed} of {len(result.predictions)} files could not be used")
@@ -159,7 +172,9 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
             raise RequestError(
                 "--encoder belongs to --experts: a registered model has its own", hint="--experts FOLDER"
             )
-        return EmotionPipeline.from_folder(_model(arguments), experts_precision=arguments.experts_precision)
+        return EmotionPipeline.from_folder(
+            _model(arguments), experts_precision=arguments.experts_precision, device=arguments.device
+        )
     if arguments.encoder is None:
         raise RequestError(
             "--experts needs the encoder that they were trained on",
@@ -172,6 +187,7 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
             arguments.experts,
             resolve_source(arguments.encoder, Experiment(runs=arguments.runs)),
             experts_precision=arguments.experts_precision,
+            device=arguments.device,
             progress=progress,
         )
 
@@ -209,6 +225,10 @@ def _model(arguments: PredictArguments) -> Path:
 def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> None:
     import pandas as pd
 
-    rows = [{"audio": p.audio, "seconds": p.seconds, **p.scores, "error": p.error} for p in result.predictions]
-    pd.DataFrame(rows, columns=["audio", "seconds", *targets, "error"]).to_csv(path, index=False)
+    rows = [
+        {**p.model_dump(exclude={"scores", "notices"}), **p.scores, "notices": "; ".join(p.notices) or None}
+        for p in result.predictions
+    ]
+    columns = ["audio", "seconds", "total", *targets, "notices", "error"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
     console.say(f"table: {path}")

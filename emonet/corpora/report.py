@@ -9,6 +9,7 @@ import numpy as np
 
 from emonet.clips import SPLITS, Clip, Corpus, Rejection
 from emonet.schema import Schema
+from emonet.sounds import NOTHING_HEARD, SoundReport
 
 
 class SplitCounts(Schema):
@@ -58,10 +59,22 @@ class CorpusReport(Schema):
     """Clips that were left out, with their reasons."""
     fingerprint: str
     """SHA-256 of everything that the corpus fixes (64 hex characters)."""
+    sounds: SoundReport
+    """What listening to the clips told."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if the same sound is in two splits, else 0."""
+        return int(bool(self.sounds.leaks))
 
 
-def describe(corpus: Corpus) -> CorpusReport:
-    """Count what `corpus` holds."""
+def describe(corpus: Corpus, sounds: SoundReport = NOTHING_HEARD) -> CorpusReport:
+    """Count what `corpus` holds.
+
+    Args:
+        corpus: to describe.
+        sounds: what listening to it told (`emonet.sounds.listen`), if anybody has.
+    """
     lengths = _seconds(corpus.clips)
     quantiles = {"min": 0.0, "5%": 0.05, "50%": 0.5, "95%": 0.95, "max": 1.0}
     return CorpusReport(
@@ -76,6 +89,7 @@ def describe(corpus: Corpus) -> CorpusReport:
         seconds={name: round(float(np.quantile(lengths, q)), 3) for name, q in quantiles.items() if len(lengths)},
         rejected=corpus.rejected,
         fingerprint=corpus.fingerprint,
+        sounds=sounds,
     )
 
 

@@ -14,7 +14,7 @@ def test_a_report_for_people_and_for_programs(
 ) -> None:
     rows = ["audio,speaker,split,anger"]
     for number, split in enumerate(("train", "validation", "test")):
-        rows.append(f"{make_wav(f'{number}.wav').name},s{number},{split},{number}")
+        rows.append(f"{make_wav(f'{number}.wav', hertz=200 + number).name},s{number},{split},{number}")
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "m.csv").write_text("\n".join([*rows, "empty.wav,s0,train,1"]))
     spec = f"manifest:{tmp_path / 'm.csv'}"

@@ -42,7 +42,7 @@ def test_many_files_and_folders_one_of_them_broken(
     )
     assert result["predictions"][2]["error"]
     table = pd.read_csv(csv)
-    assert set(table.columns) == {"audio", "seconds", "anger", "fear", "sadness", "error"}
+    assert set(table.columns) == {"audio", "seconds", "total", "anger", "fear", "sadness", "notices", "error"}
     assert table["anger"].notna().tolist() == [True, True, False]
     assert imread(plot).shape[0] > 100
 
@@ -72,7 +72,7 @@ def test_the_registry_says_which_model_answers(
     assert main(["predict", path, "--runs", str(runs), "--model", "models:/emonet-voice@candidate"]) == 0
     err = capsys.readouterr().err
     assert "version 2, trained by the experiment 'mine'" in err
-    assert "note" not in err
+    assert "newer" not in err
 
 
 @pytest.mark.parametrize(
