@@ -31,7 +31,7 @@ def show(report: CorpusReport) -> None:
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     languages = ", ".join(f"{code} {clips}" for code, clips in report.languages.items())
     console.say(
-        f"[bold]{escape(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
+        f"[bold]{console.name(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
         f"{report.hours:.2f} h, {console.counted(report.speakers, 'speaker')}"
     )
     console.say(f"languages: {languages or 'none'}; lengths: {lengths or 'unknown'}")
@@ -46,6 +46,10 @@ def show(report: CorpusReport) -> None:
         emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
     console.console.print(emotions)
     for rejected in report.rejected[:_SHOWN]:
-        console.say(f"[yellow]left out[/] {escape(rejected.id)}: {escape(rejected.reason)}")
+        console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {escape(rejected.reason)}")
     if len(report.rejected) > _SHOWN:
         console.say(f"... and {len(report.rejected) - _SHOWN} more; --json lists all")
+    if report.passed_over:
+        console.say(console.passed_over(report.passed_over))
+    for warning in report.warnings:
+        console.say(f"[yellow]warning[/] {console.name(warning)}")

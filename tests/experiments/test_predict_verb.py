@@ -104,6 +104,6 @@ def test_wrong_requests(
 def test_a_named_file_is_tried_whatever_its_suffix(tmp_path: Path) -> None:
     odd = tmp_path / "a.dat"
     odd.write_bytes(b"x")
-    assert find_audio([odd]) == [odd]
+    assert find_audio([odd]).files == (odd,)
     with pytest.raises(RequestError, match="holds no audio"):
         find_audio([tmp_path])
