@@ -73,7 +73,10 @@ def shared_recordings(
     if not found:
         return []
     shown = [f"{ids[a]!r} ({splits[a]}) and {ids[b]!r} ({splits[b]})" for a, b in found[:_SHOWN]]
-    return [f"the same recording is in two splits: {_listed(shown, len(found))}; a recording belongs to one split"]
+    return [
+        f"the same recording is in two splits: {_listed(shown, len(found))}; "
+        "a recording belongs to one split (a column `split` decides)"
+    ]
 
 
 def _overlaps(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from emonet.names import as_text
 
@@ -26,15 +27,15 @@ class Schema(BaseModel):
             return super().model_dump_json(**options)
         except PydanticSerializationError:
             known = {name: value for name, value in options.items() if name not in {"indent", "ensure_ascii"}}
-            return json.dumps(_spelled(self.model_dump(mode="json", **known)), indent=options.get("indent"))
+            return to_json(_spelled(self.model_dump(**known)), indent=options.get("indent")).decode()
 
 
 def _spelled(value: Any) -> Any:
     if isinstance(value, dict):
         return {as_text(key): _spelled(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_spelled(item) for item in value]
-    return as_text(value) if isinstance(value, str) else value
+    return as_text(value) if isinstance(value, str | Path) else value
 
 
 def digest(value: Any) -> str:
