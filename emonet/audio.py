@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +118,7 @@ def _opened(audio: Path | bytes) -> Iterator[Any]:
         size = len(audio) if isinstance(audio, bytes) else _size(audio)
         if size == 0:
             raise AudioError("0 bytes", where=where)
-        with _Stream(io.BytesIO(audio) if isinstance(audio, bytes) else str(audio)) as sound:
+        with _Stream(io.BytesIO(audio) if isinstance(audio, bytes) else _native(audio)) as sound:
             _check_header(sound, where)
             yield sound
     except OSError as error:
@@ -125,6 +126,11 @@ def _opened(audio: Path | bytes) -> Iterator[Any]:
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         # soundfile raises TypeError for `.raw`, which has no header to say what is in it.
         raise AudioError(f"not readable: {_reason(error)}", where=where, hint=_CONVERT) from error
+
+
+def _native(path: Path) -> str | bytes:
+    """A path as soundfile takes it: text that holds bytes which are not UTF-8 it would refuse to encode."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _size(path: Path) -> int:

@@ -85,9 +85,8 @@ class Corpus:
         remarks: what its user should look at, found while it was opened.
 
     Raises:
-        RequestError: if an id occurs twice, a score is unknown or out of range, a split is unknown, or a speaker (or two
-            ids that look like one speaker's) or the same part of a recording is in two splits; all problems in one
-            message.
+        RequestError: if an id occurs twice, a score is unknown or out of range, a split is unknown, or two splits share
+            a speaker, ids that look like one speaker's, or a part of a recording; all problems in one message.
     """
 
     name: str
@@ -117,7 +116,9 @@ class Corpus:
         suspects: Iterable[Clip] = self.clips
         if not unknown:
             rows, columns, values = self._given(self.clips)
-            low, high = (np.array([getattr(target, end) for target in self.targets])[columns] for end in ("low", "high"))
+            low, high = (
+                np.array([getattr(target, end) for target in self.targets])[columns] for end in ("low", "high")
+            )
             wrong = (values < low) | (values > high)
             suspects = [self.clips[row] for row in np.unique(rows[wrong])]
         problems = []
@@ -136,7 +137,7 @@ class Corpus:
         if len({clip.split for clip in self.clips}) > 1:
             spans = [(clip.start or 0.0, math.inf if clip.end is None else clip.end) for clip in self.clips]
             names = [clip.id for clip in self.clips]
-            problems += shared_recordings(self._files[0], spans, [clip.split for clip in self.clips], names)
+            problems += shared_recordings(self._files[0].tolist(), spans, [clip.split for clip in self.clips], names)
         return problems
 
     def _splits(self) -> dict[str, set[str]]:

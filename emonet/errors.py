@@ -31,7 +31,12 @@ class EmonetError(Exception):
         hint: str | None = None,
     ) -> None:
         self.what = what = "\n".join(map(_cut, what.split("\n")))
-        parts = {"where": where, "expected": expected, "found": None if found is None else _cut(str(found)), "try": hint}
+        parts = {
+            "where": where,
+            "expected": expected,
+            "found": None if found is None else _cut(str(found)),
+            "try": hint,
+        }
         lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 

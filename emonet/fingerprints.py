@@ -1,4 +1,4 @@
-"""The fingerprint of a corpus: SHA-256 over its clips as JSON, made piece by piece, since a corpus may have millions."""
+"""The fingerprint of a corpus: SHA-256 over its clips as JSON, piece by piece, since a corpus may have millions."""
 
 from __future__ import annotations
 

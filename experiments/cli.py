@@ -214,7 +214,7 @@ def _as_json(result: Any) -> str:
 
 
 def _encodable(text: str) -> str:
-    """JSON for stdout: with `\\u00e4` in place of characters where its encoding has none for them."""
+    r"""JSON for stdout: with `\u00e4` in place of characters where its encoding has none for them."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
 
 
 def name(text: object) -> str:
-    """A path, an id or a sentence with some, as markup: on one line, with nothing in it that would steer the terminal."""
+    """A path, an id or a sentence as markup: on one line, with nothing in it that would steer the terminal."""
     return escape(on_one_line(text))
 
 
@@ -76,7 +76,7 @@ def passed_over(suffixes: Mapping[str, int]) -> str:
 
 
 def plain_where_needed() -> None:
-    """Let stderr spell what its encoding has no characters for: bars, arrows and dashes in ASCII, the rest as `\\xe4`."""
+    r"""Let stderr spell what its encoding cannot show: bars, arrows and dashes in ASCII, the rest as `\xe4`."""
     codecs.register_error("emonet.plain", _plain)
     if isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr.reconfigure(errors="emonet.plain")

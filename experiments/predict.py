@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from experiments.arguments import PredictArguments
 
 DEFAULT_MODEL = "models:/emonet-voice@champion"
+
+
 class FilePrediction(Schema):
     """Scores of one file."""
 
@@ -49,7 +51,7 @@ class PredictResult(Schema):
     """Where the model came from."""
     predictions: tuple[FilePrediction, ...]
     """One for each file, in order."""
-    passed_over: dict[str, int] = {}
+    passed_over: dict[str, int] = Field(default_factory=dict)
     """Suffix -> files of the named folders that are no audio (count), most frequent first."""
     top: int = Field(10, exclude=True)
     """How many emotions the table shows (count)."""
@@ -71,7 +73,9 @@ def run(arguments: PredictArguments) -> PredictResult:
     found = find_audio(arguments.files)
     for output in (arguments.csv, arguments.plot):
         if output is not None and not output.parent.is_dir():
-            raise RequestError("the output's folder does not exist", where=output, hint=f"mkdir -p {shlex.quote(str(output.parent))}")
+            raise RequestError(
+                "the output's folder does not exist", where=output, hint=f"mkdir -p {shlex.quote(str(output.parent))}"
+            )
         if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
             raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
     pipeline = _pipeline(arguments)
@@ -93,7 +97,11 @@ def run(arguments: PredictArguments) -> PredictResult:
     if arguments.plot is not None:
         from emonet.plots import scores_figure
 
-        drawn = {on_one_line(p.audio): {t: s for t, s in p.scores.items() if t in EMOTIONS.ids} for p in predictions if p.scores}
+        drawn = {
+            on_one_line(p.audio): {t: s for t, s in p.scores.items() if t in EMOTIONS.ids}
+            for p in predictions
+            if p.scores
+        }
         scores_figure(drawn, arguments.plot, top=arguments.top)
         console.say(f"plot: {console.name(arguments.plot)}")
     return result
@@ -162,7 +170,9 @@ def show(result: PredictResult) -> None:
         if prediction.error is not None:
             console.say(f"[bold red]{console.name(prediction.audio)}[/]: {console.name(prediction.error)}")
             continue
-        table = Table("", "score", "scale", "", title=f"{console.name(prediction.audio)} ({prediction.seconds:.1f} s heard)")
+        table = Table(
+            "", "score", "scale", "", title=f"{console.name(prediction.audio)} ({prediction.seconds:.1f} s heard)"
+        )
         table.title_justify = "left"
         emotions = [name for name in prediction.scores if name not in APART]
         for name in emotions[: result.top]:

@@ -64,8 +64,8 @@ def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Pro
 def _parts(spec: str) -> list[str]:
     """Split at each `+` that joins corpora, and at none that belongs to a path.
 
-    What is there decides: a path goes as far as makes the name of something on disk. Where nothing is, a part ends before
-    `sandbox` and before a word with a colon.
+    What is there decides: a path goes as far as it is the name of something on disk. Where nothing is, a part ends
+    before `sandbox` and before a word with a colon.
     """
     pieces = spec.split("+")
     parts: list[str] = []

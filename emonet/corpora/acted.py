@@ -19,6 +19,7 @@ from emonet.formats import READ
 from emonet.names import as_text
 from emonet.progress import Progress, silent
 
+
 class UnknownNameError(ValueError):
     """A file name is not one of the corpus; its message is the reason."""
 

@@ -17,7 +17,8 @@ class CaptionCheck:
     def look_at(self, caption: str, place: str) -> None:
         """Note what is wrong with a caption, if anything is."""
         if len(caption.encode()) > MOST and (tokens := count_tokens(caption)) > MOST:
-            told = f"the caption has {tokens} tokens, more than the {MOST} that a captioner takes: emonet pretrain refuses it"
+            told = f"the caption has {tokens} tokens, more than the {MOST} that a captioner takes"
+            told += ": emonet pretrain refuses it"
             self.found.add(place, told, "long")
         if inside := special_tokens(caption):
             told = f"the caption holds {', '.join(inside)}, which is no token there but text like any other"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 from typing import Any
@@ -17,7 +17,8 @@ _MISSING = frozenset(  # what programs and people write for a value that is not 
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 # `0 days 00:00:01.5` of pandas, `1 day, 0:00:01.5` of Python, `00:01:02,5` of subtitles, `1:02.5`
 _CLOCK = re.compile(
-    r"(?:(?P<days>[+-]?\d+) ?d(?:ays?)?,?)?(?: *(?P<sign>[+-]?)(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d*)?))?"
+    r"(?:(?P<days>[+-]?\d+) ?d(?:ays?)?,?)?"
+    r"(?: *(?P<sign>[+-]?)(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d*)?))?"
 )
 _ISO = re.compile(
     r"(?P<sign>-?)p(?:(?P<days>[+-]?\d+)d)?(?:t(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+(?:[.,]\d*)?)s)?)?"
@@ -39,7 +40,7 @@ def is_missing(value: object) -> bool:
     if isinstance(value, str):
         return value.strip().casefold() in _MISSING
     # NaN, and pandas' NaT, are not equal to themselves.
-    return value is None or (not isinstance(value, bytes | list | dict) and bool(value != value))  # noqa: PLR0124
+    return value is None or (not isinstance(value, bytes | list | dict) and bool(value != value))
 
 
 def as_name(value: object) -> str | None:
@@ -76,9 +77,9 @@ def as_seconds(value: Any) -> float | None:
     Returns:
         Seconds, below 0 where the span is; None if the cell is nothing of these.
     """
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, dt.timedelta):
         return value.total_seconds()
-    if isinstance(value, datetime.time):
+    if isinstance(value, dt.time):
         return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6
     if (number := as_number(value)) is not None or not isinstance(value, str):
         return number

@@ -1,4 +1,4 @@
-"""Copies within a corpus: the same clip in two folders, or as .wav and .flac, is told once for all clips of a folder."""
+"""Copies within a corpus: the same clip in two folders, or in two formats, told once for all clips of a folder."""
 
 from __future__ import annotations
 

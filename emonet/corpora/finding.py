@@ -27,7 +27,7 @@ class Finder:
         self._elsewhere: list[str] = []
 
     def locate(self, name: str, cells: Cells) -> Path:
-        """The file that a name stands for; if there is none, that is a problem of the row, and the path is as written."""
+        """The file that a name stands for; if there is none, a problem of the row is noted."""
         file = self._folder / name
         if not name or _is_file(file):
             return file
@@ -53,7 +53,7 @@ class Finder:
         return [f"{count} {subject}: {self._elsewhere[0]}{', ...' if count > 1 else ''}"]
 
     def find(self, name: str) -> list[Path]:
-        """The files or folders that `name` may mean; empty if there is none, several if they differ in spelling alone."""
+        """The files or folders that `name` may mean: none, one, or several that differ in spelling alone."""
         found: dict[Path, None] = {}
         for spelling in _spellings(name):
             path = PurePosixPath(spelling)
@@ -69,9 +69,7 @@ class Finder:
                 places = [place / part for place in places]
                 continue
             exact = [place / part for place in places if exists(place / part)]
-            places = exact or [
-                place / name for place in places for name in self._listing(place).get(_key(part), ())
-            ]
+            places = exact or [place / name for place in places for name in self._listing(place).get(_key(part), ())]
         return places
 
     def _listing(self, folder: Path) -> dict[str, list[str]]:

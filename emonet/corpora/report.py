@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from emonet.clips import SPLITS, Clip, Corpus, Rejection
 from emonet.schema import Schema
@@ -56,7 +57,7 @@ class CorpusReport(Schema):
     """Quantile of the clips' lengths (min, 5%, 50%, 95%, max) -> length (seconds); empty if none is known."""
     rejected: tuple[Rejection, ...]
     """Clips that were left out, with their reasons."""
-    passed_over: dict[str, int] = {}
+    passed_over: dict[str, int] = Field(default_factory=dict)
     """Suffix -> files of the corpus' folder that are no audio it reads (count), most frequent first."""
     warnings: tuple[str, ...] = ()
     """What the corpus' user should look at, a sentence each."""

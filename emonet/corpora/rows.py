@@ -47,7 +47,9 @@ class Cells:
         value = self.cells.get(name)
         if is_missing(value):
             if required:
-                self.complain(f"{name} is {'missing' if name not in self.cells else f'empty ({value!r})'}", name, "empty")
+                self.complain(
+                    f"{name} is {'missing' if name not in self.cells else f'empty ({value!r})'}", name, "empty"
+                )
             return ""
         text = as_name(value) if name in _NAMES else as_cell_text(value)
         if text is None:
@@ -87,7 +89,9 @@ class Cells:
             return None
         seconds = as_seconds(value)
         if seconds is None:
-            self.complain(f"{name} is {brief(value)}, which is not a finite number of seconds or a time", name, "number")
+            self.complain(
+                f"{name} is {brief(value)}, which is not a finite number of seconds or a time", name, "number"
+            )
         elif seconds < 0:
             self.complain(f"{name} is {seconds:g} s, before the audio begins", name, "before")
         return seconds

@@ -129,15 +129,11 @@ def test_a_caption_too_long_names_its_clip(corpus: Corpus) -> None:
         open_module(Corpus("mini", tuple(clips)))
 
 
-def test_a_tokenizers_captions_are_no_more_than_it_learns_from(
-    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tokenizers_captions_are_no_more_than_it_learns_from(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = vocabulary_captions(corpus, 0)
     written: list[str] = []
     monkeypatch.setattr(batches, "_VOCABULARY_CAPTIONS", 12)
-    monkeypatch.setattr(
-        batches, "write_caption", lambda *args: written.append(write_caption(*args)) or written[-1]
-    )
+    monkeypatch.setattr(batches, "write_caption", lambda *args: written.append(write_caption(*args)) or written[-1])
     assert vocabulary_captions(corpus, 0) == everything[::4]
     assert len(written) <= 12
 

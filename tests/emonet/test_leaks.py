@@ -30,7 +30,14 @@ def test_ids_of_different_people(one: str, other: str) -> None:
 
 
 def test_ids_that_look_alike_in_several_splits_are_one_problem() -> None:
-    splits = {"07": ["train"], "7": ["test"], "Eve": ["train"], "eve": ["validation"], "Bob": ["train"], "bob": ["train"]}
+    splits = {
+        "07": ["train"],
+        "7": ["test"],
+        "Eve": ["train"],
+        "eve": ["validation"],
+        "Bob": ["train"],
+        "bob": ["train"],
+    }
     (problem,) = shared_speakers(splits)
     assert "what look like 2 speakers would be in several splits" in problem
     assert "'07' (train) and '7' (test); 'Eve' (train) and 'eve' (validation) (1 more lie in one split each)" in problem

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 from decimal import Decimal
 from typing import Any
@@ -15,14 +15,16 @@ from emonet.corpora.cells import as_cell_text, as_name, as_number, as_seconds, i
 
 @pytest.mark.parametrize(
     "value",
-    ["", " ", "NaN", "nan", "-nan", "NA", "N/A", "n/a", "#N/A", "#NA", "NaT", "None", "null", "NULL", "<NA>", "-", "--", "?"]
-    + [".", "\\N", "\u2013", None, math.nan, pd.NaT],
+    [*("", " ", "NaN", "nan", "-nan", "NA", "N/A", "n/a", "#N/A", "#NA", "NaT", "None", "null", "NULL", "<NA>", "-", "--"),
+     *("?", ".", "\\N", "\u2013", None, math.nan, pd.NaT)],
 )  # fmt: skip
 def test_words_for_missing(value: Any) -> None:
     assert is_missing(value)
 
 
-@pytest.mark.parametrize("value", ["Nora", "no", "0", 0, 0.0, False, "na-1", "none of it", "a-b", b"", [], {}, math.inf])
+@pytest.mark.parametrize(
+    "value", ["Nora", "no", "0", 0, 0.0, False, "na-1", "none of it", "a-b", b"", [], {}, math.inf]
+)
 def test_what_is_not_missing(value: Any) -> None:
     assert not is_missing(value)
 
@@ -52,30 +54,32 @@ def test_what_is_not_missing(value: Any) -> None:
         ("1.5s", 1.5),
         ("100 ms", 0.1),
         ("2 min", 120.0),
-        (datetime.timedelta(seconds=1.5), 1.5),
+        (dt.timedelta(seconds=1.5), 1.5),
         (pd.Timedelta("1.5s"), 1.5),
-        (datetime.time(0, 1, 2, 500_000), 62.5),
+        (dt.time(0, 1, 2, 500_000), 62.5),
     ],
 )
 def test_seconds_in_many_ways(value: Any, seconds: float) -> None:
     assert as_seconds(value) == pytest.approx(seconds, abs=1e-9)
 
 
-@pytest.mark.parametrize("value", ["soon", "1:2:3:4", "days", "P", "PT", "1.5 parsecs", "12:", True, "inf", [1], {}, b"1s"])
+@pytest.mark.parametrize(
+    "value", ["soon", "1:2:3:4", "days", "P", "PT", "1.5 parsecs", "12:", True, "inf", [1], {}, b"1s"]
+)
 def test_what_is_no_time(value: Any) -> None:
     assert as_seconds(value) is None
 
 
-@given(st.timedeltas(datetime.timedelta(days=-3), datetime.timedelta(days=3)))
-def test_spans_come_back_as_pandas_and_python_write_them(span: datetime.timedelta) -> None:
+@given(st.timedeltas(dt.timedelta(days=-3), dt.timedelta(days=3)))
+def test_spans_come_back_as_pandas_and_python_write_them(span: dt.timedelta) -> None:
     for written in (str(span), str(pd.Timedelta(span)), pd.Timedelta(span).isoformat(), span):
         assert as_seconds(written) == pytest.approx(span.total_seconds(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("value", "name"),
-    [(7, "7"), (7.0, "7"), ("7.0", "7"), ("7.00", "7"), ("07", "07"), (7.5, "7.5"), ("v1.0.0", "v1.0.0"), (b"eve", "eve")]
-    + [(" eve ", "eve"), (Decimal("7.0"), "7"), ("\ud800", "\\ud800"), (True, None), ([], None), (b"\xff", None)],
+    [*((7, "7"), (7.0, "7"), ("7.0", "7"), ("7.00", "7"), ("07", "07"), (7.5, "7.5"), ("v1.0.0", "v1.0.0"), (b"eve", "eve")),
+     *((" eve ", "eve"), (Decimal("7.0"), "7"), ("\ud800", "\\ud800"), (True, None), ([], None), (b"\xff", None))],
 )  # fmt: skip
 def test_names_of_people_and_clips(value: Any, name: str | None) -> None:
     assert as_name(value) == name

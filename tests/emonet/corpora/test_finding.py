@@ -11,7 +11,14 @@ from emonet.corpora.finding import Finder, at
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in (b"Audio/\xc3\x84rger 1.wav", b"Audio/b.WAV", b"latin/\xe4rger.wav", b"twins/x.wav", b"twins/X.wav", b"100%.wav"):
+    for name in (
+        b"Audio/\xc3\x84rger 1.wav",
+        b"Audio/b.WAV",
+        b"latin/\xe4rger.wav",
+        b"twins/x.wav",
+        b"twins/X.wav",
+        b"100%.wav",
+    ):
         path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
         path.parent.mkdir(exist_ok=True)
         path.touch()

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from emonet.corpora import open_corpus, open_manifest
 from emonet.clips import SPLITS
-from emonet.corpora import tables
+from emonet.corpora import open_corpus, open_manifest, tables
 from emonet.corpora.manifest import ANONYMOUS
 from emonet.corpora.splits import split_speakers
 from emonet.errors import RequestError
@@ -329,12 +328,10 @@ def test_a_column_of_bytes_alone_and_a_path_in_json(folder: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(table), folder / "plain.parquet")
     assert [clip.id for clip in open_manifest(folder / "plain.parquet").clips] == [f"plain/row-{n}" for n in (1, 2, 3)]
     table = [{**row, "audio": {"path": row["audio"]}} for row in rows()]
-    assert [clip.id for clip in open_manifest(write(folder / "m.jsonl", table)).clips][0] == "audio/a.wav"
+    assert open_manifest(write(folder / "m.jsonl", table)).clips[0].id == "audio/a.wav"
 
 
-def test_embedded_audio_that_cannot_be_used(
-    folder: Path, make_wav: MakeWav, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embedded_audio_that_cannot_be_used(folder: Path, make_wav: MakeWav, monkeypatch: pytest.MonkeyPatch) -> None:
     content = make_wav("other.wav", hertz=300).read_bytes()
     corpus = open_manifest(embedded(folder, bytes=b"no audio" * 100))
     assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
@@ -345,7 +342,9 @@ def test_embedded_audio_that_cannot_be_used(
     with pytest.raises(RequestError, match=r"row 2: the id 'audio/a.wav' .* \(two recordings have the same path: give"):
         open_manifest(embedded(folder, path="audio/a.wav", bytes=content))
     monkeypatch.setattr(tables, "available_bytes", lambda: 10_000)
-    with pytest.raises(RequestError, match=r"(?s)does not fit into memory.*at most 0\.0 GB.*found: +0\.\d GB.*to files"):
+    with pytest.raises(
+        RequestError, match=r"(?s)does not fit into memory.*at most 0\.0 GB.*found: +0\.\d GB.*to files"
+    ):
         open_manifest(embedded(folder))
 
 
@@ -369,7 +368,11 @@ def test_spans_of_audformat_in_every_unit(unit: str, folder: Path) -> None:
         }
     )
     parquet.write_table(table, folder / "m.parquet")
-    assert [(clip.start, clip.end) for clip in open_manifest(folder / "m.parquet").clips] == [(0, 1), (1, None), (None, 2)]
+    assert [(clip.start, clip.end) for clip in open_manifest(folder / "m.parquet").clips] == [
+        (0, 1),
+        (1, None),
+        (None, 2),
+    ]
 
 
 def test_spans_and_missing_words_as_text(folder: Path) -> None:
@@ -492,7 +495,9 @@ def test_one_recording_in_two_splits_is_refused_under_whatever_path(folder: Path
     (folder / "audio/hard.wav").hardlink_to(folder / "audio/a.wav")
     for audio in ("audio/../audio/a.wav", "link.wav", "audio/hard.wav", "Audio/A.wav"):
         table = [*rows(), {"audio": audio, "speaker": "x", "split": "test"}]
-        with pytest.raises(RequestError, match=rf"same recording is in two splits: 'audio/a.wav' \(train\) and '{audio}'"):
+        with pytest.raises(
+            RequestError, match=rf"same recording is in two splits: 'audio/a.wav' \(train\) and '{audio}'"
+        ):
             open_manifest(write(folder / "m.jsonl", table))
     halves = rows(audio="audio/a.wav", start=1)
     halves[0]["end"] = 1
