@@ -29,7 +29,7 @@ def run(arguments: CorpusArguments) -> CorpusReport:
 def show(report: CorpusReport) -> None:
     """Two tables on stderr: the splits and the emotions; then what was left out."""
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
-    languages = ", ".join(f"{code} {clips}" for code, clips in report.languages.items())
+    languages = ", ".join(f"{console.name(code)} {clips}" for code, clips in report.languages.items())
     console.say(
         f"[bold]{console.name(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
         f"{report.hours:.2f} h, {console.counted(report.speakers, 'speaker')}"
@@ -43,7 +43,7 @@ def show(report: CorpusReport) -> None:
     console.console.print(splits)
     emotions = Table("rated emotion", "rated clips", "above 0", "mean")
     for name, ratings in report.emotions.items():
-        emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
+        emotions.add_row(escape(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
     console.console.print(emotions)
     for rejected in report.rejected[:_SHOWN]:
         console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {escape(rejected.reason)}")

@@ -65,10 +65,10 @@ def as_cell_text(value: object) -> str | None:
 def as_number(value: Any) -> float | None:
     """A cell as a finite number; None if it is none."""
     try:
-        number = math.nan if isinstance(value, bool) else float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if math.isfinite(number) and value is not True and value is not False else None
 
 
 def as_seconds(value: Any) -> float | None:

@@ -118,13 +118,16 @@ class Cells:
     def scores(self, limits: Limits) -> dict[str, float]:
         """Target -> score, of those that somebody gave; in the order of the columns."""
         scores = {}
-        for name in self.cells:
-            if name in limits and (score := self.number(name)) is not None:
-                low, high = limits[name]
-                if low <= score <= high:
-                    scores[name] = score
-                else:
-                    self.complain(f"{name} is {score:g}; expected {low:g} to {high:g}", name, "range")
+        for name, value in self.cells.items():
+            if (limit := limits.get(name)) is None:
+                continue
+            score = as_number(value)
+            if score is None:
+                self.number(name)  # missing, or a problem
+            elif limit[0] <= score <= limit[1]:
+                scores[name] = score
+            else:
+                self.complain(f"{name} is {score:g}; expected {limit[0]:g} to {limit[1]:g}", name, "range")
         return scores
 
     def weight(self, name: str) -> float | None:
