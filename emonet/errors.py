@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 
+from emonet.names import as_text
+
 _LONGEST = 600  # characters of a line that tells what is wrong; paths and commands stay whole
 
 
@@ -30,14 +32,14 @@ class EmonetError(Exception):
         found: object = None,
         hint: str | None = None,
     ) -> None:
-        self.what = what = "\n".join(map(_cut, what.split("\n")))
+        self.what = what = "\n".join(map(_cut, as_text(what).split("\n")))
         parts = {
             "where": where,
             "expected": expected,
             "found": None if found is None else _cut(str(found)),
             "try": hint,
         }
-        lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
+        lines = [f"  {name + ':':<10}{as_text(str(value))}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 
 

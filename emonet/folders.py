@@ -75,11 +75,12 @@ def _real_folders(
             folders.clear()
             continue
         seen.add((found.st_dev, found.st_ino))
-        shown = sorted(name for name in folders if not _is_hidden(name))
+        shown = sorted(name for name in folders if not is_hidden(name))
         links = [name for name in shown if os.path.islink(f"{place}{os.sep}{name}")]  # noqa: PTH114
         folders[:] = [name for name in shown if name not in links]
-        yield Path(place), [name for name in files if not _is_hidden(name)], links
+        yield Path(place), [name for name in files if not is_hidden(name)], links
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or something that the system left there."""
     return name.startswith(".") or name.lower() in _SYSTEM

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from emonet.errors import RequestError, brief
+
+
+def test_names_that_are_no_text_are_spelled() -> None:
+    assert str(RequestError("no \udce4", where=Path("\udce4"), found="\udce4")).count(r"\xe4") == 3
 
 
 def test_values_in_messages_are_short() -> None:
