@@ -18,7 +18,7 @@ class CaptionCheck:
         """Note what is wrong with a caption, if anything is."""
         if len(caption.encode()) > MOST and (tokens := count_tokens(caption)) > MOST:
             told = f"the caption has {tokens} tokens, more than the {MOST} that a captioner takes"
-            told += ": emonet pretrain refuses it"
+            told += ": emonet pretrain refuses it, unless it is of a test clip"
             self.found.add(place, told, "long")
         if inside := special_tokens(caption):
             told = f"the caption holds {', '.join(inside)}, which is no token there but text like any other"

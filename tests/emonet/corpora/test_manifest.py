@@ -509,7 +509,8 @@ def test_captions_that_a_captioner_cannot_learn_are_named_with_their_lines(folde
     table[0]["caption"] = "She sounds very angry indeed; " * 120
     table[2]["caption"] = "joy " * 300
     assert open_manifest(write(folder / "m.csv", table)).warnings == (
-        "line 2: the caption has 720 tokens, more than the 444 that a captioner takes: emonet pretrain refuses it",
+        "line 2: the caption has 720 tokens, more than the 444 that a captioner takes: emonet pretrain refuses it, "
+        "unless it is of a test clip",
         "line 3: the caption holds <|endoftext|>, <|0.00|>, which is no token there but text like any other",
     )
 
