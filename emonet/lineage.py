@@ -216,7 +216,7 @@ def trained_on(
         return None
     known = _known(folder / CLIPS)
     if sounds is not None and known[SOUND].notna().any():
-        clips = clips.assign(**{SOUND: sounds(lineage.window_seconds)})
+        clips = clips.assign(**{SOUND: pd.Series(list(sounds(lineage.window_seconds)), clips.index, object)})
     return overlap_with(clips, known, window_seconds=min(lineage.window_seconds, window_seconds))
 
 

@@ -40,7 +40,7 @@ def scores_figure(
         strongest = list(scores.items())[:top][::-1]
         axis.barh([spec[target].name for target, _ in strongest], [score for _, score in strongest], color=ACCENT)
         axis.set_xlim(min(0.0, *(score for _, score in strongest)), max(spec[t].high for t, _ in strongest))
-        axis.set_title(name, loc="left", fontsize=9, color=INK)
+        axis.set_title(name, loc="left", fontsize=9, color=INK, parse_math=False)  # names of files may hold a $
         bare(axis)
     axes[-1].set_xlabel("score (0 not at all, 4 extremely)")
     figure.savefig(path)

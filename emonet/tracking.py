@@ -26,6 +26,7 @@ from mlflow.types import ColSpec, Schema
 
 from emonet.errors import EmonetError
 from emonet.lineage import Code
+from emonet.names import as_text
 
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests runs
@@ -104,7 +105,7 @@ class Run:
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
         for key, value in values.items():
-            self.client.set_tag(self.id, key, value)
+            self.client.set_tag(self.id, key, as_text(value))
 
     def lightning_logger(self) -> Any:
         """A Lightning logger that writes into this run."""
@@ -374,7 +375,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{key}", as_text(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _revision() -> dict[str, str]:

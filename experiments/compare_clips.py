@@ -308,7 +308,7 @@ def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     try:
         corpus = _corpus(record.corpus, runs)
     except EmonetError as error:
-        console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {error.what}")
+        console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
         return None
     if corpus.fingerprint != record.corpus_fingerprint:
         console.say("[yellow]note[/] the corpus behind this store has changed since; only its states are used")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,11 +22,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from emonet.names import on_one_line
 from emonet.progress import Progress as ProgressCallback
 
+_PLAIN = {"█": "#", "↑": "^", "↓": "v", "→": ">", "←": "<", "–": "-", "—": "-", "−": "-", "†": "+", "…": "~", "×": "x"}
+_PLAIN |= {"\u00a0": " ", "²": "2", "µ": "u"}
 LOG_EVERY = 15.0  # seconds between progress lines where stderr is no terminal
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: `:dog:` in the name of a file stays what it is.
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class _Rate(ProgressColumn):
@@ -56,6 +64,32 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def name(text: object) -> str:
+    """A path, an id or a sentence as markup: on one line, with nothing in it that would steer the terminal."""
+    return escape(on_one_line(text))
+
+
+def passed_over(suffixes: Mapping[str, int]) -> str:
+    """`passed over: 3 files (2 .txt, 1 .csv)`."""
+    named = ", ".join(f"{count} {name(suffix)}" for suffix, count in suffixes.items())
+    return f"passed over: {counted(sum(suffixes.values()), 'file')} ({named})"
+
+
+def plain_where_needed() -> None:
+    r"""Let stderr spell what its encoding cannot show: bars, arrows and dashes in ASCII, the rest as `\xe4`."""
+    codecs.register_error("emonet.plain", _plain)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="emonet.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    spelled = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text)
+    return "".join(spelled), error.end
+
+
 def say(text: str) -> None:
     """One line on stderr; rich markup is shown."""
     console.print(text)
@@ -69,7 +103,7 @@ def progress(label: str, unit: str = "clips") -> Iterator[ProgressCallback]:
         label: what is being done, e.g. `encoding`.
         unit: what is counted, in the plural.
     """
-    if console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
         with _bar(label, unit) as callback:
             yield callback
     else:

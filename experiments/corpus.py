@@ -34,9 +34,9 @@ def run(arguments: CorpusArguments) -> CorpusReport:
 def show(report: CorpusReport) -> None:
     """Two tables on stderr: the splits and the emotions; then what was left out."""
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
-    languages = ", ".join(f"{code} {clips}" for code, clips in report.languages.items())
+    languages = ", ".join(f"{console.name(code)} {clips}" for code, clips in report.languages.items())
     console.say(
-        f"[bold]{escape(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
+        f"[bold]{console.name(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
         f"{report.hours:.2f} h, {console.counted(report.speakers, 'speaker')}"
     )
     console.say(f"languages: {languages or 'none'}; lengths: {lengths or 'unknown'}")
@@ -48,13 +48,17 @@ def show(report: CorpusReport) -> None:
     console.console.print(splits)
     emotions = Table("rated emotion", "rated clips", "above 0", "mean")
     for name, ratings in report.emotions.items():
-        emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
+        emotions.add_row(escape(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
     console.console.print(emotions)
     _show_sounds(report)
     for rejected in report.rejected[:_SHOWN]:
-        console.say(f"[yellow]left out[/] {escape(rejected.id)}: {escape(rejected.reason)}")
+        console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {escape(rejected.reason)}")
     if len(report.rejected) > _SHOWN:
         console.say(f"... and {len(report.rejected) - _SHOWN} more; --json lists all")
+    if report.passed_over:
+        console.say(console.passed_over(report.passed_over))
+    for warning in report.warnings:
+        console.say(f"[yellow]warning[/] {console.name(warning)}")
 
 
 def _show_sounds(report: CorpusReport) -> None:
@@ -63,6 +67,6 @@ def _show_sounds(report: CorpusReport) -> None:
         console.say(f"listened to {sounds.listened:,} of {report.clips:,} clips; --listen {report.clips} hears all")
     show_sounds(sounds)
     for leak in sounds.leaks[:_SHOWN]:
-        console.say(f"  [bold red]the same sound in two splits[/]: {escape(' = '.join(leak))}")
+        console.say(f"  [bold red]the same sound in two splits[/]: {console.name(' = '.join(leak))}")
     for refused in sounds.unreadable[:_SHOWN]:
-        console.say(f"  [bold red]cannot be used[/] {escape(refused.id)}: {escape(refused.reason)}")
+        console.say(f"  [bold red]cannot be used[/] {console.name(refused.id)}: {console.name(refused.reason)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
-
 from emonet.sounds import SHOWN, SoundReport
 from experiments import console
 
@@ -16,13 +14,13 @@ def show_sounds(report: SoundReport) -> None:
             heard = f"{report.hours_heard:.2f} of {report.hours:.2f} h are heard"
             console.say(f"  [yellow]longer than the window[/] {clips}: {heard} ({_some(found.ids, found.clips)})")
         else:
-            told = escape(found.example)
+            told = console.name(found.example)
             console.say(f"  [yellow]sound of {clips}[/]: {told} ({_some(found.ids, found.clips)})")
     if report.copies:
         clips = console.counted(sum(map(len, report.copies)), "clip")
-        shown = escape(" = ".join(report.copies[0][:SHOWN]))
+        shown = console.name(" = ".join(report.copies[0][:SHOWN]))
         console.say(f"  [yellow]the same sound[/] {clips} are copies, such as {shown}; each counts by itself")
 
 
 def _some(ids: tuple[str, ...], count: int) -> str:
-    return escape(", ".join(ids)) + (", ..." if count > len(ids) else "")
+    return console.name(", ".join(ids)) + (", ..." if count > len(ids) else "")

@@ -108,7 +108,7 @@ def run_stage(
     path = folder / f"{stage}.json"
     if not experiment.force and (done := _complete(path, result_type, fixed, outputs)):
         check()
-        console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
+        console.say(f"[bold]{stage}[/]: up to date ({console.name(path)}); --force runs it again")
         return done
     _make(folder)
     with nullcontext() if shared else _alone(folder, stage):
@@ -122,7 +122,7 @@ def run_stage(
         if complete:
             write_text(path, result.model_dump_json(indent=2) + "\n")
     where = str(path) if complete else f"this part; {path} is written when all are done"
-    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({where})")
+    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({console.name(where)})")
     return result
 
 

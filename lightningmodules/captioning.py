@@ -85,7 +85,7 @@ def fit_captioner(
         RequestError: if model, window and corpus do not fit, or the same sound is in two splits.
         EmonetError: if the hub cannot be reached, or the GPU's memory does not suffice.
     """
-    model, processor = open_captioner(config, vocabulary_captions(corpus, seed), seed, source)
+    model, processor = open_captioner(config, lambda: vocabulary_captions(corpus, seed), seed, source)
     limit = model.config.max_target_positions
     with watch.show("decoding", "clips") as progress:
         data = CaptionDataModule(corpus, config, window_of(model), processor.tokenizer, limit, seed, progress)

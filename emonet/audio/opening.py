@@ -90,7 +90,7 @@ def opened(audio: Path | bytes) -> Iterator[Source]:
     try:
         with ExitStack() as stack:
             content = stack.enter_context(_content(audio))
-            name: Any = io.BytesIO(audio) if isinstance(audio, bytes) else os.fsencode(audio)
+            name: Any = io.BytesIO(audio) if isinstance(audio, bytes) else _native(audio)
             sound = stack.enter_context(_Stream(name))
             _check_header(sound, where)
             yield _source(sound, content, where, stack)
@@ -99,6 +99,11 @@ def opened(audio: Path | bytes) -> Iterator[Source]:
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         # soundfile raises TypeError for `.raw`, which has no header to say what is in it.
         raise AudioError(f"not readable: {_reason(error)}", where=where, hint=_CONVERT) from error
+
+
+def _native(path: Path) -> str | bytes:
+    """A path as soundfile takes it: text that holds bytes which are not UTF-8 it would refuse to encode."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def truncated(share: float, where: str) -> AudioError:

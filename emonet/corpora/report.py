@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from emonet.clips import SPLITS, Clip, Corpus, Rejection
 from emonet.schema import Schema
@@ -57,6 +58,10 @@ class CorpusReport(Schema):
     """Quantile of the clips' lengths (min, 5%, 50%, 95%, max) -> length (seconds); empty if none is known."""
     rejected: tuple[Rejection, ...]
     """Clips that were left out, with their reasons."""
+    passed_over: dict[str, int] = Field(default_factory=dict)
+    """Suffix -> files of the corpus' folder that are no audio it reads (count), most frequent first."""
+    warnings: tuple[str, ...] = ()
+    """What the corpus' user should look at, a sentence each."""
     fingerprint: str
     """SHA-256 of everything that the corpus fixes (64 hex characters)."""
     sounds: SoundReport
@@ -88,6 +93,8 @@ def describe(corpus: Corpus, sounds: SoundReport = NOTHING_HEARD) -> CorpusRepor
         emotions=_count_ratings(corpus),
         seconds={name: round(float(np.quantile(lengths, q)), 3) for name, q in quantiles.items() if len(lengths)},
         rejected=corpus.rejected,
+        passed_over=dict(corpus.passed_over),
+        warnings=corpus.warnings,
         fingerprint=corpus.fingerprint,
         sounds=sounds,
     )

@@ -405,3 +405,15 @@ def test_odd_recordings_are_read_or_listed_with_their_reason(
     assert {failure.id: failure.reason for failure in report.failures} == expected
     assert 0 < len(expected) < len(clips)  # most are shorter than 0.1 s
     assert verify(tmp_path / "s.zarr", deep=True).problems == ()
+
+
+def test_audio_in_memory_gives_the_states_of_its_file(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    files = make_corpus(4)
+    held = tuple(replace(clip, audio=Path(clip.audio).read_bytes()) for clip in files.clips)
+    for name, corpus in (("files", files), ("held", Corpus("held", held))):
+        run(corpus, encoder, tmp_path / f"{name}.zarr", workers=2)
+    one, two = (FeatureStore.open(tmp_path / f"{name}.zarr") for name in ("files", "held"))
+    np.testing.assert_array_equal(one.read(range(4)), two.read(range(4)))
+    assert one.clips.equals(two.clips)
