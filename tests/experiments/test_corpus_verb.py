@@ -42,7 +42,7 @@ def test_warnings_and_what_was_passed_over(
     make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in (1, 16, 19):
-        make_wav(f"ravdess/03-01-01-01-01-01-{number:02d}.wav")
+        make_wav(f"ravdess/03-01-01-01-01-01-{number:02d}.wav", hertz=200 + number)
     (tmp_path / "ravdess/voice.m4a").touch()
     (tmp_path / "ravdess/._03-01-01-01-01-01-01.wav").touch()
     (tmp_path / "m.csv").write_text(

@@ -335,7 +335,7 @@ def test_embedded_audio_that_cannot_be_used(folder: Path, make_wav: MakeWav, mon
     content = make_wav("other.wav", hertz=300).read_bytes()
     corpus = open_manifest(embedded(folder, bytes=b"no audio" * 100))
     assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
-        ("audio/b.wav", "not readable: format not recognised")
+        ("audio/b.wav", "not readable: format not recognised; try: ffmpeg -i IN -ar 16000 -ac 1 OUT.wav")
     ]
     with pytest.raises(RequestError, match=r"row 2: audio is empty \(\{'bytes': None, 'path': None\}\)"):
         open_manifest(embedded(folder, bytes=None, path=None))
