@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -75,13 +76,19 @@ class ExtractionRecord(Schema):
         """The fields that must agree; the two descriptions are left out."""
         return self.model_dump(exclude={"corpus", "encoder"})
 
-    def require(self, wanted: ExtractionRecord, *, where: object, hint: str) -> None:
+    def require(self, wanted: ExtractionRecord | Mapping[str, object], *, where: object, hint: str) -> None:
         """Check that this record, the store's, is the wanted one.
+
+        Args:
+            wanted: all of it, or the fields that are known.
+            where: the store.
+            hint: what to do next.
 
         Raises:
             RequestError: listing each field that differs with both values.
         """
-        mine, theirs = self.identity(), wanted.identity()
+        mine = self.identity()
+        theirs = wanted.identity() if isinstance(wanted, ExtractionRecord) else {**mine, **wanted}
         lines = [f"    - {name}: the store has {mine[name]}, wanted {theirs[name]}" for name in mine]
         differing = [line for line, name in zip(lines, mine, strict=True) if mine[name] != theirs[name]]
         if differing:

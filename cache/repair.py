@@ -209,7 +209,7 @@ class _Repair:
                 "mels": self._encoder.mels,
                 "precision": self._encoder.precision,
             }
-        self._record.require(self._record.model_copy(update=found), where=self._path, hint=_SAME)
+        self._record.require(found, where=self._path, hint=_SAME)
 
     def _take_away(self, shards: list[int]) -> None:
         """Markers first: without the table a damaged shard that still had its marker would pass for a whole one."""

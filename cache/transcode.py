@@ -44,7 +44,7 @@ def transcode(
         RequestError: if `corpus` is another one, or there is a store at `path` made from something else.
         EmonetError: if `store` is damaged, or the disk is full.
     """
-    given = store.record.model_copy(update={"corpus_fingerprint": corpus.fingerprint, "clips": len(corpus)})
+    given = {"corpus_fingerprint": corpus.fingerprint, "clips": len(corpus)}
     store.record.require(given, where=store.path, hint="the corpus that this store was extracted from")
     fields = store.record.model_dump() | {"codec": codec, "kept": kept}
     record = ExtractionRecord.model_validate(fields)

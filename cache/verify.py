@@ -26,7 +26,7 @@ LEFTOVER = "left by a killed writer"  # how problems with files end that are not
 
 
 class StoreReport(Schema):
-    """What `emonet store verify` and `emonet store info` found."""
+    """What `emonet store verify` found."""
 
     store: Path
     """The folder."""

@@ -15,7 +15,7 @@ from typing import Literal
 from emonet import durable
 from emonet.calibration import Calibration
 from emonet.clips import SPLITS, Split
-from emonet.evaluation import METRICS, Estimate, Scores
+from emonet.evaluation import METRICS, Scores
 from emonet.targets import TargetSpec
 
 CARD = "README.md"
@@ -125,7 +125,7 @@ def render(facts: CardFacts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "quoted": _quoted, "estimate": _estimate}
+    environment.filters |= {"cell": _cell, "quoted": _quoted, "estimate": format}
     return environment.get_template(_TEMPLATE).render(
         facts=facts, metrics=METRICS, splits=SPLITS, languages=_languages(facts), card_name=_slug(facts.name)
     )
@@ -142,8 +142,8 @@ def summary(facts: CardFacts) -> str:
         if facts.corpus.synthetic:
             sentences.append("Synthetic voices: its scores of human voices mean nothing.")
     if facts.test is not None:
-        mae, pearson = (_estimate(facts.test.of(name).mean) for name in ("mae", "pearson"))
-        sentences.append(f"On unseen speakers: MAE {mae}, Pearson {pearson}.")
+        mae, pearson = (facts.test.of(name).mean for name in ("mae", "pearson"))
+        sentences.append(f"On unseen speakers: MAE {mae}, Pearson {pearson}; means over {facts.test.averaged()}.")
     if facts.calibration is not None:
         sentences.append(f"Scores are calibrated ({facts.calibration.kind}).")
     return " ".join([*sentences, "Limits and intended use: README.md in its folder."])
@@ -151,15 +151,6 @@ def summary(facts: CardFacts) -> str:
 
 def _languages(facts: CardFacts) -> list[str]:
     return sorted(code for code in facts.corpus.languages if code) if facts.corpus is not None else []
-
-
-def _estimate(estimate: Estimate) -> str:
-    """`0.412 (0.380 to 0.447)`, or a dash where it is undefined."""
-    if estimate.value is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
 
 
 def _cell(text: object) -> str:

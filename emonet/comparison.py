@@ -91,7 +91,8 @@ class PairwiseDifference(Schema):
             mean={name: _turned(estimate) for name, estimate in self.mean.items()},
             p=self.p,
             emotions={
-                target: each.model_copy(update={"mae": _turned(each.mae)}) for target, each in self.emotions.items()
+                target: EmotionDifference.model_validate({**dict(each), "mae": _turned(each.mae)})
+                for target, each in self.emotions.items()
             },
         )
 
@@ -141,6 +142,11 @@ class Comparison(Schema):
         """Largest p value that counts (0 to 1)."""
         return round(1 - self.confidence, 12)
 
+    @property
+    def averaged(self) -> str:
+        """What means are over, in words; the same for all models."""
+        return next(iter(self.scores.values())).averaged("emotions")
+
     def pair(self, one: str, other: str) -> PairwiseDifference:
         """`one` less `other`, whichever was given first.
 
@@ -188,7 +194,7 @@ def compare(
     config: EvaluationConfig,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    scale: tuple[float, float] = (0.0, 4.0),
+    scale: tuple[float, float],
 ) -> Comparison:
     """Compare models on the same clips, resamples and swaps.
 
@@ -200,7 +206,7 @@ def compare(
         config: resamples and coverage of the intervals.
         permutations: most swaps behind each p value (count).
         seed: of resamples and swaps.
-        scale: lowest and highest score.
+        scale: lowest and highest score of the targets, which bins of predicted scores cover.
 
     Raises:
         RequestError: if two contenders have the same label, or no clip has a score.

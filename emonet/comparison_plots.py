@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from emonet.comparison import PairwiseDifference
 from emonet.evaluation import Estimate
+from emonet.numbers import shown
 from emonet.plots import ACCENT, DPI, FAINT, GRID, INK, bare, plain
 from emonet.reliability import Reliability
 from emonet.targets import EMOTIONS, TargetSpec
@@ -59,9 +60,7 @@ def differences_figure(
     figure.savefig(path)
 
 
-def calibration_figure(
-    rows: Mapping[str, Reliability], path: Path | BytesIO, *, scale: tuple[float, float] = (0.0, 4.0)
-) -> None:
+def calibration_figure(rows: Mapping[str, Reliability], path: Path | BytesIO, *, scale: tuple[float, float]) -> None:
     """Mean given score by predicted score, one panel per model; the larger a mark, the more scores are behind it.
 
     Args:
@@ -80,7 +79,11 @@ def calibration_figure(
         counts = np.array([each.count for each in found.bins], float)
         axis.plot(predicted, given, color=ACCENT, linewidth=1)
         axis.scatter(predicted, given, s=6 + 90 * np.sqrt(counts / max(counts.sum(), 1)), color=ACCENT, linewidths=0)
-        line = "" if found.slope is None else f"\nslope {found.slope:.2f}, intercept {found.intercept:+.2f}"
+        line = (
+            ""
+            if found.slope is None
+            else f"\nslope {shown(found.slope, 2)}, intercept {shown(found.intercept, 2, signed=True)}"
+        )
         axis.set_title(shortened(label, 26) + line, fontsize=8, color=INK, parse_math=False)
         axis.grid(color=GRID)
         axis.set_axisbelow(True)

@@ -4,7 +4,7 @@ CCC is the concordance correlation coefficient (Lin 1989): Pearson's, lowered wh
 are off. Conventions: a missing score is left out. Predictions that are all the same order nothing: their correlations
 (CCC among them) are 0. Where the true scores are all the same there is nothing to order: correlations are undefined
 (None) and left out of means. Intervals are percentiles over resamples of speakers, since clips of one speaker are not
-independent; with fewer than 5 speakers, of clips.
+independent; with fewer than 5 speakers, of clips. What a single one of them was rated for has no interval.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from emonet.configs import EvaluationConfig
+from emonet.numbers import shown
 from emonet.schema import Schema
 
 MetricName = Literal["mae", "rmse", "pearson", "spearman", "ccc"]
@@ -68,14 +69,34 @@ class Estimate(Schema):
     high: float | None
     """Upper end of its bootstrap interval."""
 
+    def __format__(self, form: str) -> str:
+        """`0.412 [0.380, 0.447]`, or a dash where it is undefined; with signs, as differences are, by the form `+`."""
+        value = shown(self.value, signed=form == "+")
+        return value if self.value is None or self.low is None or self.high is None else f"{value} {self.between(form)}"
+
+    def between(self, form: str = "") -> str:
+        """`[0.380, 0.447]`, the interval alone."""
+        low, high = (shown(end, signed=form == "+") for end in (self.low, self.high))
+        return f"[{low}, {high}]"
+
 
 class MetricScores(Schema):
     """One metric over the targets."""
 
     mean: Estimate
     """Unweighted mean over the targets for which it is defined."""
+    over: int = Field(ge=0)
+    """Targets that the mean is over, those for which it is defined (count)."""
     per_target: dict[str, Estimate]
     """By target id."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or "over" in fields or not isinstance(fields.get("per_target"), dict):
+            return fields  # else a result of an earlier version
+        each = fields["per_target"].values()
+        return {**fields, "over": sum(isinstance(one, dict) and one.get("value") is not None for one in each)}
 
 
 class Scores(Schema):
@@ -102,14 +123,28 @@ class Scores(Schema):
         return scores
 
     def flat(self) -> dict[str, float]:
-        """`mae/mean`, `mae/anger` and so on, as they are logged; what is undefined is left out."""
+        """`mae/mean`, `mae/anger` and so on, as they are logged; what is undefined is left out.
+
+        `mae/targets` is how many targets the mean is over.
+        """
         figures = {name: {"mean": self.of(name).mean, **self.of(name).per_target} for name in METRIC_NAMES}
-        return {
+        values = {
             f"{name}/{key}": estimate.value
             for name, estimates in figures.items()
             for key, estimate in estimates.items()
             if estimate.value is not None
         }
+        return values | {f"{name}/targets": float(self.of(name).over) for name in METRIC_NAMES}
+
+    def averaged(self, unit: str = "targets") -> str:
+        """What means are over, in words: `4 targets`, or `3 of 4 targets (Pearson, Spearman and CCC: 2)`.
+
+        Args:
+            unit: what targets are called.
+        """
+        rated, varied, every = self.mae.over, self.pearson.over, len(self.mae.per_target)
+        text = f"{rated} {unit}" if rated == every else f"{rated} of {every} {unit}"
+        return text if varied == rated else f"{text} (Pearson, Spearman and CCC: {varied})"
 
 
 @dataclass(frozen=True)
@@ -123,6 +158,8 @@ class Sampled:
         clips: evaluated (count).
         resampled: what each resample drew.
         confidence: coverage of intervals (0 to 1).
+        units: speakers or clips, whichever was drawn, that are behind each column (count); a single one has no
+            interval.
     """
 
     values: Mapping[MetricName, Float64[np.ndarray, "draws columns"]]
@@ -130,6 +167,7 @@ class Sampled:
     clips: int
     resampled: Unit
     confidence: float
+    units: Int[np.ndarray, " columns"]
 
     def scores(self) -> Scores:
         """Each figure with its interval."""
@@ -174,7 +212,9 @@ def sample(
     point, spread = metrics(truth, predictions, np.ones((1, len(truth)))), metrics(truth, predictions, counts, owner)
     found = {name: np.concatenate([point[name], spread[name]]) for name in METRIC_NAMES}
     values = {name: np.concatenate([_mean(each), each], 1) for name, each in found.items()}
-    return Sampled(values, tuple(targets), len(truth), resampled, config.confidence)
+    rated = ~np.isnan(truth)
+    units = np.array([len(np.unique(owner[has])) for has in (rated.any(1), *rated.T)])
+    return Sampled(values, tuple(targets), len(truth), resampled, config.confidence, units)
 
 
 def evaluate(
@@ -331,12 +371,13 @@ def _correlations(
 
 def _estimated(values: Float64[np.ndarray, "draws columns"], of: Sampled) -> MetricScores:
     share = 100 * (1 - of.confidence) / 2
-    low, high = _quiet(np.nanpercentile, values[1:], [share, 100 - share])
-    estimates = [
-        Estimate(value=_number(v), low=_number(a), high=_number(b)) if np.isfinite(v) else _UNDEFINED
-        for v, a, b in zip(values[0], low, high, strict=True)
-    ]
-    return MetricScores(mean=estimates[0], per_target=dict(zip(of.targets, estimates[1:], strict=True)))
+    ends = np.where(of.units > 1, _quiet(np.nanpercentile, values[1:], [share, 100 - share]), np.nan)
+    mean, *each = (
+        Estimate(value=_number(value), low=_number(low), high=_number(high))
+        for value, low, high in zip(values[0], *ends, strict=True)
+    )
+    over = sum(one.value is not None for one in each)
+    return MetricScores(mean=mean, over=over, per_target=dict(zip(of.targets, each, strict=True)))
 
 
 def _mean(values: Float64[np.ndarray, "resamples targets"]) -> Float64[np.ndarray, "resamples 1"]:
@@ -355,6 +396,3 @@ def _quiet(function: object, values: np.ndarray, *arguments: object) -> np.ndarr
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-_UNDEFINED = Estimate(value=None, low=None, high=None)

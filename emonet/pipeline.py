@@ -23,13 +23,11 @@ from emonet.errors import AudioError, RequestError
 from emonet.logmel import pad
 from emonet.progress import Progress, silent
 from emonet.published import PublishedFolder, holds_published, import_published, load_published, open_published
-from emonet.targets import ATTRIBUTES, QUALITY, TargetSpec
+from emonet.targets import APART, TargetSpec
 
 CHAMPION_URI = "models:/emonet-voice@champion"
 ENCODER = "encoder"
 EXPERTS = "experts"
-APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
-"""Targets that are no emotions: their scores follow the emotions', since each has its own scale."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +288,7 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
     encoder = FrozenEncoder.load(str(captioner), precision="float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
-        shutil.copytree(experts, partial / EXPERTS)
+        shutil.copytree(experts, partial / EXPERTS, ignore=shutil.ignore_patterns("*.parquet"))  # no clips' scores
         # What does not fit is refused before anything is replaced; 40 wide experts are not loaded for it (11.8 GB).
         _check_fit(encoder, list(check_banks(partial / EXPERTS).values()))
     return folder

@@ -42,7 +42,7 @@ def reliability(
     truth: Float[np.ndarray, "clips targets"],
     predictions: Float[np.ndarray, "clips targets"],
     *,
-    scale: tuple[float, float] = (0.0, 4.0),
+    scale: tuple[float, float],
     bins: int = BINS,
 ) -> Reliability:
     """Compare given with predicted scores by bins of equal width.

@@ -84,6 +84,11 @@ class TargetSpec:
         """Highest scores, shape (targets,)."""
         return np.array([target.high for target in self.targets], np.float32)
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest score that any of the targets can have."""
+        return float(self.low.min()), float(self.high.max())
+
     @cached_property
     def _positions(self) -> dict[str, int]:
         positions: dict[str, int] = {}
@@ -186,3 +191,6 @@ QUALITY = _read_attributes("quality")
 
 PUBLISHED = TargetSpec((*EMOTIONS, *ATTRIBUTES, *QUALITY))
 """Everything that there is a published expert for."""
+
+APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
+"""Ids of what is no emotion: it is shown after the emotions, and not ranked among them."""

@@ -21,7 +21,7 @@ from emonet.schema import Schema
 from experiments import console
 from experiments.config import Experiment
 from experiments.extract import STORE, ExtractResult
-from experiments.heads_table import shown
+from experiments.heads_table import stacked
 from experiments.heads_training import (
     HeadsData,
     best_of,
@@ -147,10 +147,10 @@ def show(result: CodecsResult) -> None:
             f"{way.share:.1%}",
             f"{way.largest_error:.3g}",
             f"{way.rms_error:.2%}",
-            shown(way.test.mae.mean),
-            shown(way.mae_change, signed=True),
-            shown(way.test.pearson.mean),
-            shown(way.pearson_change, signed=True),
+            stacked(way.test.mae.mean),
+            stacked(way.mae_change, signed=True),
+            stacked(way.test.pearson.mean),
+            stacked(way.pearson_change, signed=True),
         )
     console.console.print(table)
 

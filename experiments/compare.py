@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,10 @@ class CompareResult(Schema):
     """With --promote: whether the challenger is @champion now."""
     decision: tuple[str, ...]
     """Why, or why not."""
+    margin: float | None = None
+    """With --promote: of non-inferiority, as a share of the range of an emotion's scores (0 to 1)."""
+    unproven: tuple[str, ...] = ()
+    """With --promote: ids of the emotions in which the challenger is not shown to be non-inferior."""
     run_id: str
     """The MLflow run."""
 
@@ -128,7 +133,8 @@ def show(result: CompareResult) -> None:
             console.say(f"  {escape(reason)}")
     if result.forced:
         console.say("[bold red]FORCED[/] a model was trained on some of these clips: the figures prove nothing")
-    console.say(f"page: {escape(str(result.folder / 'index.html'))}")
+    page = result.folder / "index.html"
+    console.say(f"page: {escape(str(page))}" if page.is_file() else f"tables: {escape(str(result.folder))}")
 
 
 def _publish(arguments: CompareArguments, compared: Compared, challenge: Challenge | None) -> CompareResult:
@@ -158,7 +164,9 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
                 write(folder, arguments, compared, decision)
                 run.tags({"promoted": str(promoted).lower()})
                 log_files(run, folder)
-            return _result(arguments, compared, folder, run, promoted, decision)
+            outcome = {} if verdict is None else {"margin": arguments.margin, "unproven": verdict.unproven}
+            outcome |= {"promoted": promoted, "decision": decision}
+            return _result(arguments, compared, folder, run, outcome)
     except EmonetError:
         console.say(f"[yellow]note[/] the comparison itself is done and lies in {escape(str(folder))}")
         if promoted:
@@ -178,8 +186,7 @@ def _result(
     compared: Compared,
     folder: Path,
     run: Run,
-    promoted: bool | None,
-    decision: tuple[str, ...],
+    outcome: Mapping[str, Any],
 ) -> CompareResult:
     models: list[dict[str, Any]] = [
         {
@@ -200,9 +207,8 @@ def _result(
         forced=compared.forced,
         warnings=compared.warnings,
         comparison=compared.comparison,
-        promoted=promoted,
-        decision=decision,
         run_id=run.id,
+        **outcome,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emonet.errors import RequestError
@@ -89,16 +89,21 @@ def verdict_of(challenge: Challenge, compared: Compared, margin: float) -> Verdi
             promote=False,
             reasons=("the comparison was forced on clips that a model was trained on: it proves nothing",),
         )
+    both = [target for target in champion.targets if target in challenger.targets]
     verdict = judge(
         comparison.pair(challenger.label, champion.label),
         comparison.test,
+        ranges={target.id: target.high - target.low for target in compared.clips.targets},
         margin=margin,
         alpha=comparison.alpha,
         missing=[target for target in champion.targets if target not in challenger.targets],
+        unrated=[target for target in both if target not in comparison.targets],
     )
     unknown = [label for label, origin in compared.origins.items() if origin.known == "unknown"]
     notes = [f"that {label} was not trained on these clips is not known" for label in unknown]
-    return Verdict(verdict.promote, (*verdict.reasons, *notes))
+    if comparison.resampled == "clips":
+        notes.append(f"clips were drawn, since there are only {comparison.speakers} speakers: it holds for these")
+    return replace(verdict, reasons=(*verdict.reasons, *notes))
 
 
 def carry_out(

@@ -128,7 +128,7 @@ def dataset_of(compared: Compared) -> str:
 
 def _sentence(scores: Scores, compared: Compared, run_id: str) -> str:
     figures = ", ".join(
-        f"{name} {value:.4g}" for name in METRIC_NAMES if (value := scores.of(name).mean.value) is not None
+        f"{name} {value:z.4g}" for name in METRIC_NAMES if (value := scores.of(name).mean.value) is not None
     )
     return f"{'FORCED: ' if compared.forced else ''}{figures} on {compared.comparison.clips} clips; run {run_id}"
 

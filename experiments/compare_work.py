@@ -102,6 +102,7 @@ def compare_models(
         speakers=clips.table["speaker"].iloc[rows].tolist(),
         config=EvaluationConfig(resamples=arguments.resamples),
         seed=arguments.seed,
+        scale=clips.targets.subset(targets).scale,
     )
     return Compared(
         clips=clips,

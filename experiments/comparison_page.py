@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from emonet.numbers import shown
 from emonet.targets import TargetSpec
-from experiments.page import INDEX, between, render
+from experiments.decoration import decoration
+from experiments.page import INDEX, render
 from experiments.stage import write_text
 
 if TYPE_CHECKING:
@@ -64,12 +66,12 @@ class Section(NamedTuple):
     Args:
         title: the heading.
         text: what to see in them.
-        pictures: label (empty if there is one for all), `data:` URI, alternative text.
+        pictures: label (empty if there is one for all), `data:` URI (None: could not be drawn), alternative text.
     """
 
     title: str
     text: str
-    pictures: Sequence[tuple[str, str, str]]
+    pictures: Sequence[tuple[str, str | None, str]]
 
 
 def write_page(folder: Path, findings: ComparisonFindings) -> Path:
@@ -86,7 +88,12 @@ def write_page(folder: Path, findings: ComparisonFindings) -> Path:
     write_text(folder / JSON, comparison.model_dump_json(indent=2) + "\n")
     write_text(folder / METRICS_CSV, _csv(_metric_rows(comparison)))
     write_text(folder / DIFFERENCES_CSV, _csv(_difference_rows(comparison)))
-    write_text(folder / INDEX, _html(findings))
+    (folder / INDEX).unlink(missing_ok=True)  # a former one would stand beside figures that it does not show
+    html = ""
+    with decoration("the page"):
+        html = _html(findings)
+    if html:
+        write_text(folder / INDEX, html)
     return folder / INDEX
 
 
@@ -133,7 +140,6 @@ def _html(findings: ComparisonFindings) -> str:
         models=models,
         pairs=_pairs(findings),
         sections=_sections(findings),
-        between=between,
         p_text=p_text,
     )
 
@@ -172,7 +178,7 @@ def _best(comparison: Comparison) -> dict[str, set[str]]:
 
 
 def _pairs(findings: ComparisonFindings) -> list[dict[str, Any]]:
-    from emonet.comparison_plots import differences_figure, embedded
+    from emonet.comparison_plots import differences_figure
 
     alpha, drawn = findings.comparison.alpha, _main_pairs(findings)
     rows = []
@@ -187,29 +193,29 @@ def _pairs(findings: ComparisonFindings) -> list[dict[str, Any]]:
                 "significant": set(significant),
                 "better": sum(value < 0 for value in values),
                 "worse": sum(value > 0 for value in values),
-                "picture": embedded(draw) if pair in drawn else None,
+                "main": pair in drawn,
+                "picture": _embedded(draw) if pair in drawn else None,
             }
         )
     return rows
 
 
 def _sections(findings: ComparisonFindings) -> list[Section]:
-    from emonet.comparison_plots import calibration_figure, embedded
+    from emonet.comparison_plots import calibration_figure
     from emonet.plots import SCATTERED, confusion_figure, scatter_figure
 
     spec, truth, models = findings.spec, findings.truth, findings.models()
     reliability = {label: findings.comparison.reliability[label] for label in models}
-    scale = (float(spec.low.min()), float(spec.high.max()))
-    calibration = embedded(lambda file: calibration_figure(reliability, file, scale=scale))
+    calibration = _embedded(lambda file: calibration_figure(reliability, file, scale=spec.scale))
     slopes = ", ".join(
-        f"{label} {'undefined' if found.slope is None else f'{found.slope:.2f}'}"
+        f"{label} {'undefined' if found.slope is None else shown(found.slope, 2)}"
         for label, found in reliability.items()
     )
     scatters, confusions = [], []
     for label in models:
         predictions = findings.predictions[label]
-        scatter = embedded(lambda file, p=predictions: scatter_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
-        confusion = embedded(lambda file, p=predictions: confusion_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
+        scatter = _embedded(lambda file, p=predictions: scatter_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
+        confusion = _embedded(lambda file, p=predictions: confusion_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
         scatters.append((label, scatter, f"Scatter of predicted against given scores, {label}"))
         confusions.append((label, confusion, f"Confusion matrix of the strongest emotion, {label}"))
     return [
@@ -232,6 +238,15 @@ def _sections(findings: ComparisonFindings) -> list[Section]:
             confusions,
         ),
     ]
+
+
+def _embedded(draw: Callable[[BytesIO], None]) -> str | None:
+    """A figure as a `data:` URI; None where it cannot be drawn, which is told."""
+    from emonet.comparison_plots import embedded
+
+    with decoration("a picture of the page"):
+        return embedded(draw)
+    return None
 
 
 def _metric_rows(comparison: Comparison) -> Iterable[Sequence[object]]:

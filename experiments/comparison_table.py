@@ -7,11 +7,10 @@ from rich.table import Table
 
 from emonet.comparison import Comparison, ContenderFacts, PairwiseDifference, excludes_zero
 from emonet.evaluation import METRICS, MetricName
+from emonet.numbers import UNDEFINED, shown
 from emonet.targets import TargetSpec
-from experiments.heads_table import metric_table, shown
-from experiments.page import bracketed
+from experiments.heads_table import metric_table, stacked
 
-MISSING = "–"
 WIDER = (0, 1, 0, 0)  # where columns leave room
 PAIRED: tuple[MetricName, ...] = ("mae", "pearson", "ccc")  # no more fit beside the names of two models
 
@@ -21,11 +20,16 @@ def sentence(comparison: Comparison, pair: PairwiseDifference) -> str:
     if (pair.mean["mae"].value or 0.0) > 0:
         pair = pair.turned()  # so that the first one has the smaller error
     gain = pair.turned().mean["mae"]  # how much smaller
-    if gain.value is None or gain.low is None or gain.high is None:
+    if gain.value is None:
         return f"{pair.one} and {pair.other} cannot be compared: no clip has a score."
+    if gain.low is None or gain.high is None:
+        return (
+            f"No difference between {pair.one} and {pair.other} can be told: the error of {pair.one} is smaller by "
+            f"{shown(gain.value)} MAE, without an interval, since all ratings are of one {comparison.resampled[:-1]}."
+        )
     if gain.low == gain.high == 0 == gain.value:
         return f"{pair.one} and {pair.other} make the same errors."
-    figures = f"{gain.value:.3f} MAE [{gain.low:.3f}, {gain.high:.3f}], {p_text(pair.p, 'p')}"
+    figures = f"{shown(gain.value)} MAE {gain.between()}, {p_text(pair.p, 'p')}"
     if pair.tells(comparison.alpha):
         return f"{pair.one} is better than {pair.other} by {figures}.{_emotions(comparison, pair)}"
     if excludes_zero(gain) and not comparison.test.confirms(comparison.alpha):
@@ -43,7 +47,7 @@ def sentence(comparison: Comparison, pair: PairwiseDifference) -> str:
 
 def p_text(p: float | None, name: str = "") -> str:
     """`0.012`, `< 0.001` or a dash; with a name `p = 0.012`."""
-    text = MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    text = UNDEFINED if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
     return text if not name else f"{name} {text}" if text.startswith("<") else f"{name} = {text}"
 
 
@@ -62,12 +66,12 @@ def comparison_table(comparison: Comparison) -> Table:
         if (seen := seen_text(facts, comparison.clips)) and not facts.baseline
     ]
     table = metric_table(
-        f"{comparison.clips:,} clips of {comparison.speakers} speakers, mean over {comparison.test.tests} emotions",
+        f"{comparison.clips:,} clips of {comparison.speakers} speakers, mean over {comparison.averaged}",
         "; ".join([_intervals(comparison), *notes]),
     )
     for label, scores in comparison.scores.items():
         mark = " †" if comparison.facts[label].seen_clips else ""
-        table.add_row(escape(label) + mark, *(shown(scores.of(name).mean) for name in METRICS))
+        table.add_row(escape(label) + mark, *(stacked(scores.of(name).mean) for name in METRICS))
     return table
 
 
@@ -84,7 +88,7 @@ def costs_table(comparison: Comparison) -> Table:
 
 def costs(facts: ContenderFacts) -> tuple[str, str, str, str]:
     """Parameters, MB, ms per clip and MiB of memory as text; a dash where not known."""
-    parameters = MISSING if facts.parameters is None else f"{facts.parameters:,}"
+    parameters = UNDEFINED if facts.parameters is None else f"{facts.parameters:,}"
     return parameters, _three(facts.megabytes), _three(facts.milliseconds), _three(facts.memory_mib)
 
 
@@ -102,7 +106,7 @@ def pairs_table(comparison: Comparison) -> Table:
     )
     table.add_column("p", no_wrap=True, justify="right")
     for pair in comparison.pairs:
-        cells = [shown(pair.mean[name], signed=True) for name in PAIRED]
+        cells = [stacked(pair.mean[name], signed=True) for name in PAIRED]
         style = "bold" if pair.tells(comparison.alpha) else None
         table.add_row(f"{escape(pair.one)}\n−\u00a0{escape(pair.other)}", *cells, p_text(pair.p), style=style)
     return table
@@ -125,8 +129,8 @@ def differences_table(comparison: Comparison, pair: PairwiseDifference, spec: Ta
         both = [comparison.scores[label].mae.per_target[target].value for label in (pair.one, pair.other)]
         table.add_row(
             escape(spec[target].name),
-            *(MISSING if value is None else f"{value:.3f}" for value in both),
-            bracketed(each.mae, signed=True),
+            *(shown(value) for value in both),
+            f"{each.mae:+}",
             p_text(each.p),
             p_text(each.p_holm),
             style="bold" if target in significant else None,
@@ -151,5 +155,5 @@ def _intervals(comparison: Comparison) -> str:
 def _three(value: float | None) -> str:
     """Three significant digits, and all digits before the point; a dash where not known."""
     if value is None:
-        return MISSING
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        return UNDEFINED
+    return f"{value:,.0f}" if value >= 100 else f"{value:z.3g}"

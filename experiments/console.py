@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +22,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from emonet.names import on_one_line
@@ -29,8 +32,41 @@ _PLAIN = {"█": "#", "↑": "^", "↓": "v", "→": ">", "←": "<", "–": "-"
 _PLAIN |= {"\u00a0": " ", "²": "2", "µ": "u"}
 LOG_EVERY = 15.0  # seconds between progress lines where stderr is no terminal
 
+NARROWEST = 12  # characters of a column that is wrapped, at least
+LONGEST = 24  # characters of a word that a column which may fold does not break
+
+
+class _Console(Console):
+    """A console that breaks no word: paths, names and commands can be copied, if need be from beyond the right edge."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; tables keep their words and titles whole."""
+        for one in objects:
+            if isinstance(one, Table):
+                _keep_words(self, one)
+        super().print(*objects, **options)
+
+
+def _keep_words(console: Console, table: Table) -> None:
+    wide = console.options.update(width=10_000)
+    if isinstance(table.title, str):
+        table.title = Text.from_markup(table.title, style="table.title", overflow="ignore")
+        table.title.no_wrap = True
+    for column in table.columns:
+        cells = [column.header, *column.cells]
+        sizes = [Measurement.get(console, wide, cell) for cell in cells]
+        word, line = max(size.minimum for size in sizes), max(size.maximum for size in sizes)
+        if column.overflow == "fold":
+            word = min(word, LONGEST)
+        column.min_width = max(word, min(line, NARROWEST), column.min_width or 0)
+        # What has nowhere to be broken leaves it to the other columns to become narrower.
+        column.no_wrap = column.no_wrap or word == line
+    least = Measurement.get(console, wide, table).minimum
+    table.width = least if least > console.width else table.width
+
+
 # No emoji: `:dog:` in the name of a file stays what it is.
-console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+console = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class _Rate(ProgressColumn):

@@ -48,7 +48,7 @@ def show(report: CorpusReport) -> None:
     console.console.print(splits)
     emotions = Table("rated emotion", "rated clips", "above 0", "mean")
     for name, ratings in report.emotions.items():
-        emotions.add_row(escape(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:.2f}")
+        emotions.add_row(escape(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
     console.console.print(emotions)
     _show_sounds(report)
     for rejected in report.rejected[:_SHOWN]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
 from emonet.evaluation import METRICS, Scores
@@ -13,8 +15,9 @@ from emonet.schema import Registered
 from emonet.targets import EMOTIONS
 from experiments import console
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.extract import ExtractResult
-from experiments.heads_saving import EXPERTS, PREDICTIONS, VOICE, save
+from experiments.heads_saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
 from experiments.heads_training import (
     FormScores,
     HeadsData,
@@ -28,6 +31,7 @@ from experiments.heads_training import (
     train_forms,
 )
 from experiments.input_forms import GroupComparison, compare_forms, forms_table, groups_table
+from experiments.learnable import notes
 from experiments.stage import StageResult, Work, require_result, run_stage
 
 
@@ -50,14 +54,19 @@ class HeadsResult(StageResult):
     """What becomes of the experts' scores; test figures are of calibrated ones."""
     test: Scores
     """Test figures of the chosen experts."""
-    baselines: dict[str, Scores]
+    baselines: dict[str, Scores] = Field(default_factory=dict)
     """Test figures of median, mel_ridge and, where openSMILE is installed, opensmile_ridge."""
     clips: dict[Split, int]
     """Usable clips by split (count)."""
     experts: Path
     """Folder of the saved experts."""
-    registered: Registered
-    """The version of `emonet-voice`."""
+    registered: Registered | None = None
+    """The version of `emonet-voice`; None where the training is done, and its model was not registered yet."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model is registered."""
+        return self.registered is not None
 
     def names(self) -> dict[str, str]:
         """Published names of the rated targets, by id."""
@@ -88,16 +97,14 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         "seed": experiment.seed,
     }
     outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
-    return run_stage(
-        experiment,
-        "heads",
-        HeadsResult,
-        inputs,
-        outputs,
-        lambda job: _work(job, corpus, folder),
-        out=folder,
-        parent=parent,
-    )
+
+    def work(job: Work) -> Mapping[str, Any]:
+        return _work(job, corpus, folder)
+
+    def resume(job: Work, done: HeadsResult) -> Mapping[str, Any]:
+        return _finish(job, done, open_data(experiment, corpus), folder)
+
+    return run_stage(experiment, "heads", HeadsResult, inputs, outputs, work, out=folder, parent=parent, resume=resume)
 
 
 def show(result: HeadsResult) -> None:
@@ -115,32 +122,47 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     data = open_data(experiment, corpus)
     if data.skipped:
         job.say(f"no expert, since not rated in both the training and the validation split: {', '.join(data.skipped)}")
+    for note in notes(data, experiment.heads):
+        job.say(f"[yellow]note[/] {note}")
+    comparison: tuple[GroupComparison, ...] = ()
     with scratch_folder(folder, "heads") as scratch:
         tried = train_forms(job, data, scratch)
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
         best = best_of(wanted, METRICS[experiment.heads.select_by])
-        baselines = run_baselines(job, data)
-        registered = save(job, data, best, baselines, folder)
-    energies = {f"{form}/energy": one.trained.energy for form, one in tried.items() if one.trained.energy is not None}
+        job.commit()
+        save(data, best, folder / EXPERTS)
+    with decoration("the comparison of forms"):
+        comparison = _comparison(experiment, data, tried)
+    done: HeadsResult = job.keep(
+        {
+            "targets": data.store.targets.ids,
+            "rated": data.rated,
+            "skipped": data.skipped,
+            "input": best.trained.spec.form,
+            "forms": {form: one.scores for form, one in tried.items()},
+            "comparison": comparison,
+            "calibration": experiment.heads.calibration,
+            "test": best.scores.test,
+            "clips": {split: len(data.store.rows(split)) for split in SPLITS},
+            "experts": folder / EXPERTS,
+        }
+    )
+    return _finish(job, done, data, folder)
+
+
+def _finish(job: Work, done: HeadsResult, data: HeadsData, folder: Path) -> Mapping[str, Any]:
+    """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
+    if not done.baselines:
+        with decoration("the baselines"):
+            done = job.keep({**dict(done), "baselines": run_baselines(job, data)})
+    with decoration("the report"):
+        job.run.artifact(_report(job.experiment, data, done, folder), "report")
+    energies = {f"{form}/energy": one.energy for form, one in done.forms.items() if one.energy is not None}
     job.run.metrics(energies)
-    for label, scores in {"test": best.scores.test, **{f"baseline/{name}": s for name, s in baselines.items()}}.items():
+    for label, scores in {"test": done.test, **{f"baseline/{name}": s for name, s in done.baselines.items()}}.items():
         job.run.metrics({f"{label}/{key}": value for key, value in scores.flat().items()})
-    result = {
-        "targets": data.store.targets.ids,
-        "rated": data.rated,
-        "skipped": data.skipped,
-        "input": best.trained.spec.form,
-        "forms": {form: one.scores for form, one in tried.items()},
-        "comparison": _comparison(experiment, data, tried),
-        "calibration": experiment.heads.calibration,
-        "test": best.scores.test,
-        "baselines": baselines,
-        "clips": {split: len(data.store.rows(split)) for split in SPLITS},
-        "experts": folder / EXPERTS,
-        "registered": registered,
-    }
-    job.run.artifact(_report(experiment, data, best, result, folder), "report")
-    return result
+    job.run.artifact(done.experts / PREDICTIONS)
+    return {**dict(done), "registered": publish(job, data, done, folder / VOICE)}
 
 
 def _comparison(
@@ -158,30 +180,30 @@ def _comparison(
     )
 
 
-def _report(experiment: Experiment, data: HeadsData, best: TriedForm, result: Mapping[str, Any], folder: Path) -> Path:
+def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: Path) -> Path:
+    from emonet.checkpoints import read_info
     from experiments.heads_table import rows
     from experiments.report import Findings, write_report
 
-    record, spec = data.store.record, best.trained.spec
-    clips = result["clips"]
-    widths = "-".join(str(width) for width in best.trained.hidden)
+    record, info = data.store.record, read_info(done.experts)
+    widths = "-".join(str(width) for width in info.hidden)
     facts = {
         "Corpus": record.corpus,
-        "Clips": ", ".join(f"{clips[split]} {split}" for split in SPLITS),
+        "Clips": ", ".join(f"{done.clips[split]} {split}" for split in SPLITS),
         "Encoder": f"{record.encoder} (weights {record.encoder_digest[:12]})",
         "States": f"{record.frames} of {record.width} values, {record.window_seconds:g} s",
-        "Experts": f"{len(data.rated)} of {len(data.store.targets)} targets, {widths}, {spec.form}",
-        "Calibration": experiment.heads.calibration,
+        "Experts": f"{len(done.rated)} of {len(done.targets)} targets, {widths}, {done.input}",
+        "Calibration": done.calibration,
         "Chosen by": f"mean validation {METRICS[experiment.heads.select_by].label}",
-        "Intervals": f"{best.scores.test.resampled} resampled",
+        "Intervals": f"{done.test.resampled} resampled",
         "Store": data.store.fingerprint[:12],
         "Seed": str(experiment.seed),
     }
     findings = Findings(
-        rows=rows(result["input"], result["forms"], result["baselines"]),
-        spec=data.store.targets.subset(data.rated),
+        rows=rows(done.input, done.forms, done.baselines),
+        spec=data.store.targets.subset(done.rated),
         truth=data.truth("test"),
-        predictions=best.trained.predictions["test"],
+        predictions=predictions_of(done),
         note=data.store.note,
         facts=facts,
     )

@@ -1,8 +1,11 @@
-"""What the verb `heads` leaves: experts, voice model, test predictions, a version in the registry."""
+"""What the verb `heads` leaves: experts and test predictions, then the voice model, a version in the registry.
+
+Experts and predictions are written as soon as they are trained. All that follows is made from these files and from the
+result, so that it can be made again without training.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from emonet import durable
-from emonet.evaluation import METRIC_NAMES, Scores
+from emonet.evaluation import METRIC_NAMES
 from emonet.schema import Registered
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.heads_training import HeadsData, TriedForm, captioner_of
 from experiments.stage import Work
 from experiments.voice_card import card_facts
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from cache.store import FeatureStore
     from emonet.checkpoints import ExpertsInfo
     from emonet.lineage import Lineage
+    from experiments.heads import HeadsResult
     from lightningmodules.training import TrainedExperts
 
 EXPERTS = "heads"
@@ -30,39 +35,59 @@ PREDICTIONS = "predictions.parquet"
 VOICE = "voice"
 
 
-def save(job: Work, data: HeadsData, best: TriedForm, baselines: Mapping[str, Scores], folder: Path) -> Registered:
-    """Write the experts, the voice model with its lineage and card, and the test predictions; register the voice model.
+def save(data: HeadsData, best: TriedForm, folder: Path) -> None:
+    """Write experts, their calibration and the test predictions, whole or not at all.
 
     Args:
-        job: whose outputs they are.
         data: what the experts were trained on.
         best: the experts.
-        baselines: test figures of the baselines, for the card.
-        folder: gets the folders `heads` and `voice`.
+        folder: replaced if it exists.
     """
-    from emonet import card, lineage
     from emonet.checkpoints import write_experts
-    from emonet.pipeline import assemble
-    from emonet.registry import register_voice
 
-    job.commit()
-    kept, experts = folder / EXPERTS, best.trained.experts()
-    with durable.replacing(kept) as partial:
+    experts = best.trained.experts()
+    with durable.replacing(folder) as partial:
         write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
         next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
         if best.calibration is not None:
             best.calibration.write(partial)
-    voice = assemble(captioner_of(job.experiment), kept, folder / VOICE)
+        _write_predictions(data, best.trained.predictions["test"], partial / PREDICTIONS)
+
+
+def predictions_of(done: HeadsResult) -> Float[np.ndarray, "clips experts"]:
+    """Of the test clips, in the store's order, as `save` wrote them."""
+    import pandas as pd
+
+    table = pd.read_parquet(done.experts / PREDICTIONS)
+    return table[[f"prediction.{target}" for target in done.rated]].to_numpy(np.float32)
+
+
+def publish(job: Work, data: HeadsData, done: HeadsResult, voice: Path) -> Registered:
+    """Put the voice model together, with its lineage and card, and register it.
+
+    Args:
+        job: whose run it belongs to.
+        data: what the experts were trained on.
+        done: the result so far.
+        voice: folder of the voice model; replaced if it exists.
+
+    Raises:
+        EmonetError: if the disk is full, or the registry cannot be used.
+    """
+    from emonet import card, lineage
+    from emonet.pipeline import assemble
+    from emonet.registry import register_voice
+
+    assemble(captioner_of(job.experiment), done.experts, voice)
     clips = data.store.clips.iloc[data.store.rows()]
-    origin = _lineage(job.experiment, data, clips)
+    origin, summary = _lineage(job.experiment, data, clips), ""
     lineage.write(voice, origin, clips)
-    facts = card_facts(job.experiment, data, best, baselines, origin)
-    card.write_card(voice, facts)
-    _write_predictions(data, best.trained.predictions["test"], kept / PREDICTIONS)
-    job.run.artifact(kept / PREDICTIONS)
-    test = best.scores.test
-    metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := test.of(name).mean.value) is not None}
-    return register_voice(job.run, voice, data.rated, metrics, origin.tags(), card.summary(facts))
+    with decoration("the model card"):
+        facts = card_facts(job.experiment, data, done, origin)
+        card.write_card(voice, facts)
+        summary = card.summary(facts)
+    metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := done.test.of(name).mean.value) is not None}
+    return register_voice(job.run, voice, done.rated, metrics, origin.tags(), summary)
 
 
 def _lineage(experiment: Experiment, data: HeadsData, clips: pd.DataFrame) -> Lineage:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from emonet.configs import InputForm
 from emonet.evaluation import METRICS, Estimate, Metric, Scores
+from emonet.numbers import shown
 
 if TYPE_CHECKING:
     from experiments.heads import HeadsResult
@@ -29,13 +30,13 @@ def figures(result: HeadsResult) -> Table:
     """One row per baseline and form, the chosen one last and bold; means over targets with their intervals."""
     test = result.test
     table = metric_table(
-        f"{result.experiment}: {test.clips} test clips, mean over {len(result.rated)} rated targets",
+        f"{result.experiment}: {test.clips} test clips, mean over {test.averaged('rated targets')}",
         f"below each figure its bootstrap interval ({test.resampled} resampled); "
         f"{result.input} chosen on validation clips",
     )
     chosen, *others = rows(result.input, result.forms, result.baselines).items()
     for label, scores in [*others[len(result.forms) - 1 :], *others[: len(result.forms) - 1], chosen]:
-        cells = [shown(scores.of(name).mean) for name in METRICS]
+        cells = [stacked(scores.of(name).mean) for name in METRICS]
         table.add_row(label, *cells, style="bold" if label == chosen[0] else None)
     return table
 
@@ -50,7 +51,7 @@ def metric_table(title: str, caption: str, metrics: Sequence[Metric] = tuple(MET
     """
     table = Table(
         title=title,
-        caption=fill(caption, 80),
+        caption=fill(caption, 80, break_long_words=False, break_on_hyphens=False),
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
@@ -63,17 +64,14 @@ def metric_table(title: str, caption: str, metrics: Sequence[Metric] = tuple(MET
     return table
 
 
-def shown(estimate: Estimate, *, signed: bool = False) -> str:
+def stacked(estimate: Estimate, *, signed: bool = False) -> str:
     """The figure, and its interval below it; a dash where it is undefined.
 
     Args:
         estimate: to be shown.
         signed: with a sign, as differences are.
     """
-    form = "+.3f" if signed else ".3f"
-    if estimate.value is None:
-        return "–"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:{form}}"
-    between = " to " if signed else "–"
-    return f"{estimate.value:{form}}\n{estimate.low:{form}}{between}{estimate.high:{form}}"
+    value, low, high = (shown(one, signed=signed) for one in (estimate.value, estimate.low, estimate.high))
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return value
+    return f"{value}\n{low}{' to ' if signed else '–'}{high}"

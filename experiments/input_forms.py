@@ -13,7 +13,7 @@ from emonet.affect import PLACEMENT
 from emonet.configs import EvaluationConfig, InputForm
 from emonet.evaluation import METRICS, Estimate, Scores, difference
 from emonet.schema import Schema
-from experiments.heads_table import shown
+from experiments.heads_table import stacked
 
 METRIC = METRICS["pearson"]
 ALL, HIGH, LOW = "all", "high arousal", "low arousal"
@@ -91,7 +91,7 @@ def groups_table(groups: Sequence[GroupComparison]) -> Table:
     for group in groups:
         table.add_column(f"{group.name} ({len(group.targets)})")
     for pair in groups[0].differences:
-        table.add_row(pair, *(shown(group.differences[pair], signed=True) for group in groups))
+        table.add_row(pair, *(stacked(group.differences[pair], signed=True) for group in groups))
     return table
 
 
@@ -116,6 +116,6 @@ def _cells(estimates: Sequence[Estimate]) -> list[str]:
     values = [estimate.value for estimate in estimates]
     best = max((value for value in values if value is not None), default=None)
     return [
-        f"[bold]{shown(estimate)}[/]" if best is not None and estimate.value == best else shown(estimate)
+        f"[bold]{stacked(estimate)}[/]" if best is not None and estimate.value == best else stacked(estimate)
         for estimate in estimates
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from emonet.targets import EMOTIONS
@@ -24,9 +25,16 @@ def experiments(arguments: object) -> list[dict[str, Any]]:  # noqa: ARG001
     ]
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show_targets(rows: list[dict[str, Any]]) -> None:
     """A table on stderr."""
-    table = Table(*rows[0])
+    table = Table("id", "name", "scale", "terms", box=None, padding=(0, 1, 0, 0))
     for row in rows:
-        table.add_row(*(", ".join(value) if isinstance(value, list) else f"{value}" for value in row.values()))
+        table.add_row(row["id"], row["name"], f"{row['low']:g} to {row['high']:g}", ", ".join(row["terms"]))
     console.console.print(table)
+
+
+def show_experiments(rows: list[dict[str, Any]]) -> None:
+    """A name with its description on stderr, and below it what it uses."""
+    for row in rows:
+        console.say(f"[bold]{escape(row['name'])}[/]: {escape(row['description'])}")
+        console.say(f"    corpus {escape(row['corpus'])}, captioner {escape(row['model'])}")

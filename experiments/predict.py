@@ -20,10 +20,12 @@ from emonet.errors import RequestError
 from emonet.folders import Walk, count_suffixes, walk
 from emonet.formats import AUDIO, READ
 from emonet.names import as_text, on_one_line
+from emonet.numbers import shown
 from emonet.schema import Schema
-from emonet.targets import EMOTIONS, Target, TargetSpec
+from emonet.targets import APART, Target, TargetSpec
 from experiments import console
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class PredictResult(Schema):
     """One for each file, in order."""
     passed_over: dict[str, int] = Field(default_factory=dict)
     """Suffix -> files of the named folders that are no audio (count), most frequent first."""
+    unwritten: str | None = None
+    """The CSV file that could not be written, and why."""
     top: int = Field(10, exclude=True)
     """How many emotions the table shows (count)."""
     targets: tuple[dict[str, Any], ...] = Field((), exclude=True)
@@ -66,8 +70,8 @@ class PredictResult(Schema):
 
     @property
     def exit_code(self) -> int:
-        """1 if a file could not be used, else 0."""
-        return int(any(prediction.error for prediction in self.predictions))
+        """1 if a file could not be used, or the CSV file not be written, else 0."""
+        return int(self.unwritten is not None or any(prediction.error for prediction in self.predictions))
 
 
 def run(arguments: PredictArguments) -> PredictResult:
@@ -98,17 +102,13 @@ def run(arguments: PredictArguments) -> PredictResult:
         targets=tuple(pipeline.target_spec.to_json()),
     )
     if arguments.csv is not None:
-        _write_csv(result, pipeline.targets, arguments.csv)
+        try:
+            _write_csv(result, pipeline.targets, arguments.csv)
+        except OSError as error:  # the scores are still shown, and printed with --json
+            result = result.model_validate({**dict(result), "unwritten": f"{arguments.csv}: {error.strerror or error}"})
     if arguments.plot is not None:
-        from emonet.plots import scores_figure
-
-        drawn = {
-            on_one_line(p.audio): {t: s for t, s in p.scores.items() if t in EMOTIONS.ids}
-            for p in predictions
-            if p.scores
-        }
-        scores_figure(drawn, arguments.plot, top=arguments.top)
-        console.say(f"plot: {console.name(arguments.plot)}")
+        with decoration(f"the plot {arguments.plot}"):
+            _plot(result, pipeline.target_spec, arguments.plot)
     return result
 
 
@@ -175,8 +175,6 @@ def _no_audio(folder: Path, found: Walk) -> RequestError:
 
 def show(result: PredictResult) -> None:
     """A table per file on stderr, strongest first, and what could not be used."""
-    from emonet.pipeline import APART
-
     spec = TargetSpec.from_json(result.targets)
     for prediction in result.predictions:
         if prediction.error is not None:
@@ -195,6 +193,8 @@ def show(result: PredictResult) -> None:
         console.console.print(table)
         for notice in prediction.notices:
             console.say(f"  [yellow]note[/] {escape(notice)}")
+    if result.unwritten is not None:
+        console.say(f"[bold red]the table could not be written[/] {console.name(result.unwritten)}")
     failed = sum(prediction.error is not None for prediction in result.predictions)
     if failed:
         console.say(f"{failed} of {len(result.predictions)} files could not be used")
@@ -205,7 +205,7 @@ def show(result: PredictResult) -> None:
 def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
     share = (score - target.low) / (target.high - target.low)
     bar = "█" * round(max(0.0, min(share, 1.0)) * width)
-    table.add_row(escape(target.name), f"{score:.2f}", f"{target.low:g} to {target.high:g}", bar)
+    table.add_row(escape(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
 
 
 def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
@@ -264,6 +264,15 @@ def _model(arguments: PredictArguments) -> Path:
             f"to use it: --model models:/{VOICE}@{CANDIDATE}"
         )
     return folder
+
+
+def _plot(result: PredictResult, spec: TargetSpec, path: Path) -> None:
+    from emonet.plots import scores_figure
+
+    scored = {on_one_line(p.audio): p.scores for p in result.predictions if p.scores}
+    drawn = scores_figure(scored, path, top=result.top, spec=spec)
+    part = "" if drawn == len(scored) else f" (the first {drawn} of {console.counted(len(scored), 'recording')})"
+    console.say(f"plot: {console.name(path)}{part}")
 
 
 def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> None:

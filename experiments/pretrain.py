@@ -67,8 +67,13 @@ class PretrainResult(StageResult):
     """What was heard of the training and validation clips; nothing where they do not fit into memory."""
     rejected: dict[str, str] = Field(default_factory=dict)
     """Recordings that were left out of the corpus: id -> reason."""
-    registered: Registered
-    """The version of `emonet-captioner`."""
+    registered: Registered | None = None
+    """The version of `emonet-captioner`; None where the training is done, and it was not registered yet."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the captioner is registered."""
+        return self.registered is not None
 
 
 def run(experiment: Experiment, *, out: Path | None = None, parent: str | None = None) -> PretrainResult:
@@ -99,7 +104,9 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         return _work(job, corpus, source, folder)
 
     outputs = [folder / "model.safetensors"]
-    return run_stage(experiment, "pretrain", PretrainResult, inputs, outputs, work, out=out, parent=parent)
+    return run_stage(
+        experiment, "pretrain", PretrainResult, inputs, outputs, work, out=out, parent=parent, resume=_registered
+    )
 
 
 def show(result: PretrainResult) -> None:
@@ -121,7 +128,6 @@ def show(result: PretrainResult) -> None:
 
 def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
     from emonet.captioner import save_captioner
-    from emonet.registry import register_captioner
     from lightningmodules.captioning import fit_captioner
     from lightningmodules.reporting import Watch
 
@@ -141,11 +147,18 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
     )
     job.commit()
     save_captioner(fitted.model, fitted.processor, folder)
-    job.run.metrics({f"best_{name}": value for name, value in fitted.metrics.items()}, fitted.best_epoch)
-    registered = register_captioner(job.run, folder, fitted.metrics)
-    result = _fields(fitted, corpus) | {"captioner": folder, "registered": registered}
+    done = job.keep(_fields(fitted, corpus) | {"captioner": folder})
     shutil.rmtree(training)
-    return result
+    return _registered(job, done)
+
+
+def _registered(job: Work, done: PretrainResult) -> Mapping[str, Any]:
+    """What follows the training, from what it left on disk: figures in the log, and the registered captioner."""
+    from emonet.registry import register_captioner
+
+    metrics = {name: getattr(done, name) for name in ("val_loss", "token_accuracy", "emotion_hit_rate")}
+    job.run.metrics({f"best_{name}": value for name, value in metrics.items()}, done.best_epoch)
+    return {**dict(done), "registered": register_captioner(job.run, done.captioner, metrics)}
 
 
 def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:

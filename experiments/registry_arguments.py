@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from emonet.clips import Split
 from experiments.arguments import Common
@@ -33,8 +33,8 @@ class CompareArguments(Common):
     """Of resamples and permutations (integer)."""
     promote: bool = False
     """Make the challenger @champion if it is better by the rule of docs/comparing.md."""
-    margin: NonNegativeFloat = 0.05
-    """By how much a single emotion's MAE may be significantly worse for all that (in units of the score)."""
+    margin: float = Field(0.025, ge=0, le=1)
+    """Of --promote: each emotion's interval of the MAE's difference must end below this share of its range (0 to 1)."""
     out: Path | None = None
     """The folder to write; by default one below runs/compare."""
     force: bool = False

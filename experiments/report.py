@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from emonet.targets import TargetSpec
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.page import INDEX, render
 from experiments.stage import write_text
 
@@ -89,20 +90,30 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
 
 
 def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
+    """The pictures that can be drawn."""
     from emonet.plots import confusion_figure, metric_figure, scatter_figure
 
-    spec, rows = findings.spec, findings.rows
+    spec, rows, shown = findings.spec, findings.rows, (findings.truth, findings.predictions)
     first, baseline = next(iter(rows)), "mel_ridge"
     compared = {first: rows[first]} | ({baseline: rows[baseline]} if baseline in rows else {})
-    metric_figure(compared, "pearson", folder / "pearson.png", spec=spec)
-    metric_figure(
-        {label: rows[label] for label in [*compared, "median"] if label in rows}, "mae", folder / "mae.png", spec=spec
-    )
-    scatter_figure(findings.truth, findings.predictions, spec.ids, folder / "scatter.png", spec=spec)
-    confusion_figure(findings.truth, findings.predictions, spec.ids, folder / "confusion.png", spec=spec)
-    return (
-        Picture("Correlation", "pearson.png", "Pearson correlation of predicted and given scores, with intervals."),
-        Picture("Error", "mae.png", "Mean absolute error on the scale from 0 to 4, with intervals."),
-        Picture("Predicted against given", "scatter.png", "One point per test clip; the line is a perfect prediction."),
-        Picture("Strongest emotion", "confusion.png", "Which emotion comes out strongest, for clips that have one."),
-    )
+    errors = {label: rows[label] for label in [*compared, "median"] if label in rows}
+    drawings: dict[Picture, Callable[[Path], None]] = {
+        Picture(
+            "Correlation", "pearson.png", "Pearson correlation of predicted and given scores, with intervals."
+        ): lambda path: metric_figure(compared, "pearson", path, spec=spec),
+        Picture("Error", "mae.png", "Mean absolute error in units of the score, with intervals."): lambda path: (
+            metric_figure(errors, "mae", path, spec=spec)
+        ),
+        Picture(
+            "Predicted against given", "scatter.png", "One point per test clip; the line is a perfect prediction."
+        ): lambda path: scatter_figure(*shown, spec.ids, path, spec=spec),
+        Picture(
+            "Strongest emotion", "confusion.png", "Which emotion comes out strongest, for clips that have one."
+        ): lambda path: confusion_figure(*shown, spec.ids, path, spec=spec),
+    }
+    drawn = []
+    for picture, draw in drawings.items():
+        with decoration(f"the picture {folder / picture.file}"):
+            draw(folder / picture.file)
+            drawn.append(picture)
+    return drawn

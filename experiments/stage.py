@@ -38,6 +38,11 @@ class StageResult(Schema):
     seconds: float = Field(ge=0)
     """How long the stage took (seconds)."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do; false where the work is done and safe, and what follows it failed."""
+        return True
+
 
 R = TypeVar("R", bound=StageResult)
 
@@ -50,11 +55,14 @@ class Work:
         experiment: the resolved configuration.
         run: the MLflow run that it logs to.
         result: where the stage's result stands, the former one's until `commit`.
+        keep: writes the result as far as its own fields are known, and returns it. Once outputs are on disk, nothing
+            that fails after it costs the work. What a stage returns is kept in any case.
     """
 
     experiment: Experiment
     run: Run
     result: Path
+    keep: Callable[[Mapping[str, Any]], Any]
 
     def commit(self) -> None:
         """Say that outputs are about to be replaced: from here on the former result does not describe them."""
@@ -82,6 +90,7 @@ def run_stage(
     out: Path | None = None,
     parent: str | None = None,
     opened: Callable[[], AbstractContextManager[Run]] | None = None,
+    resume: Callable[[Work, R], Mapping[str, Any]] | None = None,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
@@ -90,7 +99,7 @@ def run_stage(
         stage: the verb; the result goes to `STAGE.json` in `out`, by default `runs/NAME`.
         result_type: the model of the result.
         inputs: everything that fixes the outcome, JSON-able.
-        outputs: files and folders that a complete stage has left.
+        outputs: files and folders that a complete stage has left; the first one is there when a result is kept.
         work: does it; calls `Work.commit` before it replaces an output, and returns the result's own fields. Among them
             `complete` may say that others have yet to do their part: then the result is not written.
         shared: whether several processes may run this stage at once; `work` sees to it that they do not collide.
@@ -98,6 +107,7 @@ def run_stage(
         out: folder for the result, if not the experiment's own: a stage that runs as part of another one.
         parent: id of the MLflow run of that other one.
         opened: opens the MLflow run that it logs to, where that is not one of its own.
+        resume: does what is left where a former run kept its result and then failed; returns all of its own fields.
 
     Raises:
         EmonetError: if another process runs this stage, and it is not shared.
@@ -106,22 +116,30 @@ def run_stage(
     fixed = digest(dict(inputs))
     folder = out or experiment.folder
     path = folder / f"{stage}.json"
-    if not experiment.force and (done := _complete(path, result_type, fixed, outputs)):
+    done = None if experiment.force else _complete(path, result_type, fixed, outputs)
+    if done is not None and (done.settled or resume is None):
         check()
         console.say(f"[bold]{stage}[/]: up to date ({console.name(path)}); --force runs it again")
         return done
+    if done is not None:
+        console.say(f"[bold]{stage}[/]: its work is done and safe ({path}); going on with what is left")
     _make(folder)
     with nullcontext() if shared else _alone(folder, stage):
-        started = time.monotonic()
-        fields = _tracked(experiment, stage, {**inputs, "inputs": fixed}, work, path, parent, opened)
-        result = result_type.model_validate(
-            {"stage": stage, "experiment": experiment.name, "inputs": fixed, "seconds": 0.0, **fields}
-            | {"seconds": round(time.monotonic() - started, 2)}
-        )
-        complete = bool(fields.get("complete", True))
-        if complete:
-            write_text(path, result.model_dump_json(indent=2) + "\n")
-    where = str(path) if complete else f"this part; {path} is written when all are done"
+        started = time.monotonic() - (0.0 if done is None else done.seconds)
+        with opened() if opened else _run_of(experiment, stage, {**inputs, "inputs": fixed}, parent, done) as run:
+
+            def keep(fields: Mapping[str, Any]) -> R:
+                own = {"stage": stage, "experiment": experiment.name, "inputs": fixed, "run_id": run.id}
+                seconds = round(time.monotonic() - started, 2)
+                result = result_type.model_validate({**fields, **own, "seconds": seconds})
+                if fields.get("complete", True):
+                    write_text(path, result.model_dump_json(indent=2) + "\n")
+                return result
+
+            job = Work(experiment, run, path, keep)
+            fields = work(job) if done is None or resume is None else resume(job, done)
+            result = keep(fields)  # before the run ends: the server may be gone by now
+    where = str(path) if fields.get("complete", True) else f"this part; {path} is written when all are done"
     console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({console.name(where)})")
     return result
 
@@ -175,9 +193,10 @@ def write_text(path: Path, text: str) -> None:
 
 def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Path]) -> R | None:
     try:
-        if json.loads(path.read_text("utf-8"))["inputs"] != fixed or not all(output.exists() for output in outputs):
+        if json.loads(path.read_text("utf-8"))["inputs"] != fixed:
             return None
-        return result_type.model_validate_json(path.read_text("utf-8"))
+        result = result_type.model_validate_json(path.read_text("utf-8"))
+        return result if all(one.exists() for one in (outputs if result.settled else outputs[:1])) else None
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, ValidationError):
         return None
 
@@ -208,34 +227,20 @@ def _unwritable(folder: Path, error: OSError) -> RequestError:
     )
 
 
-def _tracked(
-    experiment: Experiment,
-    stage: str,
-    inputs: Mapping[str, Any],
-    work: Callable[[Work], Mapping[str, Any]],
-    result: Path,
-    parent: str | None,
-    opened: Callable[[], AbstractContextManager[Run]] | None,
-) -> dict[str, Any]:
-    if opened is not None:
-        with opened() as run:
-            return {"run_id": run.id, **work(Work(experiment, run, result))}
-    from emonet.tracking import default_uri, start_run
+def _run_of(
+    experiment: Experiment, stage: str, inputs: Mapping[str, Any], parent: str | None, done: StageResult | None
+) -> AbstractContextManager[Run]:
+    """An MLflow run for the stage: that of the result whose work is done, if there is one and MLflow still has it."""
+    from emonet.tracking import default_uri, exists, start_run, taken_up
 
+    uri, artifacts = default_uri(experiment.runs), experiment.runs / "mlartifacts"
+    if done is not None and exists(uri, done.run_id, artifacts):
+        return taken_up(uri, done.run_id, artifacts)
     config = experiment.model_dump(mode="json", exclude={"force", "description", "sweep"})
-    with start_run(
-        default_uri(experiment.runs),
-        experiment=experiment.name,
-        name=stage,
-        artifacts=experiment.runs / "mlartifacts",
-        config=config,
-        tags={
-            "stage": stage,
-            **{key: str(value) for key, value in inputs.items() if _short(value)},
-        },
-        parent=parent,
-    ) as run:
-        return {"run_id": run.id, **work(Work(experiment, run, result))}
+    tags = {"stage": stage, **{key: str(value) for key, value in inputs.items() if _short(value)}}
+    return start_run(
+        uri, experiment=experiment.name, name=stage, artifacts=artifacts, config=config, tags=tags, parent=parent
+    )
 
 
 def _short(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.markup import escape
 from emonet.schema import Registered, Schema, digest
 from experiments import console
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.local_server import terminated_like_interrupted
 from experiments.stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
 from experiments.study_records import TrialRecord, encoded, plan_of
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 NAMES: dict[SweepStage, str] = {"heads": "sweep", "pretrain": "sweep-pretrain"}  # of results and folders
 BEST = "best.yaml"
+SHOWN = 3  # reasons of failures (count)
 ENOUGH = 20  # trials after which it is told what mattered (count)
 
 
@@ -58,6 +61,8 @@ class SweepResult(StageResult):
     """Trials that were stopped early (count)."""
     failed: int = Field(ge=0)
     """Trials without a result; they are not counted among the finished ones (count)."""
+    reasons: dict[str, int] = Field(default_factory=dict)
+    """Why trials failed -> how many did (count), the most frequent reason first."""
     best: BestTrial | None
     """The best trial; None if none was complete."""
     importance: dict[str, float]
@@ -129,15 +134,17 @@ def show(result: SweepResult) -> None:
         f"{result.study}: {console.counted(result.finished, 'trial')} finished ({result.pruned} pruned), "
         f"{result.failed} failed; in {escape(result.storage)}"
     )
+    for reason, count in list(result.reasons.items())[:SHOWN]:
+        console.say(f"  {console.counted(count, 'trial')} failed: {escape(reason)}")
     if result.best is not None:
         best = result.best
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in best.values.items())
+        shown = ", ".join(f"{name} {value:z.4g}" for name, value in best.values.items())
         console.say(f"best: trial {best.number}, {shown} (validation); {escape(settings(best.params))}")
     if result.importance and result.finished >= ENOUGH:
         first = sorted(result.importance.items(), key=lambda row: -row[1])[:3]
         console.say(f"what mattered most: {', '.join(f'{path} ({100 * share:.0f} %)' for path, share in first)}")
     if result.registered is not None:
-        test = ", ".join(f"{name} {value:.4g}" for name, value in result.test.items() if value is not None)
+        test = ", ".join(f"{name} {value:z.4g}" for name, value in result.test.items() if value is not None)
         console.say(
             f"trained in full{test and f' and tested once ({test})'}, registered as {result.registered.name} version "
             f"{result.registered.version} (@candidate); its settings: {escape(str(result.settings))}"
@@ -173,14 +180,18 @@ def study_name(experiment: Experiment, comparable: Mapping[str, Any]) -> str:
 def _heads(experiment: Experiment) -> Subject:
     from experiments import heads
     from experiments.extract import ExtractResult
-    from experiments.heads_training import digest_of_weights, open_corpus_of
+    from experiments.heads_training import digest_of_weights, open_corpus_of, open_data
+    from experiments.learnable import require_correlation
 
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
+    if "pearson" in experiment.sweep.aims:
+        require_correlation(open_data(experiment, corpus, tested=False))
 
     def train(best: Experiment, folder: Path, parent: str) -> Mapping[str, Any]:
         result = heads.run(best, out=folder, parent=parent)
-        heads.show(result)
+        with decoration("the table of test figures"):
+            heads.show(result)
         test = {name: result.test.of(name).mean.value for name in ("mae", "pearson")}
         return {"final_run": result.run_id, "registered": result.registered, "test": test}
 
@@ -243,10 +254,10 @@ def _finish(
     from experiments.sweep_tracking import log_missing, log_study
 
     experiment, folder = job.experiment, _folder(job.experiment)
-    log_missing(experiment, job.run, records)
-    log_study(job.run, study, records, folder)
     chosen, path = merged(experiment, best.params), folder / BEST
     write_text(path, _as_file(chosen, study, best))
+    log_missing(experiment, job.run, records)
+    log_study(job.run, study, records, folder)
     job.run.artifact(path)
     place = study.attribute("home")
     if experiment.sweep.final == "no" or (experiment.sweep.final == "auto" and place != home):
@@ -266,6 +277,7 @@ def _summary(study: Study, records: Sequence[TrialRecord], best: TrialRecord | N
         "finished": sum(record.finished for record in records),
         "pruned": states.count("pruned"),
         "failed": states.count("failed"),
+        "reasons": dict(Counter(one.reason or "unknown" for one in records if one.state == "failed").most_common()),
         "best": None if best is None else _best(best),
         "importance": study.importance(),
     }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POLL = 0.5  # seconds between looks at the study
 FAILURES = 5  # in a row, with nothing finished since this sweep began: the settings are not to blame
+REASONS = 3  # that are told, the latest first
 LATER_FAILURES = 15  # in a row, after something was finished
 
 
@@ -125,6 +126,6 @@ class _Search:
             raise EmonetError(
                 f"the last {len(reasons)} trials failed one after the other",
                 where=self._study.plan.name,
-                found=reasons[-1],
+                found="; ".join(list(dict.fromkeys(reversed(reasons)))[:REASONS]),
                 hint="the workers' logs say more; once it is mended, the same command goes on",
             )

@@ -21,6 +21,7 @@ from rich.markup import escape
 from emonet.schema import digest
 from experiments import console
 from experiments.config import Experiment
+from experiments.decoration import decoration
 from experiments.stage import write_text
 from experiments.study_records import INTERRUPTED, Plan, TrialRecord
 from experiments.sweep_config import SECTIONS
@@ -136,8 +137,10 @@ def log_study(parent: Run, study: Study, records: Sequence[TrialRecord], folder:
     """Draw the whole study and log the pictures, and a table of all trials, with the study's run."""
     from experiments.sweep_plots import study_figures
 
-    drawn = study_figures(study.plan, records, study.importance(), folder / "plots")
     write_text(folder / "trials.csv", table(study.plan, records))
+    drawn: list[Path] = []
+    with decoration("the study's pictures"):
+        drawn = study_figures(study.plan, records, study.importance(), folder / "plots")
     try:
         for path in [*drawn, folder / "trials.csv"]:
             parent.artifact(path, "study")

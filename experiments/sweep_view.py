@@ -163,10 +163,10 @@ def _last(record: TrialRecord) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:z.4g}"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "-".join(_shown(item) for item in value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:z.3g}" if isinstance(value, float) else str(value)

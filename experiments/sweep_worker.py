@@ -159,7 +159,8 @@ def _run(attempt: Attempt, experiment: Experiment, runner: Runner) -> None:
     except UnansweredError:
         raise
     except Exception as error:  # noqa: BLE001  # whatever a trial's settings break is noted, and the next one comes
-        reason = error.what if isinstance(error, EmonetError) else f"{type(error).__name__}: {error}"
+        text = " ".join(str(error).split())  # in a line: what, where, expected, found, and what to try
+        reason = text if isinstance(error, EmonetError) else f"{type(error).__name__}: {text}"
         kept, said = attempt.fail(reason.strip(), traceback.format_exc()), f"failed: {reason}"
     else:
         facts = {**outcome.values, "epochs": outcome.epochs, "seconds": outcome.seconds, **outcome.best}

@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from emonet.clips import SPLITS
-from emonet.evaluation import Scores
 from experiments.config import Experiment
-from experiments.heads_training import HeadsData, TriedForm
+from experiments.heads_training import HeadsData
 
 if TYPE_CHECKING:
     from emonet.card import CardFacts, CorpusFacts
     from emonet.lineage import Lineage
+    from experiments.heads import HeadsResult
 
 SECONDS = 3600.0  # of an hour
 _SHOWN_ELSEWHERE = ("corpus", "encoder_digest")
 _UNKNOWN = "und"  # the language code of clips that state none
 
 
-def card_facts(
-    experiment: Experiment, data: HeadsData, best: TriedForm, baselines: Mapping[str, Scores], lineage: Lineage
-) -> CardFacts:
+def card_facts(experiment: Experiment, data: HeadsData, done: HeadsResult, lineage: Lineage) -> CardFacts:
     """The facts of the experts that an experiment has trained.
 
     Args:
         experiment: the resolved configuration.
         data: what they were trained on.
-        best: the experts.
-        baselines: test figures of the baselines.
+        done: where they are, and their figures.
         lineage: of the voice model.
     """
+    from emonet.calibration import read_calibration
     from emonet.card import CardFacts
+    from emonet.checkpoints import read_info
 
-    record, trained = data.store.record, best.trained
+    record, info = data.store.record, read_info(done.experts)
     settings = experiment.heads.model_dump(mode="json", exclude={"memory"})
-    widths = "-".join(map(str, trained.hidden))
+    widths = "-".join(map(str, info.hidden))
     return CardFacts(
         name=f"emonet-voice, experiment {experiment.name}",
         origin="trained",
-        targets=data.store.targets.subset(trained.targets),
+        targets=info.target_spec,
         window_seconds=record.window_seconds,
         encoder=record.encoder,
         encoder_digest=record.encoder_digest,
         corpus=_corpus(data),
-        test=best.scores.test,
-        baselines=baselines,
+        test=done.test,
+        baselines=done.baselines,
         confidence=experiment.evaluation.confidence,
-        calibration=best.calibration,
+        calibration=read_calibration(done.experts),
         settings={
-            "input": trained.spec.form,
+            "input": info.form,
             "layers": f"{widths}-1",
             **{name: _shown(value) for name, value in settings.items()},
         },

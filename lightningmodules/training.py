@@ -254,13 +254,17 @@ class _Finished:
         return len(self.best_epoch)
 
     def take(self, fitted: FittedBank) -> None:
-        """Note the figures of a group, and keep its experts."""
-        self._predictions.append({split: fitted.predict(split) for split in self.predicted})
-        self.hidden = fitted.bank.hidden
+        """Note the figures of a group, and keep its experts: all of it, or nothing where memory runs out."""
+        predictions = {split: fitted.predict(split) for split in self.predicted}
         alone = fitted.bank.targets == self.targets
+        kept: list[Tensors | Path] = []
         for position, target in enumerate(fitted.bank.targets):
             tensors = dict(fitted.bank.tensors(position))
-            self._kept.append(tensors if alone else _saved(tensors, self.scratch / f"{target}.safetensors"))
+            kept.append(tensors if alone else _saved(tensors, self.scratch / f"{target}.safetensors"))
+        # Nothing below takes memory: a group that is trained again must not have been noted in part.
+        self._predictions.append(predictions)
+        self._kept += kept
+        self.hidden = fitted.bank.hidden
         self.validation_mae |= fitted.validation_mae
         self.best_epoch |= fitted.best_epoch
 

@@ -47,7 +47,7 @@ def main(folder: Path = GOLDEN / f"v{FORMAT_VERSION}") -> None:
     arrays, facts = {}, {}
     for name, (codec, kept) in WAYS.items():
         path = folder / f"{name}.zarr"
-        record = _record(corpus).model_copy(update={"codec": codec, "kept": kept})
+        record = ExtractionRecord.model_validate({**dict(_record(corpus)), "codec": codec, "kept": kept})
         with StoreWriter(path, record, corpus, silence=lambda: silence) as writer:
             for shard in writer.claims():
                 sink = writer.begin(shard)

@@ -35,7 +35,7 @@ def speakers(clips: int = 48, different: int = 12) -> list[str]:
 def compared(truth: np.ndarray, predictions: np.ndarray, *, different: int = 12, **options: object) -> Comparison:
     contenders = [Contender(f"model {number}", each) for number, each in enumerate(predictions)]
     names = speakers(len(truth), different)
-    return compare(truth, contenders, targets=TARGETS, speakers=names, config=CONFIG, **options)
+    return compare(truth, contenders, targets=TARGETS, speakers=names, config=CONFIG, scale=(0.0, 4.0), **options)
 
 
 def test_figures_are_those_of_evaluation() -> None:
@@ -99,6 +99,7 @@ def test_which_model_comes_first_only_turns_signs(seed: int, different: int) -> 
     names = speakers(24, different)
     contenders = [Contender("a", predictions[0]), Contender("b", predictions[1])]
     options = {"targets": TARGETS, "speakers": names, "config": CONFIG, "permutations": 200, "seed": seed}
+    options["scale"] = (0.0, 4.0)
     forth, back = compare(truth, contenders, **options), compare(truth, contenders[::-1], **options)
     same(forth.pair("b", "a"), back.pairs[0])
     same(forth.pairs[0], back.pair("a", "b"))
@@ -133,13 +134,13 @@ def test_baselines_are_not_compared_with_each_other() -> None:
         Contender("mel_ridge", predictions[2], baseline),
         Contender("experts", predictions[0], ContenderFacts(seen_clips=7)),
     ]
-    found = compare(truth, contenders, targets=TARGETS, speakers=speakers(), config=CONFIG)
+    found = compare(truth, contenders, targets=TARGETS, speakers=speakers(), config=CONFIG, scale=(0.0, 4.0))
     assert [(pair.one, pair.other) for pair in found.pairs] == [("experts", "median"), ("experts", "mel_ridge")]
     assert list(found.scores) == ["median", "mel_ridge", "experts"]
     assert found.facts["experts"].seen_clips == 7
     with pytest.raises(KeyError, match="'median' and 'mel_ridge' were not compared"):
         found.pair("median", "mel_ridge")
-    alone = compare(truth, contenders[:1], targets=TARGETS, speakers=speakers(), config=CONFIG)
+    alone = compare(truth, contenders[:1], targets=TARGETS, speakers=speakers(), config=CONFIG, scale=(0.0, 4.0))
     assert alone.pairs == ()
 
 
@@ -163,14 +164,21 @@ def test_what_a_reader_has_to_know_is_said(different: int, said: str) -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     truth, predictions = some_scores()
-    options = {"targets": TARGETS, "speakers": speakers(), "config": CONFIG}
+    options = {"targets": TARGETS, "speakers": speakers(), "config": CONFIG, "scale": (0.0, 4.0)}
     with pytest.raises(RequestError, match="two models have the same name") as refused:
         compare(truth, [Contender("a", predictions[0]), Contender("a", predictions[1])], **options)
     assert "'a'" in str(refused.value)
     with pytest.raises(RequestError, match="no clip has a score"):
         compare(truth * np.nan, [Contender("a", predictions[0])], **options)
     with pytest.raises(ValueError, match="no clips"):
-        compare(truth[:0], [Contender("a", predictions[0, :0])], targets=TARGETS, speakers=[], config=CONFIG)
+        compare(
+            truth[:0],
+            [Contender("a", predictions[0, :0])],
+            targets=TARGETS,
+            speakers=[],
+            config=CONFIG,
+            scale=(0.0, 4.0),
+        )
 
 
 def test_ten_thousand_swaps_of_40_emotions_take_seconds() -> None:
@@ -179,3 +187,12 @@ def test_ten_thousand_swaps_of_40_emotions_take_seconds() -> None:
     started = time.process_time()
     swapped(differences, np.arange(1440), permutations=10_000, seed=0)
     assert time.process_time() - started < 10
+
+
+def test_bins_of_predicted_scores_cover_the_scale_of_the_targets() -> None:
+    truth = np.random.default_rng(0).uniform(-3, 3, (48, 4)).astype(np.float32)
+    contenders = [Contender("a", truth), Contender("b", truth * 0)]
+    found = compare(truth, contenders, targets=TARGETS, speakers=speakers(), config=CONFIG, scale=(-3.0, 3.0))
+    bins = found.reliability["a"].bins
+    assert (bins[0].low, bins[-1].high, len(bins)) == (-3, 3, 8)
+    assert all(one.low <= one.predicted <= one.high for one in bins)

@@ -30,7 +30,9 @@ def comparison(truth: np.ndarray) -> Comparison:
     good, bad = (np.nan_to_num(truth) + rng.normal(0, noise, truth.shape) for noise in (0.2, 1.5))
     contenders = [Contender("good $a$", good), Contender("b" * 60, bad)]
     speakers = [f"s{row % 15}" for row in range(60)]
-    return compare(truth, contenders, targets=TARGETS, speakers=speakers, config=EvaluationConfig(resamples=20))
+    return compare(
+        truth, contenders, targets=TARGETS, speakers=speakers, config=EvaluationConfig(resamples=20), scale=(0.0, 4.0)
+    )
 
 
 def svg(uri: str) -> str:
@@ -54,7 +56,7 @@ def test_differences_are_sorted_and_marked(tmp_path: Path, comparison: Compariso
 
 
 def test_pictures_follow_light_and_dark_and_are_the_same_each_time(comparison: Comparison) -> None:
-    draw = partial(comparison_plots.calibration_figure, comparison.reliability)
+    draw = partial(comparison_plots.calibration_figure, comparison.reliability, scale=(0.0, 4.0))
     text = svg(comparison_plots.embedded(draw))
     assert "prefers-color-scheme:dark" in text
     for light, dark in comparison_plots.DARK.items():
@@ -71,7 +73,7 @@ def test_four_models_are_four_panels(tmp_path: Path, comparison: Comparison) -> 
     shapes = []
     for count in (3, 4):
         rows = {f"model {number}": flat for number in range(count)}
-        comparison_plots.calibration_figure(rows, tmp_path / "four.png")
+        comparison_plots.calibration_figure(rows, tmp_path / "four.png", scale=(0.0, 4.0))
         shapes.append(imread(tmp_path / "four.png").shape)
     assert shapes[1][0] == 2 * shapes[0][0], "a second line, whose other places stay empty"
 
@@ -86,7 +88,7 @@ def test_many_points_do_not_make_a_large_file() -> None:
 
 def test_other_scripts_are_drawn_by_the_browser(comparison: Comparison) -> None:
     found = comparison.reliability["good $a$"]
-    draw = partial(comparison_plots.calibration_figure, {"感情 <x> & y": found})
+    draw = partial(comparison_plots.calibration_figure, {"感情 <x> & y": found}, scale=(0.0, 4.0))
     assert "感情 &lt;x&gt; &amp; y" in svg(comparison_plots.embedded(draw)), "and without a warning"
 
 

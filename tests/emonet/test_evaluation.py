@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import METRIC_NAMES, METRICS, difference, evaluate, metrics, resample, sample
+from emonet.evaluation import METRIC_NAMES, METRICS, Scores, difference, evaluate, metrics, resample, sample
 
 TARGETS = ("anger", "fear", "awe")
 
@@ -191,3 +191,41 @@ def test_a_difference_has_an_interval_of_its_own() -> None:
     assert change.high - change.low < scores[1].high - scores[1].low
     nothing = difference(truth, better, better, metric="pearson", **common)
     assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
+
+
+def test_a_mean_says_over_how_many() -> None:
+    truth, predictions = some_scores(12)
+    truth[:, 0], truth[:, 2] = 0, np.nan  # nothing to order; nobody rated it
+    scores = evaluate(
+        truth, predictions, targets=TARGETS, speakers=speakers(12, 3), config=EvaluationConfig(resamples=5)
+    )
+    assert [scores.of(name).over for name in METRIC_NAMES] == [2, 2, 1, 1, 1]
+    assert scores.averaged("emotions") == "2 of 3 emotions (Pearson, Spearman and CCC: 1)"
+    flat = scores.flat()
+    assert (flat["mae/targets"], flat["pearson/targets"]) == (2, 1)
+    assert Scores.model_validate_json(scores.model_dump_json()) == scores
+    former = scores.model_dump(mode="json")
+    for name in METRIC_NAMES:
+        del former[name]["over"]
+    assert Scores.model_validate(former) == scores, "results of earlier versions are read"
+    whole = some_scores(12)[0]
+    every = evaluate(
+        whole, predictions, targets=TARGETS, speakers=speakers(12, 3), config=EvaluationConfig(resamples=5)
+    )
+    assert every.averaged() == "3 targets"
+
+
+@pytest.mark.parametrize(("different", "clips"), [(6, 24), (3, 24), (1, 1)])
+def test_a_single_speaker_or_clip_has_no_interval(different: int, clips: int) -> None:
+    truth, predictions = some_scores(clips)
+    truth[:, 0] = np.nan
+    truth[0, 0] = 2.0  # one clip; where speakers are drawn, a second one of the same
+    if different == 6:
+        truth[6, 0] = 1.0
+    scores = evaluate(
+        truth, predictions, targets=TARGETS, speakers=speakers(clips, different), config=EvaluationConfig(resamples=9)
+    )
+    anger = scores.mae.per_target["anger"]
+    assert anger.value is not None
+    assert (anger.low, anger.high) == (None, None)
+    assert (scores.mae.mean.low is None) == (clips == 1)

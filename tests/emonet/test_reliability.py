@@ -11,7 +11,7 @@ def test_bins_and_line() -> None:
     predictions = rng.uniform(-0.5, 4.5, (200, 3)).astype(np.float32)
     truth = (0.5 + 0.8 * predictions + rng.normal(0, 0.2, predictions.shape)).astype(np.float32)
     truth[rng.random(truth.shape) < 0.1] = np.nan
-    found = reliability(truth, predictions, bins=4)
+    found = reliability(truth, predictions, bins=4, scale=(0.0, 4.0))
     x, y = predictions[~np.isnan(truth)].astype(float), truth[~np.isnan(truth)].astype(float)
     slope, intercept = np.polyfit(x, y, 1)
     assert (found.slope, found.intercept) == (pytest.approx(slope), pytest.approx(intercept))
@@ -24,8 +24,8 @@ def test_bins_and_line() -> None:
 
 def test_constants_and_nothing() -> None:
     truth = np.array([[0.0, 2.0], [4.0, np.nan]])
-    found = reliability(truth, np.full((2, 2), 1.2))
+    found = reliability(truth, np.full((2, 2), 1.2), scale=(0.0, 4.0))
     assert (found.slope, found.intercept) == (None, None)
     assert [(each.count, each.given) for each in found.bins] == [(3, 2)]
-    nothing = reliability(np.full((2, 2), np.nan), np.ones((2, 2)))
+    nothing = reliability(np.full((2, 2), np.nan), np.ones((2, 2)), scale=(0.0, 4.0))
     assert (nothing.slope, nothing.bins) == (None, ())

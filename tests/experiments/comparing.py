@@ -51,6 +51,7 @@ def findings(
         speakers=[f"s{row % speakers}" for row in range(clips)],
         config=EvaluationConfig(resamples=40),
         permutations=20_000,
+        scale=spec.scale,
     )
     return ComparisonFindings(
         comparison=comparison,

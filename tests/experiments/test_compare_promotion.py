@@ -29,6 +29,7 @@ def test_the_challenger_is_promoted_by_the_rule_and_versions_show_it(
     result = comparing("candidate", promote=True)
     assert (result.promoted, [model.version for model in result.models]) == (True, [2, 1])
     assert "version 2 is @champion now, in place of 1" in result.decision[-1]
+    assert (result.margin, result.unproven) == (0.025, ())
     champion = version_of(VOICE, CHAMPION, uri)
     assert (champion.version, champion.former) == (2, (1,))
     assert result.run_id in champion.tags["promoted"]
@@ -59,13 +60,16 @@ def test_a_poor_challenger_is_told_why_not(registered: Path, comparing: Compare)
     assert key in metrics_of(poor, uri), "without the run that trained it the model has its figures all the same"
     assert result.promoted is False
     assert "the interval lies above 0" in "\n".join(result.decision)
+    assert set(result.unproven) <= set(TARGETS)
+    assert result.unproven
+    assert "that no emotion is worse is not shown" in (result.folder / "index.html").read_text()
     assert result.decision[-1] == "version 2 stays @champion"
 
 
 def test_a_forced_comparison_promotes_nobody(registered: Path, flags_of: Callable[..., CompareArguments]) -> None:
     compared, challenge = compare.examine(flags_of("2", promote=True, force=True, split="train"))
     assert challenge is not None
-    verdict = verdict_of(challenge, compared, 0.05)
+    verdict = verdict_of(challenge, compared, 0.025)
     assert (verdict.promote, verdict.reasons[0].rpartition(": ")[2]) == (False, "it proves nothing")
 
 
@@ -75,7 +79,7 @@ def test_what_is_not_known_is_said_beside_the_verdict(
     register(world.voice(registered / "unknown", 1.0, targets=("anger",), origin=False), registered)
     compared, challenge = compare.examine(flags_of("3", promote=True))
     assert challenge is not None
-    verdict = verdict_of(challenge, compared, 0.05)
+    verdict = verdict_of(challenge, compared, 0.025)
     assert not verdict.promote
     assert "has no expert for what v1 @champion scores: fear" in verdict.reasons[0]
     assert verdict.reasons[-1] == "that v3 @candidate was not trained on these clips is not known"
@@ -90,7 +94,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     compared, challenge = compare.examine(arguments)
     assert challenge is not None
     promote(version_of(VOICE, 3, uri), uri, registered, expected=1, why="another comparison")
-    promoted, decision = carry_out(challenge, verdict_of(challenge, compared, 0.05), arguments, uri, "0" * 32)
+    promoted, decision = carry_out(challenge, verdict_of(challenge, compared, 0.025), arguments, uri, "0" * 32)
     assert not promoted
     moved = "@champion has moved meanwhile; nothing was changed: version 3 is champion in place of 1"
     assert decision[-1] == f"{moved}; compare with that one"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from emonet import plots
 from emonet.comparison import Comparison
+from experiments import comparison_table
 from experiments.comparison_page import DIFFERENCES_CSV, JSON, METRICS_CSV, ComparisonFindings, write_page
 from tests.browsers import Browser
 from tests.experiments.comparing import HOSTILE, findings
@@ -73,7 +75,7 @@ def test_the_page_carries_everything_within_itself(made: ComparisonFindings, pat
         assert said in page.words
     assert "trained on 12 of these 60 clips" in page.words
     assert f"good is better than {HOSTILE} by" in page.words
-    assert "2 models and 1 baseline on the same 60 clips of 15 speakers, mean over 5 rated emotions" in page.words
+    assert "2 models and 1 baseline on the same 60 clips of 15 speakers, mean over 5 of 6 emotions" in page.words
     assert {"In short", "Decision", "Models", "Pairs", "Calibration", "How this was made"} <= set(page.headings)
     for label, scores in made.comparison.scores.items():
         assert f"{scores.ccc.mean.value:.3f}" in page.words, label
@@ -150,3 +152,19 @@ def test_a_browser_opens_the_page_without_an_error(browser: Browser, path: Path,
     broken = tmp_path / "broken.html"
     broken.write_text("<script>nope()</script>")
     assert browser.visit(broken).errors == ("Uncaught ReferenceError: nope is not defined",)
+
+
+def test_a_picture_or_a_page_that_fails_costs_itself_only(
+    made: ComparisonFindings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(plots, "confusion_figure", broken)
+    page = write_page(tmp_path, made).read_text()
+    assert page.count("This picture could not be drawn: Confusion matrix") == 2
+    assert "a picture of the page could not be made (ZeroDivisionError: division by zero)" in capsys.readouterr().err
+    monkeypatch.setattr(comparison_table, "sentence", broken)
+    assert not write_page(tmp_path, made).exists(), "nor a former one, of other figures"
+    assert "the page could not be made" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"comparison.json", "metrics.csv", "differences.csv"}

@@ -1,4 +1,5 @@
 import pytest
+from rich.table import Table
 
 from experiments import console
 
@@ -25,3 +26,40 @@ def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monk
 @pytest.mark.parametrize(("count", "text"), [(0, "0 clips"), (1, "1 clip"), (2, "2 clips"), (1760, "1,760 clips")])
 def test_counted(count: int, text: str) -> None:
     assert console.counted(count, "clip") == text
+
+
+WORDS = (
+    "experiment",
+    "/a/folder/with/a/long/name/that/has/no/place/to/be/broken/store.zarr",
+    "openai/whisper-small.en",
+)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_word_of_a_table_is_broken(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("name", WORDS[0], title=f"scores of {WORDS[1]}")
+    table.add_row("a", WORDS[1])
+    table.add_row(WORDS[2], "a sentence that may be wrapped as often as it takes")
+    kept = console.console.width
+    console.console.width = width
+    try:
+        console.console.print(table)
+        console.say(f"error: {WORDS[1]} is not there; try: emonet store repair {WORDS[1]}")
+    finally:
+        console.console.width = kept
+    shown = capsys.readouterr().err
+    for word in WORDS:
+        assert word in shown
+    assert f"scores of {WORDS[1]}" in shown
+    assert "emonet store repair /a/folder" in shown, "a command stands on one line"
+
+
+def test_a_sentence_gives_way_to_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("corpus", "description")
+    table.add_row(
+        "manifest:data/emonet-voice/train.parquet", "a sentence that has spaces to be wrapped at, and is long"
+    )
+    console.console.print(table)
+    shown = capsys.readouterr().err
+    assert "manifest:data/emonet-voice/train.parquet" in shown
+    assert max(map(len, shown.splitlines())) <= 80

@@ -47,7 +47,7 @@ def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
     assert result.test.resampled == "speakers"
     assert result.forms[chosen].validation.resampled == "clips"
     written = json.loads((experiment.folder / "heads.json").read_text())
-    assert set(written["test"]["pearson"]) == {"mean", "per_target"}
+    assert set(written["test"]["pearson"]) == {"mean", "over", "per_target"}
     assert set(written["test"]["mae"]["per_target"]["anger"]) == {"value", "low", "high"}
     assert written["registered"] == {"name": "emonet-voice", "version": 1}
 

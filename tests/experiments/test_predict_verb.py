@@ -181,3 +181,17 @@ def test_terminals_without_unicode_get_plain_bars(
     assert json.loads(done.stdout.decode(environment.get("PYTHONIOENCODING", "ascii")))["predictions"][0][
         "audio"
     ].endswith("rger.wav")
+
+
+def test_a_table_that_cannot_be_written_costs_no_scores(
+    voice: Path, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(make_wav()), "--model", str(voice), "--csv", "/dev/full"]
+    assert main([*command, "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["predictions"][0]["scores"]) == {"anger", "fear", "sadness"}
+    assert result["unwritten"] == "/dev/full: No space left on device"
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert "Anger" in err
+    assert "the table could not be written /dev/full: No space left on device" in err

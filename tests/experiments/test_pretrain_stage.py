@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from emonet import captioner
+from emonet import captioner, registry
 from emonet.captioner import Size
 from emonet.configs import CaptionerConfig
-from emonet.errors import RequestError
+from emonet.errors import EmonetError, RequestError
 from experiments import pretrain, sweep
 from experiments.config import Experiment, load
 from tests.experiments.sweep_fakes import search_here
@@ -56,6 +56,25 @@ def test_pretrain_then_again(experiment: Experiment, capsys: pytest.CaptureFixtu
     assert "emotion hit rate" in shown
     assert pretrain.run(experiment) == result
     assert "up to date" in capsys.readouterr().err
+
+
+def test_what_cannot_be_registered_is_not_trained_again(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def gone(*_: object) -> None:
+        raise EmonetError("the server is gone")
+
+    monkeypatch.setattr(registry, "register_captioner", gone)
+    with pytest.raises(EmonetError, match="the server is gone"):
+        pretrain.run(experiment)
+    monkeypatch.undo()
+    weights = experiment.folder / "captioner" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    result = pretrain.run(experiment)
+    assert "its work is done and safe" in capsys.readouterr().err
+    assert weights.stat().st_mtime_ns == written
+    assert result.registered is not None
+    assert (result.registered.version, result.epochs) == (1, 2)
 
 
 @pytest.mark.slow

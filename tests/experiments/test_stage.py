@@ -126,3 +126,50 @@ def test_a_text_is_written_whole(tmp_path: Path) -> None:
     write_text(path, "two")
     assert path.read_text() == "two"
     assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+
+
+class LateResult(ToyResult):
+    """A stage whose work is followed by something that may fail."""
+
+    published: bool
+
+    @property
+    def settled(self) -> bool:
+        return self.published
+
+
+def test_what_follows_the_work_does_not_cost_it(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    worked: list[Work] = []
+
+    def work(job: Work) -> dict[str, Any]:
+        worked.append(job)
+        job.keep({"answer": 3, "published": False})
+        raise EmonetError("the server is gone")
+
+    def resume(job: Work, done: LateResult) -> dict[str, Any]:
+        job.run.metrics({"answer": done.answer})
+        return {**dict(done), "published": True}
+
+    def run() -> LateResult:
+        return run_stage(experiment, "toy", LateResult, {"corpus": "a"}, [], work, resume=resume)
+
+    with pytest.raises(EmonetError, match="the server is gone"):
+        run()
+    assert read_result(experiment, "toy", LateResult).answer == 3
+    result = run()
+    assert "its work is done and safe" in capsys.readouterr().err
+    assert (len(worked), result.answer, result.published) == (1, 3, True)
+    client = MlflowClient(tracking_uri=default_uri(experiment.runs))
+    assert client.get_run(result.run_id).info.status == "FINISHED", "the same run, taken up again"
+    assert client.get_run(result.run_id).data.metrics["answer"] == 3
+    assert run() == result == read_result(experiment, "toy", LateResult)
+
+
+def test_the_result_is_written_before_the_run_is_ended(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise ConnectionError("the server is gone")
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", gone)
+    with pytest.raises(ConnectionError):
+        run_toy(experiment, answer=5)
+    assert read_result(experiment, "toy", ToyResult).answer == 5

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,16 +17,18 @@ from mlflow import MlflowClient
 
 from emonet.errors import EmonetError
 from emonet.tracking import default_uri
-from experiments import sweep_search, sweep_tracking, sweep_worker
+from experiments import sweep, sweep_search, sweep_tracking, sweep_worker
 from experiments.config import Experiment
 from experiments.studies import Study
 from experiments.study_records import plan_of
+from experiments.sweep import SweepResult
 from experiments.sweep_search import search
 from experiments.sweep_tracking import Mirror, log_missing, log_study, study_run
-from experiments.sweep_worker import own_gpu
+from experiments.sweep_worker import Job, own_gpu, work
 from experiments.sweep_workers import Workers, _shared_threads
+from experiments.trials import TrialOutcome
 from tests.experiments import sweep_fakes
-from tests.experiments.sweep_fakes import COMMAND, fake_experiment, wait_for
+from tests.experiments.sweep_fakes import COMMAND, FakeTrials, fake_experiment, wait_for
 from tests.experiments.test_studies import run_all
 
 STUDY = "fake-study"
@@ -263,3 +265,26 @@ def test_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = sweep_worker.Job(experiment=experiment, study=STUDY, until=time.time() - 1)
     sweep_worker.work(study, job, sweep_fakes.FakeTrials())
     assert study.records() == []
+
+
+def test_why_a_trial_failed_is_kept_with_what_to_do(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Once(FakeTrials):
+        calls = 0
+
+        def run(self, experiment: Experiment, report: Callable[[int, float], None]) -> TrialOutcome:
+            self.calls += 1
+            if self.calls == 1:
+                raise EmonetError("not enough memory", found="3 GiB", hint="--heads.memory 8")
+            return super().run(experiment, report)
+
+    experiment = fake_experiment(runs, trials=1)
+    study = Study(plan_of(experiment, STUDY))
+    work(study, Job(experiment=experiment, study=STUDY), Once())
+    records = study.records()
+    reason = "not enough memory found: 3 GiB try: --heads.memory 8"
+    assert [record.reason for record in records] == [reason, None]
+    summary = sweep._summary(study, records, study.best())
+    assert summary["reasons"] == {reason: 1}
+    fields = {"stage": "sweep", "experiment": "fake", "inputs": "", "run_id": "", "seconds": 1.0, "complete": True}
+    sweep.show(SweepResult.model_validate({**fields, **summary}))
+    assert f"1 trial failed: {reason}" in capsys.readouterr().err

@@ -116,6 +116,34 @@ def test_when_memory_runs_out_groups_are_halved(
     np.testing.assert_allclose(halved.predictions["test"], together.predictions["test"], atol=1e-4)
 
 
+def test_a_group_whose_tensors_do_not_fit_is_noted_once(
+    make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, raised = make_store(), []
+    together = train(store, tmp_path)
+    original = HeadBank.tensors
+
+    def short_of_memory(bank: HeadBank, position: int) -> object:
+        if raised == [None] and position == 1:  # the training is over, and the first expert was noted
+            raised.append(position)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(bank, position)
+
+    def fit(*arguments: object, **options: object) -> FittedBank:
+        fitted = fit_bank(*arguments, **options)  # type: ignore[arg-type]
+        raised.append(None)
+        return fitted
+
+    monkeypatch.setattr(HeadBank, "tensors", short_of_memory)
+    monkeypatch.setattr(training, "fit_bank", fit)
+    again = train(store, tmp_path)
+    monkeypatch.undo()
+    assert raised == [None, 1, None, None], "once together, then one by one"
+    assert again.predictions["test"].shape == together.predictions["test"].shape
+    np.testing.assert_allclose(again.predictions["test"], together.predictions["test"], atol=1e-4)
+    np.testing.assert_allclose(scores_of(again, store), scores_of(together, store), atol=1e-4)
+
+
 def test_a_group_that_is_done_leaves_memory(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
