@@ -50,7 +50,7 @@ class _Console(Console):
 def _keep_words(console: Console, table: Table) -> None:
     wide = console.options.update(width=10_000)
     if isinstance(table.title, str):
-        table.title = Text.from_markup(table.title, style="table.title", overflow="ignore")
+        table.title = Text.from_markup(table.title, style="table.title", emoji=False, overflow="ignore")
         table.title.no_wrap = True
     for column in table.columns:
         cells = [column.header, *column.cells]
