@@ -201,6 +201,11 @@ def _check_samples(mono: Float32[np.ndarray, " frames"], audio: Path | bytes) ->
         raise AudioError("digital silence: every sample is the same", where=where_of(audio))
 
 
+def too_short(seconds: float) -> str:
+    """The reason why so few seconds are refused."""
+    return f"only {1000 * seconds:.3g} ms of audio"
+
+
 def _check_length(seconds: float, audio: Path | bytes) -> None:
     if seconds < SHORTEST:
-        raise AudioError(f"only {seconds:.2g} s of audio", where=where_of(audio), expected=f"at least {SHORTEST} s")
+        raise AudioError(too_short(seconds), where=where_of(audio), expected=f"at least {1000 * SHORTEST:g} ms")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emonet.audio import SHORTEST, AudioInfo, Excerpt, shared_decoders
+from emonet.audio import SHORTEST, AudioInfo, Excerpt, shared_decoders, too_short
 from emonet.clips import Clip, Rejection
 from emonet.errors import RequestError
 from emonet.progress import Progress, silent
@@ -66,4 +66,4 @@ def _part(clip: Clip, length: float) -> float | str:
     if end > length + OVERRUN:
         return f"ends at {end:g} s, but the audio has {length:.2f} s"
     seconds = min(end, length) - start
-    return f"only {seconds:.2g} s of audio" if seconds < SHORTEST else seconds
+    return too_short(seconds) if seconds < SHORTEST else seconds

@@ -133,7 +133,7 @@ def test_a_stream_of_unknown_length_is_read_to_its_end() -> None:
         (np.zeros((16_000, 1), np.float32), "digital silence"),
         (np.where(np.arange(16_000) == 5, np.nan, 0.1), "NaN or infinite"),
         (np.where(np.arange(16_000) == 5, np.inf, 0.1), "NaN or infinite"),
-        (voice(0.05), r"only 0\.05 s of audio"),
+        (voice(0.05), r"only 50 ms of audio"),
         (np.zeros((0, 1), np.float32), "no samples"),
     ],
 )

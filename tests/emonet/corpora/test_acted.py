@@ -90,7 +90,7 @@ def test_files_that_cannot_be_read_are_rejected_with_their_reason(make_wav: Make
     corpus = open_ravdess(tmp_path)
     assert [clip.speaker for clip in corpus.clips] == ["ravdess/actor-01"]
     assert [(rejection.id[-2:], rejection.reason) for rejection in corpus.rejected] == [
-        ("02", "only 0.05 s of audio"),
+        ("02", "only 50 ms of audio"),
         ("03", "0 bytes"),
         ("04", "not readable: format not recognised; try: ffmpeg -i IN -ar 16000 -ac 1 OUT.wav"),
         ("05", "no such file"),

@@ -238,7 +238,7 @@ def test_audio_that_cannot_be_used_is_rejected_not_lost(folder: Path) -> None:
     assert {clip.id: clip.seconds for clip in corpus.clips} == {"2": 2.0, "rounded": 2.0}
     assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
         ("0", "0 bytes"),
-        ("1", "only 0.05 s of audio"),
+        ("1", "only 50 ms of audio"),
         ("late", "starts at 9 s, but the audio has 2.00 s"),
         ("over", "ends at 2.5 s, but the audio has 2.00 s"),
     ]
