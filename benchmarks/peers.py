@@ -133,7 +133,7 @@ class MatmulRate:
 
 def _features(clips: Sequence[Clip]) -> np.ndarray:
     """Log-mel of a batch, as the feature extractor computes it, shape (clips, mels, mel_frames)."""
-    heard = [decode(clip.audio, start=clip.start, end=clip.end, seconds=PRETRAINED_SECONDS) for clip in clips]
+    heard = [decode(one.audio, start=one.start, end=one.end, seconds=PRETRAINED_SECONDS).samples for one in clips]
     extracted = WhisperFeatureExtractor()(heard, sampling_rate=SAMPLE_RATE, return_tensors="np")
     features: np.ndarray = extracted.input_features
     return features

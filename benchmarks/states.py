@@ -128,7 +128,7 @@ def _fill(partial: Path, encoder: FrozenEncoder, clips: tuple[Clip, ...], progre
         output.truncate(len(header) + done * clip_bytes)  # half a clip, where a kill left one
         progress(done, len(clips))
         for batch in _batches(clips[done:]):
-            heard = [decode(c.audio, start=c.start, end=c.end, seconds=encoder.window.seconds) for c in batch]
+            heard = [decode(c.audio, start=c.start, end=c.end, seconds=encoder.window.seconds).samples for c in batch]
             output.write(encoder(pad(heard, encoder.window)).numpy().tobytes())
             output.flush()
             done += len(batch)

@@ -15,7 +15,6 @@ from typing import NoReturn, final
 
 import torch
 
-from cache.children import Child, ChildDiedError, Parent, packed, unpacked
 from cache.meter import Meter, Speed
 from cache.notices import Notices
 from cache.report import ExtractionReport, speed_fields
@@ -24,6 +23,7 @@ from emonet.configs import ExtractionConfig
 from emonet.errors import EmonetError
 from emonet.hardware import resolve_device
 from emonet.progress import Progress, silent
+from emonet.subprocesses import Child, ChildDiedError, Parent, packed, unpacked
 
 START_SECONDS = 600.0  # to import PyTorch on the slowest network drive
 PATIENCE = 600.0  # seconds for the rest of a message that has begun

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
-from cache.decoding import Decoders
-from cache.filling import Filling, failed, rejections, silence_of
+from cache.filling import Filling, failed, rejections, silence_of, sounds_of
 from cache.info import errors_of
 from cache.meter import Meter
 from cache.notices import Notices
 from cache.record import ExtractionRecord
 from cache.report import ExtractionReport, speed_fields
 from cache.writer import Part, StoreWriter, read_marker
+from emonet.audio import Decoders, processors
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoder import FrozenEncoder
@@ -52,8 +51,8 @@ def extract(
         notices: called before it begins.
 
     Raises:
-        RequestError: if the corpus is empty, the store there was made from something else, or one part of several is
-            to start anew.
+        RequestError: if the corpus is empty, the store there was made from something else, one part of several is to
+            start anew, or the same sound is in two splits.
         EmonetError: if too many clips cannot be read, decoding processes cannot be started, the disk is full, states do
             not fit into float16, or the store is removed meanwhile.
     """
@@ -61,7 +60,7 @@ def extract(
         raise RequestError("the corpus has no clips", where=corpus.name, hint=f"emonet corpus {corpus.name}")
     started = time.monotonic()
     record = record_of(corpus, encoder, config, source=source)
-    decoders = Decoders(config.workers, seconds=encoder.window.seconds, timeout=config.decode_timeout)
+    decoders = Decoders(config.workers, timeout=config.decode_timeout)
     writer = StoreWriter(
         path,
         record,
@@ -120,6 +119,9 @@ def _report(
     record, pending = writer.record, set(writer.pending())
     markers = [read_marker(writer.path, record, shard) for shard in range(record.shards) if shard not in pending]
     failures = rejections(corpus, markers)
+    sounds = sounds_of(corpus, record, markers)
+    if config.copies == "refuse":
+        sounds.require_apart()
     if len(failures) == len(corpus):
         writer.discard()
         what = f"none of the {len(corpus)} clips could be read"
@@ -143,11 +145,11 @@ def _report(
         precision=record.precision,
         workers=config.workers,
         fingerprint=fingerprint,
+        sounds=sounds.report(),
         **speed_fields(meter.speed(), time.monotonic() - started),
     )
 
 
 def _compressors(workers: int) -> int:
     """Threads for compression: the processors that decoding leaves over."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-    return max(2, min(MOST_COMPRESSORS, processors - workers))
+    return max(2, min(MOST_COMPRESSORS, processors() - workers))

@@ -12,18 +12,19 @@ import numpy as np
 from jaxtyping import Float16
 from torch import Tensor
 
-from cache.decoding import Decoders, Heard
 from cache.meter import Meter
 from cache.record import ExtractionRecord, ShardMarker
 from cache.silence import SilenceMeter, sample
 from cache.sink import ShardSink
 from cache.writer import StoreWriter, read_marker
+from emonet.audio import Decoded, Decoders, Notice
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.encoder import FrozenEncoder
 from emonet.errors import AudioError, EmonetError
 from emonet.logmel import pad
 from emonet.progress import Progress
-from emonet.windows import SAMPLE_RATE, Window
+from emonet.sounds import Sounds
+from emonet.windows import Window
 
 AHEAD = 2  # passes that are decoded before the encoder asks for them
 _SILENT = np.zeros(0, np.float32)  # keeps the place of a clip that could not be read
@@ -35,7 +36,7 @@ class _Pass:
 
     sink: ShardSink
     first: int  # position in the shard
-    heard: list[Heard]
+    heard: list[Decoded | AudioError]
 
     @property
     def is_last(self) -> bool:
@@ -43,7 +44,7 @@ class _Pass:
 
     def waveforms(self, window: Window) -> Tensor:
         """Padded audio; a clip that could not be read keeps its place, so that the others have the same neighbours."""
-        return pad([_SILENT if isinstance(one, AudioError) else one for one in self.heard], window)
+        return pad([_SILENT if isinstance(one, AudioError) else one.samples for one in self.heard], window)
 
 
 @final
@@ -130,7 +131,7 @@ class Filling:
                 for row in begun[-1].rows:
                     yield self._corpus.clips[row]
 
-        heard = self._decoders.decode(clips(), ahead=AHEAD * size)
+        heard = self._decoders.decode(clips(), seconds=self._encoder.window.seconds, ahead=AHEAD * size)
         for opening in heard:
             sink = begun.popleft()
             rest = chain([opening], heard)
@@ -141,10 +142,10 @@ class Filling:
         unreadable = []
         for position, (heard, one) in enumerate(zip(done.heard, states, strict=True), done.first):
             if isinstance(heard, AudioError):
-                done.sink.fail(position, heard.what)
-                unreadable.append(Rejection(self._corpus.clips[done.sink.rows[position]].id, heard.what))
+                done.sink.fail(position, heard.reason)
+                unreadable.append(Rejection(self._corpus.clips[done.sink.rows[position]].id, heard.reason))
             else:
-                done.sink.put(position, one, len(heard) / SAMPLE_RATE)
+                done.sink.put(position, one, heard.seconds, content=heard.content, notices=heard.notices)
         self._failures += unreadable
         self._meter.add(len(states), failed=len(unreadable))
         self._check_failures()
@@ -195,6 +196,19 @@ def rejections(corpus: Corpus, markers: Iterable[ShardMarker]) -> list[Rejection
     return [Rejection(corpus.clips[row].id, reason) for row, reason in sorted(reasons.items())]
 
 
+def sounds_of(corpus: Corpus, record: ExtractionRecord, markers: Iterable[ShardMarker]) -> Sounds:
+    """What was heard of the clips in the shards of these markers."""
+    sounds = Sounds(corpus.name)
+    for marker in markers:
+        for row, seconds, content in zip(
+            record.rows(marker.shard), marker.seconds, marker.contents or [None] * len(marker.seconds), strict=True
+        ):
+            if seconds is not None:
+                notices = [Notice(*notice) for notice in marker.notices.get(row, ())]
+                sounds.add(corpus.clips[row], content=content, seconds=seconds, notices=notices)
+    return sounds
+
+
 def failed(what: str, corpus: Corpus, failures: list[Rejection], *, hint: str) -> EmonetError:
     """Says how many clips could not be read, with the first reasons."""
     shown = [f"    - {failure.id}: {failure.reason}" for failure in failures[:5]]
@@ -206,10 +220,12 @@ def silence_of(
 ) -> Float16[np.ndarray, "frames width"]:
     """What the encoder makes of silence, from clips spread over the corpus: the same in every process."""
     clips = [corpus.clips[row] for row in sample(range(len(corpus)))]
-    heard = [one for one in decoders.decode(clips, ahead=len(clips)) if not isinstance(one, AudioError)]
+    answers = decoders.decode(clips, seconds=encoder.window.seconds, ahead=len(clips))
+    heard = [one for one in answers if not isinstance(one, AudioError)]
     passes = [heard[first : first + record.batch_size] for first in range(0, len(heard), record.batch_size)]
     meter = SilenceMeter(record.frames, record.width)
-    for one, states in zip(passes, encoder.stream(pad(one, encoder.window) for one in passes), strict=True):
-        for samples, state in zip(one, states.numpy(), strict=True):
-            meter.update(state, encoder.window.speech_frames(len(samples) / SAMPLE_RATE))
+    waveforms = (pad([sound.samples for sound in some], encoder.window) for some in passes)
+    for one, states in zip(passes, encoder.stream(waveforms), strict=True):
+        for sound, state in zip(one, states.numpy(), strict=True):
+            meter.update(state, encoder.window.speech_frames(sound.seconds))
     return meter.mean()

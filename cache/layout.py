@@ -27,6 +27,7 @@ from emonet.targets import TargetSpec
 
 STATES, SCALES, SILENCE = "states", "scales", "silence"  # arrays
 TABLE = "clips.parquet"
+TEXTS = ("failed", "sound_digest", "sound_notices")  # columns of the table that are None for most clips
 _FINGERPRINT, _DIGEST = b"emonet.fingerprint", b"emonet.digest"  # keys in the table's metadata
 
 # What Arrow and Pandas raise over bytes that are no table, or another one than was written.
@@ -251,7 +252,7 @@ def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: st
         *(pa.field(name, pa.string()) for name in ("id", "split", "speaker", "language")),
         pa.field("seconds", pa.float64()),
         pa.field("speech_frames", pa.int64()),
-        pa.field("failed", pa.string()),
+        *(pa.field(name, pa.string()) for name in TEXTS),
         *(pa.field(name, pa.float32()) for name in targets.ids),
     ]
     table = pa.table(dict(columns), schema=pa.schema(fields))
@@ -285,9 +286,9 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         if columns is None and (table.schema.metadata or {}).get(_DIGEST) != table_digest(table).encode():
             raise ValueError("it is not what was written")
         frame: pd.DataFrame = table.to_pandas()
-        if "failed" in frame:
-            reasons = frame["failed"].astype(object)
-            frame["failed"] = reasons.where(reasons.notna(), None)
+        for name in set(TEXTS) & set(frame):
+            texts = frame[name].astype(object)
+            frame[name] = texts.where(texts.notna(), None)
     except _DAMAGED as error:
         raise damaged_table(path, error) from error
     return frame

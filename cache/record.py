@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from emonet.audio import NoticeKind
 from emonet.configs import CodecTier
 from emonet.errors import RequestError
 from emonet.schema import Schema, digest
@@ -114,6 +115,10 @@ class ShardMarker(Schema):
     """Sum of the squares of these differences."""
     squared_states: float = Field(0.0, ge=0)
     """Sum of the squares of the states as computed; 0 where nothing is lost."""
+    contents: tuple[str | None, ...] = ()
+    """Digest of each clip's samples, the same for copies; empty in stores made before it was kept."""
+    notices: dict[int, tuple[tuple[NoticeKind, str], ...]] = Field(default_factory=dict)
+    """Row of the store -> what is odd about that clip's sound: kind and text."""
 
 
 def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:

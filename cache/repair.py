@@ -264,6 +264,7 @@ def _config(record: ExtractionRecord) -> ExtractionConfig:
         codec=record.codec,
         frames=record.kept,
         max_failed=1.0,
+        copies="note",
     )
 
 

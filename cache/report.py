@@ -10,6 +10,7 @@ from cache.meter import Speed
 from emonet.clips import Rejection
 from emonet.configs import CodecTier
 from emonet.schema import Schema
+from emonet.sounds import NOTHING_HEARD, SoundReport
 
 
 class ExtractionReport(Schema):
@@ -57,6 +58,8 @@ class ExtractionReport(Schema):
     """Processes that decoded audio (count)."""
     fingerprint: str
     """SHA-256 over what the store was made from and what it holds; empty while it is not complete."""
+    sounds: SoundReport = NOTHING_HEARD
+    """What was heard of the clips in the finished shards."""
     lost: tuple[str, ...] = ()
     """Devices whose process ended early, and why; the others did its work."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from cache.record import ExtractionRecord, ShardMarker
 from cache.shards import shard_parts
 from cache.tiers import TIERS, Encoded
 from emonet import durable
+from emonet.audio import Notice, NoticeKind
 from emonet.errors import EmonetError
 from emonet.windows import Window
 
@@ -120,15 +121,27 @@ class ShardSink:
         self._commit = commit
         self._clips: dict[int, Future[StoredClip]] = {}
         self._seconds: dict[int, float] = {}
+        self._contents: dict[int, str] = {}
+        self._notices: dict[int, tuple[tuple[NoticeKind, str], ...]] = {}
         self._failures: dict[int, str] = {}
 
-    def put(self, position: int, states: Float16[np.ndarray, "frames width"], seconds: float) -> None:
+    def put(
+        self,
+        position: int,
+        states: Float16[np.ndarray, "frames width"],
+        seconds: float,
+        *,
+        content: str | None = None,
+        notices: Sequence[Notice] = (),
+    ) -> None:
         """Compress a clip's states in the background; they must not be changed afterwards.
 
         Args:
             position: in the shard, from 0.
             states: float16 (frames, width).
             seconds: audio heard, in seconds.
+            content: digest of the clip's samples.
+            notices: what is odd about its sound.
 
         Raises:
             EmonetError: if the states do not fit the store.
@@ -140,6 +153,10 @@ class ShardSink:
         if not np.isfinite(states).all():
             raise EmonetError("states that are to be stored are not finite", where=f"row {self.rows[position]}")
         self._seconds[position] = seconds
+        if content is not None:
+            self._contents[position] = content
+        if notices:
+            self._notices[self.rows[position]] = tuple((notice.kind, notice.text) for notice in notices)
         self._clips[position] = self._pool.submit(self._codec.encode, states, seconds)
 
     def fail(self, position: int, reason: str) -> None:
@@ -185,6 +202,8 @@ class ShardSink:
             largest_error=max((clip.largest_error for clip in clips), default=0.0),
             squared_error=sum(clip.squared_error for clip in clips),
             squared_states=sum(clip.squared_states for clip in clips),
+            contents=tuple(self._contents.get(position) for position in range(len(self.rows))),
+            notices=dict(sorted(self._notices.items())),
         )
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Float16
 from cache.record import ExtractionRecord
 from cache.silence import SilenceMeter, sample
 from cache.store import FeatureStore
-from cache.writer import StoreWriter
+from cache.writer import StoreWriter, read_marker
+from emonet.audio import Notice
 from emonet.clips import Corpus
 from emonet.configs import CodecTier
 from emonet.progress import Progress, silent
@@ -49,6 +50,7 @@ def transcode(
     record = ExtractionRecord.model_validate(fields)
     silence = None if kept == "all" else (lambda: mean_silence(store))
     with StoreWriter(path, record, corpus, silence=silence) as writer:
+        markers = [read_marker(store.path, store.record, shard) for shard in range(record.shards)]
         done = writer.finished_clips()
         progress(done, len(store))
         for shard in writer.claims():
@@ -58,7 +60,14 @@ def transcode(
                 if reason is not None:
                     sink.fail(position, reason)
                 else:
-                    sink.put(position, store.read([row])[0], float(store.clips["seconds"].iloc[row]))
+                    marker = markers[sink.shard]
+                    sink.put(
+                        position,
+                        store.read([row])[0],
+                        float(store.clips["seconds"].iloc[row]),
+                        content=marker.contents[position] if marker.contents else None,
+                        notices=[Notice(*notice) for notice in marker.notices.get(row, ())],
+                    )
             sink.commit()
             done += len(sink.rows)
             progress(done, len(store))

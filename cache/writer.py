@@ -266,12 +266,15 @@ class StoreWriter:
     def _columns(self, markers: list[ShardMarker]) -> dict[str, object]:
         seconds = [second for marker in markers for second in marker.seconds]
         reasons = {row: why for marker in markers for row, why in marker.failures.items()}
+        notices = {row: found for marker in markers for row, found in marker.notices.items()}
         window, clips, targets = Window(self.record.window_seconds), self._corpus.clips, self._corpus.targets
         return {
             **{name: [getattr(clip, name) for clip in clips] for name in ("id", "split", "speaker", "language")},
             "seconds": seconds,
             "speech_frames": [0 if second is None else window.speech_frames(second) for second in seconds],
             "failed": [reasons.get(row) for row in range(len(clips))],
+            "sound_digest": [one for marker in markers for one in marker.contents or [None] * len(marker.seconds)],
+            "sound_notices": ["; ".join(text for _, text in notices.get(row, ())) or None for row in range(len(clips))],
             **dict(zip(targets.ids, self._corpus.scores().T, strict=True)),
         }
 

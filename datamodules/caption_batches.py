@@ -27,7 +27,7 @@ from emonet.windows import Window
 
 HELD_OUT = -1  # the "epoch" of captions that do not change from epoch to epoch
 _VOCABULARY_EPOCHS = 8  # each clip is captioned this often for the tokenizer to learn from
-_VOCABULARY_CAPTIONS = 20_000  # but no more than this altogether
+_VOCABULARY_CAPTIONS = 20_000  # but less than twice this altogether
 
 
 def has_caption(clip: Clip) -> bool:
@@ -43,11 +43,12 @@ def caption_of(clip: Clip, spec: TargetSpec, seed: int, epoch: int) -> str:
 
 
 def vocabulary_captions(corpus: Corpus, seed: int) -> list[str]:
-    """What a scratch captioner's tokenizer learns from: several captions of each training clip."""
+    """What a scratch captioner's tokenizer learns from: several captions of each training clip, or of some of them."""
     clips = [clip for clip in corpus.of_split("train") if has_caption(clip)]
-    captions = [caption_of(clip, corpus.targets, seed, epoch) for epoch in range(_VOCABULARY_EPOCHS) for clip in clips]
-    every = max(1, len(captions) // _VOCABULARY_CAPTIONS)
-    return captions[::every]
+    total = _VOCABULARY_EPOCHS * len(clips)
+    every = max(1, total // _VOCABULARY_CAPTIONS)
+    chosen = (divmod(position, len(clips)) for position in range(0, total, every))
+    return [caption_of(clips[row], corpus.targets, seed, epoch) for epoch, row in chosen]
 
 
 @dataclass(frozen=True)

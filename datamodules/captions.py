@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from emonet.clips import Clip, Corpus, Rejection, Split
 from emonet.configs import CaptionerConfig
 from emonet.errors import RequestError
 from emonet.progress import Progress, silent
+from emonet.tokenizer import check_lengths
 from emonet.windows import Window
 
 
@@ -33,7 +35,7 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
         progress: told about the decoding.
 
     Raises:
-        RequestError: if no clip is left to train on, or to validate on.
+        RequestError: if no clip is left to train on, or to validate on, or captions have too many tokens.
     """
 
     def __init__(
@@ -53,7 +55,11 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
             for clip in corpus.clips
             if clip.split != "test" and not has_caption(clip)
         )
-        self.recordings = Recordings(usable, window, progress=progress)
+        written = [clip for clip in usable if clip.caption is not None]
+        check_lengths(
+            tokenizer, [str(clip.caption) for clip in written], limit=limit, names=[clip.id for clip in written]
+        )
+        self.recordings = Recordings(usable, window, name=corpus.name, progress=progress)
         self.corpus, self._config = corpus, config
         self._recipe = Recipe(self.recordings, window, tokenizer, limit, corpus.targets, seed, config.batch_size)
         readable = self.recordings.readable(usable)
@@ -69,7 +75,7 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
                 where=self.corpus.name,
                 expected="at least one readable clip with a caption or scores",
                 found=f"{everything} {split} clips, {len(self.rejected)} rejected",
-                hint=f"emonet corpus {self.corpus.name}",
+                hint=f"emonet corpus {shlex.quote(self.corpus.name)}",
             )
         return found
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int16
 
-from emonet.audio import decode
+from emonet.audio import Decoded, shared_decoders
 from emonet.clips import Clip, Rejection
 from emonet.errors import AudioError
 from emonet.progress import Progress, silent
+from emonet.sounds import Sounds
 from emonet.windows import SAMPLE_RATE, Window
 
 MEMORY_GIB = 4.0
-THREADS = min(16, os.cpu_count() or 1)  # libsndfile and soxr release the interpreter's lock
-_CHUNK = 256  # clips handed to the threads at a time, so that only so many decoded ones wait
 _FULL_SCALE = np.float32(32767)
 
 
@@ -41,9 +38,12 @@ class _Packed:
 class Recordings:
     """The audio of some clips, each cut to the window.
 
+    What was heard of them is gathered in `sounds` where all stays in memory, and is thus decoded once.
+
     Args:
         clips: what to read.
         window: how much of each clip is kept.
+        name: of the corpus, for messages.
         memory_gib: audio up to this size stays in memory; beyond it every use decodes again (GiB).
         progress: told about the clips decoded while this is built.
     """
@@ -53,25 +53,25 @@ class Recordings:
         clips: Sequence[Clip],
         window: Window,
         *,
+        name: str = "",
         memory_gib: float = MEMORY_GIB,
         progress: Progress = silent,
     ) -> None:
-        self._window = window
         self._kept: dict[str, _Packed] = {}
         self._unreadable: dict[str, str] = {}
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
         self.in_memory = _bytes(clips, window) <= memory_gib * 2**30
+        self.sounds = Sounds(name)
+        self._seconds = window.seconds
         if self.in_memory:
             self._keep(clips, progress)
 
     def _keep(self, clips: Sequence[Clip], progress: Progress) -> None:
         progress(0, len(clips))
-        for first in range(0, len(clips), _CHUNK):
-            chunk = clips[first : first + _CHUNK]
-            for done, (clip, heard) in enumerate(zip(chunk, self._pool.map(self._decode, chunk), strict=True), 1):
-                if heard is not None:
-                    self._kept[clip.id] = _Packed.of(heard)
-                progress(first + done, len(clips))
+        for done, (clip, heard) in enumerate(zip(clips, self._decoded(clips), strict=True), 1):
+            if (usable := self._usable(clip, heard)) is not None:
+                self._kept[clip.id] = _Packed.of(usable.samples)
+                self.sounds.add(clip, content=usable.content, seconds=usable.seconds, notices=usable.notices)
+            progress(done, len(clips))
 
     @property
     def unreadable(self) -> tuple[Rejection, ...]:
@@ -86,18 +86,17 @@ class Recordings:
         """The clips' audio, each of shape (samples,) at 16 kHz; None for a clip that cannot be read."""
         if self.in_memory:
             return [self._kept[clip.id].unpack() if clip.id in self._kept else None for clip in clips]
-        return list(self._pool.map(self._decode, clips))
+        heard = zip(clips, self._decoded(clips), strict=True)
+        return [None if (one := self._usable(clip, sound)) is None else one.samples for clip, sound in heard]
 
-    def close(self) -> None:
-        """Let the threads go."""
-        self._pool.shutdown(cancel_futures=True)
+    def _decoded(self, clips: Sequence[Clip]) -> Iterator[Decoded | AudioError]:
+        return shared_decoders().decode(clips, seconds=self._seconds)
 
-    def _decode(self, clip: Clip) -> Float32[np.ndarray, " samples"] | None:
-        try:
-            return decode(clip.audio, start=clip.start, end=clip.end, seconds=self._window.seconds)
-        except AudioError as error:
-            self._unreadable[clip.id] = error.what
+    def _usable(self, clip: Clip, heard: Decoded | AudioError) -> Decoded | None:
+        if isinstance(heard, AudioError):
+            self._unreadable[clip.id] = heard.reason
             return None
+        return heard
 
 
 def _bytes(clips: Sequence[Clip], window: Window) -> float:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
 
-from emonet.audio import decode
+from emonet.audio import Decoded, shared_decoders
 from emonet.clips import Clip, Split
+from emonet.errors import AudioError
 from emonet.logmel import LogMel, pad
 from emonet.progress import Progress, silent
 from emonet.windows import CONV_STRIDE, SAMPLE_RATE, Window
 
 ALPHAS = np.logspace(-1, 5, 13)  # penalties tried; inputs are standardised
-DECODERS = 2  # threads; libsndfile and soxr release the interpreter
 BATCH = 32  # clips per pass through the filter bank
 
 Acoustics = Callable[[Sequence[Clip], Window, Progress], Float32[np.ndarray, "clips features"]]
@@ -156,12 +156,15 @@ def acoustic_baselines() -> dict[str, Acoustics]:
 
 
 def _decoded(clips: Sequence[Clip], window: Window) -> Iterator[list[Any]]:
-    def read(clip: Clip) -> np.ndarray:
-        return decode(clip.audio, start=clip.start, end=clip.end, seconds=window.seconds)
+    heard = shared_decoders().decode(clips, seconds=window.seconds, ahead=BATCH)
+    while batch := list(islice(heard, BATCH)):
+        yield [_samples(one) for one in batch]
 
-    with ThreadPoolExecutor(DECODERS) as pool:
-        for start in range(0, len(clips), BATCH):
-            yield list(pool.map(read, clips[start : start + BATCH]))
+
+def _samples(heard: Decoded | AudioError) -> Float32[np.ndarray, " samples"]:
+    if isinstance(heard, AudioError):
+        raise heard
+    return heard.samples
 
 
 def _same_clips(scores: Float[np.ndarray, "clips targets"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from emonet.configs import CaptionerConfig
 from emonet.durable import replacing
 from emonet.errors import RequestError
 from emonet.hub import locate, require_window, wrong_window
-from emonet.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, train_tokenizer
+from emonet.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, text_ids, train_tokenizer
 from emonet.windows import Window
 
 disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
@@ -67,12 +67,14 @@ def is_scratch(source: str) -> bool:
     return source.startswith(SCRATCH)
 
 
-def open_captioner(config: CaptionerConfig, captions: Sequence[str], seed: int, source: str | None = None) -> Pair:
+def open_captioner(
+    config: CaptionerConfig, captions: Callable[[], Sequence[str]], seed: int, source: str | None = None
+) -> Pair:
     """The model and processor that training starts from.
 
     Args:
         config: says which model, window and dropout.
-        captions: sentences that a scratch model's tokenizer learns from.
+        captions: gives sentences that a scratch model's tokenizer learns from; not asked by a model that has its own.
         seed: fixes a scratch model's weights.
         source: what `config.model` resolves to, where it is a registry URI.
 
@@ -83,7 +85,7 @@ def open_captioner(config: CaptionerConfig, captions: Sequence[str], seed: int, 
     source = source or config.model
     if is_scratch(source):
         return scratch(
-            source.removeprefix(SCRATCH), Window(config.window_seconds), captions, seed, dropout=config.dropout
+            source.removeprefix(SCRATCH), Window(config.window_seconds), captions(), seed, dropout=config.dropout
         )
     require_window(source, config.window_seconds)
     model, processor = load_captioner(source, dropout=config.dropout)
@@ -151,7 +153,7 @@ def scratch(size: str, window: Window, captions: Sequence[str], seed: int, *, dr
 
 def _positions(tokenizer: Any, captions: Sequence[str]) -> int:
     """Twice the longest caption, rounded up to a multiple of 32: other seeds write other captions (tokens)."""
-    longest = max(len(tokens) for tokens in tokenizer(list(captions))["input_ids"])
+    longest = max(len(prompt_ids(tokenizer)) + 1 + len(tokens) for tokens in text_ids(tokenizer, captions))
     return min(LONGEST, max(SHORTEST, -(-2 * longest // 32) * 32))
 
 

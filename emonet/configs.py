@@ -107,6 +107,8 @@ class ExtractionConfig(Schema):
     """A recording that takes longer to decode is tried once more, then given up (seconds)."""
     max_failed: float = Field(0.25, ge=0, le=1)
     """Share of the corpus' clips that may fail; beyond it the run stops (0 to 1)."""
+    copies: Literal["refuse", "note"] = "refuse"
+    """Clips of the same sound in two splits (pretrain hears them, too): refuse them, or only say so."""
     devices: tuple[str, ...] = ()
     """One process on each, e.g. cuda:0 cuda:1; by default every GPU of the machine, or else the processor."""
     num_shards: PositiveInt = 1

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
+
+from emonet.names import as_text
+
+_LONGEST = 600  # characters of a line that tells what is wrong; paths and commands stay whole
 
 
 class EmonetError(Exception):
@@ -27,9 +32,15 @@ class EmonetError(Exception):
         found: object = None,
         hint: str | None = None,
     ) -> None:
-        self.what = what
-        parts = {"where": where, "expected": expected, "found": found, "try": hint}
-        lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
+        self.what = what = "\n".join(map(_cut, as_text(what).split("\n")))
+        self.hint = hint
+        parts = {
+            "where": where,
+            "expected": expected,
+            "found": None if found is None else _cut(str(found)),
+            "try": hint,
+        }
+        lines = [f"  {name + ':':<10}{as_text(str(value))}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 
 
@@ -40,7 +51,36 @@ class RequestError(EmonetError):
 
 
 class AudioError(EmonetError):
-    """One recording cannot be used; its first line is the reason that reports show beside the file."""
+    """One recording cannot be used."""
+
+    @property
+    def reason(self) -> str:
+        """One line, with what to do about it: what reports show beside the file."""
+        return self.what if self.hint is None else f"{self.what}; try: {self.hint}"
+
+
+class _Brief(reprlib.Repr):
+    """`repr` that shows the size of bytes, and no more than the first of what is long."""
+
+    def repr_bytes(self, value: bytes, level: int) -> str:  # noqa: ARG002 as reprlib calls it
+        return f"{len(value):,} bytes" if len(value) > self.maxother else repr(value)
+
+    def repr_str(self, value: str, level: int) -> str:  # noqa: ARG002 as reprlib calls it
+        cut = len(value) > self.maxstring
+        return f"{value[: self.maxstring]!r}... ({len(value):,} characters)" if cut else repr(value)
+
+
+_BRIEF = _Brief()
+_BRIEF.maxstring, _BRIEF.maxother = 80, 80
+
+
+def brief(value: object) -> str:
+    """`repr` of a value for a message: bytes by their number, long text and lists by their beginning."""
+    return _BRIEF.repr(value)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
 
 
 def raise_collected(what: str, problems: Sequence[str], *, where: object = None, hint: str | None = None) -> None:

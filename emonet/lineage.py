@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -28,9 +28,12 @@ from emonet.schema import Schema, digest
 FILE = "lineage.json"
 CLIPS = "clips.parquet"
 COLUMNS = ("id", "split", "speaker", "seconds")
+SOUND = "sound_digest"  # a further column: the same for clips of the same samples in the same window
 PACKAGES = ("emonet", "cache", "datamodules", "lightningmodules", "experiments")
 SAME_SECONDS = 0.05  # lengths from a header and from decoding differ by less
 _SHORT = 16  # digits of a digest in a tag
+SoundsOf = Callable[[float], Sequence[str | None]]
+"""Digests of the sound of some clips, as heard in a window of so many seconds."""
 
 
 class Code(Schema):
@@ -177,7 +180,8 @@ def write(folder: Path, lineage: Lineage, clips: pd.DataFrame) -> None:
         lineage: of the model.
         clips: as `Lineage.of` took them.
     """
-    durable.write(folder / CLIPS, clips[list(COLUMNS)].reset_index(drop=True).to_parquet(index=False))
+    kept = [name for name in (*COLUMNS, SOUND) if name in clips]
+    durable.write(folder / CLIPS, clips[kept].reset_index(drop=True).to_parquet(index=False))
     durable.write(folder / FILE, (lineage.model_dump_json(indent=2) + "\n").encode())
 
 
@@ -196,13 +200,16 @@ def read(folder: Path) -> Lineage | None:
         raise RequestError("a model's lineage cannot be read", where=path, found=error) from error
 
 
-def trained_on(folder: Path, clips: pd.DataFrame, *, window_seconds: float = float("inf")) -> Overlap | None:
+def trained_on(
+    folder: Path, clips: pd.DataFrame, *, window_seconds: float = float("inf"), sounds: SoundsOf | None = None
+) -> Overlap | None:
     """Which of some clips a model was trained on or chosen by; None where its lineage is unknown.
 
     Args:
         folder: of the voice model.
         clips: as `overlap_with` takes them.
         window_seconds: audio of each clip that `seconds` counts at most (seconds).
+        sounds: digests of the clips' sound in a window of so many seconds; asked where the model has such, too.
 
     Raises:
         RequestError: if the lineage cannot be read.
@@ -210,26 +217,34 @@ def trained_on(folder: Path, clips: pd.DataFrame, *, window_seconds: float = flo
     lineage = read(folder)
     if lineage is None:
         return None
-    longest = min(lineage.window_seconds, window_seconds)
-    return overlap_with(clips, _known(folder / CLIPS), window_seconds=longest)
+    known = _known(folder / CLIPS)
+    if sounds is not None and known[SOUND].notna().any():
+        clips = clips.assign(**{SOUND: pd.Series(list(sounds(lineage.window_seconds)), clips.index, object)})
+    return overlap_with(clips, known, window_seconds=min(lineage.window_seconds, window_seconds))
 
 
 def overlap_with(clips: pd.DataFrame, known: pd.DataFrame, *, window_seconds: float = float("inf")) -> Overlap:
     """Which of some clips are among those that a model was trained on or chosen by.
 
     A clip is the same if its id and its speaker are, and its length (of the stretch that both heard, to 0.05 s; unknown
-    lengths do not tell clips apart): two corpora may both have an id `a/1`. A corpus whose ids were changed since is
-    not recognised; its speakers are, as far as their names were kept.
+    lengths do not tell clips apart): two corpora may both have an id `a/1`. It is the same, too, if its samples are,
+    whatever it is called, where both tables have digests of them.
 
     Args:
-        clips: with the columns id, speaker and seconds (NaN where unknown).
-        known: with the columns `COLUMNS` (more do not matter): what the model was trained, chosen and tested on.
+        clips: with the columns id, speaker and seconds (NaN where unknown), and perhaps `SOUND`.
+        known: with the columns `COLUMNS`, and perhaps `SOUND` (more do not matter): what the model was trained, chosen
+            and tested on.
         window_seconds: audio of each clip that `seconds` counts at most (seconds).
     """
-    known = known.loc[known["split"] != "test", list(COLUMNS)]
-    both = clips[["id", "speaker", "seconds"]].merge(known, on=["id", "speaker"], suffixes=("", "_known"))
+    known = known[known["split"] != "test"]
+    both = clips[["id", "speaker", "seconds"]].merge(
+        known[list(COLUMNS)], on=["id", "speaker"], suffixes=("", "_known")
+    )
     apart = (both["seconds"].clip(upper=window_seconds) - both["seconds_known"].clip(upper=window_seconds)).abs()
-    same = both[~(apart > SAME_SECONDS)]
+    same = both.loc[~(apart > SAME_SECONDS), ["id", "split"]]
+    if SOUND in clips and SOUND in known:
+        alike = clips[["id", SOUND]].dropna().merge(known[[SOUND, "split"]].dropna(), on=SOUND)
+        same = pd.concat([same, alike[["id", "split"]]]).drop_duplicates("id")
     heard = set(known["speaker"])
     return Overlap(
         train=tuple(same.loc[same["split"] == "train", "id"]),
@@ -239,9 +254,9 @@ def overlap_with(clips: pd.DataFrame, known: pd.DataFrame, *, window_seconds: fl
 
 
 def _known(path: Path) -> pd.DataFrame:
-    """The clips of a model."""
+    """The clips of a model; those made before digests of sound were kept have none."""
     try:
-        return pd.read_parquet(path, columns=list(COLUMNS))
+        return pd.read_parquet(path).reindex(columns=[*COLUMNS, SOUND])
     except (OSError, ValueError) as error:  # pyarrow's own errors are either
         raise RequestError(
             "the list of clips that a model was trained on cannot be read", where=path, found=error

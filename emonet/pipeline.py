@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from emonet.audio import decode
+from emonet.audio import Decoded, Excerpt, shared_decoders
 from emonet.calibration import Calibration, check_targets, read_calibration
-from emonet.checkpoints import INFO, ExpertsInfo, LoadedBank, check_banks, check_unique, load_banks
+from emonet.checkpoints import INFO, Bank, ExpertsInfo, LoadedBank, check_banks, check_unique, load_banks
 from emonet.compact import ExpertsPrecision
 from emonet.configs import Precision
 from emonet.durable import replacing
@@ -25,12 +24,10 @@ from emonet.logmel import pad
 from emonet.progress import Progress, silent
 from emonet.published import PublishedFolder, holds_published, import_published, load_published, open_published
 from emonet.targets import APART, TargetSpec
-from emonet.windows import SAMPLE_RATE
 
 CHAMPION_URI = "models:/emonet-voice@champion"
 ENCODER = "encoder"
 EXPERTS = "experts"
-DECODERS = 4  # threads; libsndfile and soxr release the interpreter
 
 
 @dataclass(frozen=True)
@@ -43,16 +40,22 @@ class Prediction:
             where the recording could not be used.
         seconds: how much of it was heard, at most the model's window.
         error: why it could not be used, else None.
+        total: how long it is, in seconds; NaN where it does not say.
+        notices: what should be known of its sound, a line each: how much of it was heard, channels that cancel, noise.
     """
 
     audio: str
     scores: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     error: str | None = None
+    total: float = math.nan
+    notices: tuple[str, ...] = ()
 
 
 class EmotionPipeline:
     """Scores recordings with an encoder and its experts.
+
+    Recordings are decoded in processes of their own: one that crashes the decoder costs itself and nothing else.
 
     Args:
         encoder: turns audio into states.
@@ -75,7 +78,7 @@ class EmotionPipeline:
         infos = [info for _, info in banks]
         _check_fit(encoder, infos)
         self.encoder = encoder
-        self.banks = tuple(bank.eval() for bank, _ in banks)
+        self.banks = _placed([bank.eval() for bank, _ in banks], encoder.device)
         self.target_spec = TargetSpec(tuple(target for info in infos for target in info.target_spec))
         self.calibration = calibration
         if calibration is not None:
@@ -89,6 +92,7 @@ class EmotionPipeline:
         tracking_uri: str | None = None,
         precision: Precision = "auto",
         experts_precision: ExpertsPrecision = "float32",
+        device: str | None = None,
     ) -> EmotionPipeline:
         """Load a registered version of `emonet-voice`.
 
@@ -98,6 +102,7 @@ class EmotionPipeline:
             precision: arithmetic of the encoder.
             experts_precision: how wide first layers of the experts are held: bf16 and int8 need a half and a quarter of
                 the memory.
+            device: e.g. `cpu` or `cuda:0`, of encoder and experts; by default the first GPU, else the processor.
 
         Raises:
             RequestError: if there is no such model.
@@ -106,24 +111,30 @@ class EmotionPipeline:
         from emonet.tracking import default_uri
 
         folder = resolve(uri, tracking_uri or default_uri(RUNS))
-        return cls.from_folder(folder, precision=precision, experts_precision=experts_precision)
+        return cls.from_folder(folder, precision=precision, experts_precision=experts_precision, device=device)
 
     @classmethod
     def from_folder(
-        cls, folder: Path | str, *, precision: Precision = "auto", experts_precision: ExpertsPrecision = "float32"
+        cls,
+        folder: Path | str,
+        *,
+        precision: Precision = "auto",
+        experts_precision: ExpertsPrecision = "float32",
+        device: str | None = None,
     ) -> EmotionPipeline:
         """Load a voice model's folder (`assemble`), or a registry version's that holds one.
 
         Args:
             folder: with the folders `encoder` and `experts`.
             precision: arithmetic of the encoder.
-            experts_precision: as of `from_registry`.
+            experts_precision: as in `from_registry`.
+            device: as in `from_registry`.
 
         Raises:
             RequestError: if the folder holds no voice model.
         """
         root = _voice_folder(Path(folder))
-        encoder = FrozenEncoder.load(str(root / ENCODER), precision=precision)
+        encoder = FrozenEncoder.load(str(root / ENCODER), precision=precision, device=device)
         return cls(encoder, load_banks(root / EXPERTS, experts_precision), read_calibration(root / EXPERTS))
 
     @classmethod
@@ -134,6 +145,7 @@ class EmotionPipeline:
         *,
         precision: Precision = "auto",
         experts_precision: ExpertsPrecision = "float32",
+        device: str | None = None,
         progress: Progress = silent,
     ) -> EmotionPipeline:
         """Put experts and their encoder together without a voice model's folder.
@@ -142,7 +154,8 @@ class EmotionPipeline:
             experts: folder of published `model_NAME_best.pth`, or one that `emonet heads` wrote.
             encoder: folder or hub id of the captioner whose encoder the experts were trained on.
             precision: arithmetic of the encoder.
-            experts_precision: as of `from_registry`.
+            experts_precision: as in `from_registry`.
+            device: as in `from_registry`.
             progress: called with the number of published experts read.
 
         Raises:
@@ -151,7 +164,7 @@ class EmotionPipeline:
         folder = Path(experts)
         published = holds_published(folder)
         (open_published if published else check_banks)(folder)  # before the encoder is loaded, or even fetched
-        frozen = FrozenEncoder.load(encoder, precision=precision)
+        frozen = FrozenEncoder.load(encoder, precision=precision, device=device)
         if published:
             return cls(frozen, load_published(folder, frozen, experts_precision, progress=progress))
         return cls(frozen, load_banks(folder, experts_precision), read_calibration(folder))
@@ -194,16 +207,12 @@ class EmotionPipeline:
             One prediction for each, in order.
         """
         progress(0, len(audio))
-        with ThreadPoolExecutor(DECODERS) as pool:
-            batches = [audio[start : start + batch_size] for start in range(0, len(audio), batch_size)]
-            ahead = [pool.submit(lambda b: [self._decode(a) for a in b], batch) for batch in batches[:2]]
-            done = 0
-            for position, batch in enumerate(batches):
-                if position + 2 < len(batches):
-                    ahead.append(pool.submit(lambda b: [self._decode(a) for a in b], batches[position + 2]))
-                yield from self._score(batch, ahead[position].result())
-                done += len(batch)
-                progress(done, len(audio))
+        excerpts = (Excerpt(Path(one) if isinstance(one, str) else one) for one in audio)
+        heard = shared_decoders().decode(excerpts, seconds=self.encoder.window.seconds, ahead=2 * batch_size)
+        for start in range(0, len(audio), batch_size):
+            batch = list(islice(heard, batch_size))
+            yield from self._score(audio[start : start + batch_size], batch)
+            progress(start + len(batch), len(audio))
 
     def frame(self, audio: Sequence[Path | str | bytes]) -> pd.DataFrame:
         """Scores of many recordings as a table: one row each, one column per target.
@@ -217,35 +226,52 @@ class EmotionPipeline:
                 raise AudioError(prediction.error, where=prediction.audio)
         return pd.DataFrame([dict(p.scores) for p in predictions], columns=list(self.targets))
 
-    def _decode(self, audio: Path | str | bytes) -> np.ndarray | AudioError:
-        try:
-            source = Path(audio) if isinstance(audio, str) else audio
-            return decode(source, seconds=self.encoder.window.seconds)
-        except AudioError as error:
-            return error
-
-    def _score(self, names: Sequence[Path | str | bytes], heard: Sequence[Any]) -> list[Prediction]:
-        usable = [wave for wave in heard if not isinstance(wave, AudioError)]
+    def _score(
+        self, names: Sequence[Path | str | bytes], heard: Sequence[Decoded | AudioError]
+    ) -> Iterator[Prediction]:
+        usable = [sound for sound in heard if not isinstance(sound, AudioError)]
         rows = iter(self._scores(usable)) if usable else iter(())
-        predictions = []
-        for name, wave in zip(names, heard, strict=True):
+        for name, sound in zip(names, heard, strict=True):
             label = "bytes" if isinstance(name, bytes) else str(name)
-            if isinstance(wave, AudioError):
-                predictions.append(Prediction(label, error=wave.what))
+            if isinstance(sound, AudioError):
+                yield Prediction(label, error=sound.reason)
                 continue
-            scores = _sorted(dict(zip(self.targets, next(rows), strict=True)))
-            predictions.append(Prediction(label, scores, round(len(wave) / SAMPLE_RATE, 3)))
-        return predictions
+            yield Prediction(
+                label,
+                scores=_sorted(dict(zip(self.targets, next(rows), strict=True))),
+                seconds=round(sound.seconds, 3),
+                total=round(sound.total, 3),
+                notices=tuple(notice.text for notice in sound.notices),
+            )
 
     @torch.inference_mode()
-    def _scores(self, waves: Sequence[np.ndarray]) -> list[list[float]]:
+    def _scores(self, sounds: Sequence[Decoded]) -> list[list[float]]:
         window = self.encoder.window
-        states = self.encoder(pad(waves, window))
-        lengths = torch.tensor([window.speech_frames(len(wave) / SAMPLE_RATE) for wave in waves])
-        scores = [bank(bank.spec.prepare(states, lengths)).float() for bank in self.banks]
-        found = torch.cat(scores, 1).cpu().numpy()
+        states = self.encoder(pad([sound.samples for sound in sounds], window))
+        lengths = torch.tensor([window.speech_frames(sound.seconds) for sound in sounds])
+        scores = []
+        for bank in self.banks:
+            place = _device_of(bank)
+            scores.append(bank(bank.spec.prepare(states.to(place), lengths.to(place))).float().cpu())
+        found = torch.cat(scores, 1).numpy()
         rows: list[list[float]] = (self.calibration.apply(found, self.targets) if self.calibration else found).tolist()
         return rows
+
+
+def _placed(banks: Sequence[Bank], device: torch.device) -> tuple[Bank, ...]:
+    """The experts on the encoder's device; each bank that does not fit there stays with the processor."""
+    placed = []
+    for bank in banks:
+        try:
+            placed.append(bank.to(device))
+        except torch.OutOfMemoryError:
+            placed.append(bank.to("cpu"))
+            torch.cuda.empty_cache()
+    return tuple(placed)
+
+
+def _device_of(bank: Bank) -> torch.device:
+    return next(bank.parameters()).device
 
 
 def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import resource
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 
 from emonet.errors import RequestError
 from emonet.inputs import InputSpec
+from emonet.memory import available_bytes, resident_bytes
 from emonet.optimisers import Precision, State, slice_bytes, weight_bytes
 
 GIB = 1 << 30
@@ -147,36 +145,7 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(SHARE * free)
-    return int(SHARE * (_available() + resident_bytes()))
-
-
-def resident_bytes() -> int:
-    """What this process holds in memory now (bytes)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux: the most that it ever held
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _available() -> int:
-    try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return min([free, *_container_limits()])
-
-
-def _container_limits(folder: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """What a container leaves, where one sets a limit (cgroup version 2); files that are cached make way."""
-    try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        cached = int(counts.get("inactive_file", 0)) + int(counts.get("active_file", 0))
-        return [] if limit == "max" else [int(limit) - int(used) + cached]
-    except (OSError, ValueError):
-        return []
+    return int(SHARE * (available_bytes() + resident_bytes()))
 
 
 def _minutes(seconds: float) -> str:

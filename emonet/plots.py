@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emonet.evaluation import METRICS, MetricName, Scores
+from emonet.names import as_text
 from emonet.numbers import shown
 from emonet.targets import APART, EMOTIONS, Target, TargetSpec
 
@@ -232,7 +233,7 @@ def confusion_figure(
 
 def plain(text: str) -> str:
     """Text that matplotlib draws as it is: no pair of dollar signs is mathematics, and no byte of a name is lost."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")
+    return as_text(text).replace("$", r"\$")
 
 
 def bare(axis: Axes | Any) -> None:

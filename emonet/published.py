@@ -24,6 +24,7 @@ from emonet.compact import ExpertsPrecision
 from emonet.durable import replacing
 from emonet.encoder import FrozenEncoder
 from emonet.errors import RequestError, raise_collected
+from emonet.folders import is_hidden
 from emonet.progress import Progress, silent
 from emonet.state_dicts import DEPTH, UnusableError, hidden_widths, not_finite, read_tensors
 from emonet.targets import PUBLISHED, QUALITY, Target, TargetSpec
@@ -155,7 +156,12 @@ class PublishedBank:
 
 def holds_published(folder: Path) -> bool:
     """Whether a folder is one of published experts: it has a file that ends in `.pth`."""
-    return any(folder.glob("*.pth"))
+    return bool(_files(folder))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Its files that end in `.pth`, except hidden ones, which a Mac leaves beside each file on foreign disks."""
+    return sorted(path for path in folder.glob("*.pth") if not is_hidden(path.name))
 
 
 def nothing_but_published(folder: Path) -> bool:
@@ -172,7 +178,7 @@ def open_published(folder: Path) -> PublishedFolder:
         RequestError: if there are none, or with all that is wrong: unknown names, several files for a target,
             unreadable files, missing, unknown or mis-shaped tensors, weights that are not finite.
     """
-    paths = sorted(folder.glob("*.pth"))
+    paths = _files(folder)
     if not paths:
         raise RequestError(
             "there are no published experts here",

@@ -16,7 +16,7 @@ from emonet.connection import URI_VARIABLE, Server, ServerError, client
 from emonet.database import hidden, sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Registered
-from emonet.serving import ERROR, SETTINGS
+from emonet.serving import ERROR, NOTICES, SETTINGS
 from emonet.tracking import Run
 
 CAPTIONER = "emonet-captioner"
@@ -81,7 +81,7 @@ def register_voice(
         code=Path(__file__).parent,
         requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS],
         inputs={"audio": "string"},
-        outputs={**dict.fromkeys(target_ids, "double"), ERROR: "string"},
+        outputs={**dict.fromkeys(target_ids, "double"), NOTICES: "string", ERROR: "string"},
         settings=SETTINGS,
     )
     with answering(run.uri, _UNREGISTERED):

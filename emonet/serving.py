@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 COLUMN = "audio"
 ERROR = "error"
+NOTICES = "notices"
 SETTINGS: Mapping[str, Any] = {"experts_precision": "float32", "allow_paths": "any", "allow_urls": []}
 """What a reader may change with `load_model(model_config=...)`; MLflow drops keys that were not logged."""
 EXPERTS_PRECISION = "EMONET_EXPERTS_PRECISION"
@@ -48,9 +49,10 @@ class VoiceModel:
             params: unused; part of MLflow's interface.
 
         Returns:
-            One row per recording, with its index where a frame was given: one column per target, and `error`, which
-            is None, or why the recording cannot be used; its scores are None then (not NaN, which MLflow's server
-            would write as it is, and JSON does not know it).
+            One row per recording, with its index where a frame was given: one column per target; `notices`, which is
+            None, or what should be known of its sound (how much of it was heard, channels that cancel ...); and
+            `error`, which is None, or why the recording cannot be used; its scores are None then (not NaN, which
+            MLflow's server would write as it is, and JSON does not know it).
 
         Raises:
             RequestError: if there is no column `audio`.
@@ -64,6 +66,8 @@ class VoiceModel:
         if any(errors):
             frame = frame.astype(object)
             frame.loc[[error is not None for error in errors], :] = None
+        notices = ["; ".join(p.notices) or None for p in predictions]
+        frame[NOTICES] = pd.Series(notices, frame.index, object)
         frame[ERROR] = pd.Series(errors, frame.index, object)
         return frame
 

@@ -60,6 +60,10 @@ class TargetSpec:
     def __getitem__(self, name: str) -> Target:
         return self.targets[self.index(name)]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a target has that id, published name or alias."""
+        return isinstance(name, str) and _key(name) in self._positions
+
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The identifiers, in order."""

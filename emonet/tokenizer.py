@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Int64
@@ -12,7 +14,7 @@ from torch import Tensor
 from transformers import WhisperTokenizer
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-from emonet.errors import RequestError
+from emonet.errors import RequestError, brief, raise_collected
 
 END = "<|endoftext|>"
 START = "<|startoftranscript|>"
@@ -113,6 +115,52 @@ class CaptionTokens:
         return int(self.mask.sum())
 
 
+def text_ids(tokenizer: WhisperTokenizer, captions: Sequence[str]) -> list[list[int]]:
+    """The captions' tokens as text: what looks like a special token in one is none, or it would end the caption there.
+
+    A tokenizer's own way (`split_special_tokens`) lets Whisper's timestamps pass, so each mark is cut behind its first
+    character and the pieces are encoded apart.
+    """
+    marks = re.compile("|".join(re.escape(mark) for mark in sorted(tokenizer.get_added_vocab(), key=len, reverse=True)))
+    pieces: list[str] = []
+    counts: list[int] = []
+    for caption in captions:
+        cuts = [0, *(match.start() + 1 for match in marks.finditer(caption)), len(caption)]
+        pieces += (caption[start:end] for start, end in pairwise(cuts))
+        counts.append(len(cuts) - 1)
+    tokens = iter(tokenizer(pieces, add_special_tokens=False)["input_ids"] if pieces else [])
+    return [[token for _ in range(count) for token in next(tokens)] for count in counts]
+
+
+def check_lengths(tokenizer: WhisperTokenizer, captions: Sequence[str], *, limit: int, names: Sequence[str]) -> None:
+    """Look at all captions before the first of them is trained on.
+
+    Args:
+        tokenizer: of the model.
+        captions: of some clips.
+        limit: most label tokens, the model's `max_target_positions` (count).
+        names: the clips' ids, for the message.
+
+    Raises:
+        RequestError: if captions have more than `limit` label tokens; names the first of them.
+    """
+    around = len(prompt_ids(tokenizer))  # without the first of them, and with the end
+    _refuse_long([len(text) + around for text in text_ids(tokenizer, captions)], captions, limit, names)
+
+
+def _refuse_long(lengths: Sequence[int], captions: Sequence[str], limit: int, names: Sequence[str]) -> None:
+    long = [
+        f"clip {brief(name)}: {length} tokens: {brief(caption[:60])}..."
+        for length, name, caption in zip(lengths, names, captions, strict=True)
+        if length > limit
+    ]
+    raise_collected(
+        f"captions are too long for the captioner, which takes at most {limit} tokens (of them 4 that are no text)",
+        long,
+        hint="shorten them in the corpus",
+    )
+
+
 def encode(tokenizer: WhisperTokenizer, captions: Sequence[str], *, limit: int, names: Sequence[str]) -> CaptionTokens:
     """Inputs and labels of some captions.
 
@@ -129,17 +177,8 @@ def encode(tokenizer: WhisperTokenizer, captions: Sequence[str], *, limit: int, 
         RequestError: if a caption has more than `limit` label tokens; it is not cut.
     """
     prompt, end = prompt_ids(tokenizer), tokenizer.eos_token_id
-    texts = tokenizer(list(captions), add_special_tokens=False)["input_ids"]
-    sequences = [[*prompt, *text, end] for text in texts]
-    for sequence, name, caption in zip(sequences, names, captions, strict=True):
-        if len(sequence) - 1 > limit:
-            raise RequestError(
-                "a caption is too long for the captioner",
-                where=f"clip {name!r}: {caption[:60]!r}...",
-                expected=f"at most {limit} tokens",
-                found=f"{len(sequence) - 1} tokens",
-                hint="shorten the caption in the corpus",
-            )
+    sequences = [[*prompt, *text, end] for text in text_ids(tokenizer, captions)]
+    _refuse_long([len(sequence) - 1 for sequence in sequences], captions, limit, names)
     lengths = torch.tensor([len(sequence) - 1 for sequence in sequences])
     padded = torch.full((len(sequences), int(lengths.max()) + 1), end, dtype=torch.long)
     for row, sequence in enumerate(sequences):

@@ -28,6 +28,7 @@ from emonet.connection import (
     reachable,
 )
 from emonet.lineage import Code
+from emonet.names import as_text
 from emonet.orphans import close_orphans, disown, owner
 from emonet.preflight import CONFIG, UNUSABLE, artifacts_kept, connect, experiment_of, require_experiment
 from emonet.relocation import local_path
@@ -108,7 +109,7 @@ class Run:
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
-        tags = [RunTag(key, value) for key, value in values.items()]
+        tags = [RunTag(key, as_text(value)) for key, value in values.items()]
         self._log(lambda: self.client.log_batch(self.id, tags=tags))
 
     def flush(self) -> None:
@@ -227,7 +228,7 @@ def start_run(
             server.log_batch(
                 handle.id,
                 params=[Param(key, value) for key, value in _flat(config)],
-                tags=[RunTag(key, value) for key, value in {**tags, **_revision()}.items()],
+                tags=[RunTag(key, as_text(value)) for key, value in {**tags, **_revision()}.items()],
             )
         with artifacts_kept(uri, run):
             server.log_dict(handle.id, dict(config), CONFIG)
@@ -362,7 +363,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+            yield f"{prefix}{key}", as_text(value) if isinstance(value, str) else json.dumps(value)
 
 
 def _revision() -> dict[str, str]:

@@ -36,6 +36,10 @@ class CorpusArguments(Common):
 
     spec: Positional[str]
     """sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
+    listen: int = Field(2000, ge=0)
+    """Clips to decode, spread over the corpus, for what is odd about their sound (count); 0 for none."""
+    window: float = Field(30.0, ge=0.5, le=30)
+    """How much of each clip a model will hear (seconds)."""
     runs: Path = Path("runs")
     """Folder below which synthesised corpora are kept."""
 
@@ -91,6 +95,8 @@ class PredictArguments(Common):
     """Of --experts: folder, hub id (NAME[@REVISION]) or registry URI of the captioner that they hear."""
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"
     """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
+    device: str | None = None
+    """Where encoder and experts compute, e.g. cpu or cuda:0; by default the first GPU, else the processor."""
     csv: Path | None = None
     """Write one row per file to this CSV file."""
     plot: Path | None = None

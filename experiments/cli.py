@@ -145,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 the run failed, 2 the request was wrong, 128 + N ended by signal N (130 by Ctrl-C).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    console.plain_where_needed()
     if not arguments or arguments[0] in HELP:
         console.say(usage(_LINES))
         return 0 if arguments else 2
@@ -186,7 +187,7 @@ def _run(arguments: list[str]) -> int:
     work = getattr(module, verb.function)
     result = work(parsed.config if isinstance(parsed, StageArguments) else parsed)
     if parsed.json_output:
-        sys.stdout.write(_as_json(result) + "\n")
+        sys.stdout.write(_encodable(_as_json(result)) + "\n")
     elif show := getattr(module, f"show_{verb.function}", getattr(module, "show", None)):
         show(result)
     return int(getattr(result, "exit_code", 0))
@@ -263,6 +264,15 @@ def _as_json(result: Any) -> str:
     if isinstance(result, BaseModel):
         return result.model_dump_json(indent=2)
     return json.dumps(result, indent=2, ensure_ascii=False)
+
+
+def _encodable(text: str) -> str:
+    r"""JSON for stdout: with `\u00e4` in place of characters where its encoding has none for them."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=2)
+    return text
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +15,11 @@ from pydantic import Field
 
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.errors import EmonetError, RequestError, raise_collected
+from emonet.lineage import SOUND
 from emonet.schema import Schema, digest
+from emonet.sounds import contents
 from emonet.targets import TargetSpec
+from emonet.windows import Window
 from experiments import console
 
 if TYPE_CHECKING:
@@ -74,6 +77,22 @@ class ComparedClips:
     store: FeatureStore | None
     corpus: Corpus | None
     note: str
+    _digests: dict[float, list[str | None]] = field(default_factory=dict, init=False, repr=False)
+
+    def sound_digests(self, window_seconds: float) -> Sequence[str | None]:
+        """Digests of the clips' sound in a window of so many seconds; None where they are not known."""
+        store = self.store
+        if store is not None and store.record.window_seconds == window_seconds and SOUND in store.clips:
+            found: list[str | None] = store.clips[SOUND].iloc[store.rows(self.split)].tolist()
+            return found
+        if self.corpus is None:
+            return [None] * len(self.table)
+        if window_seconds not in self._digests:
+            clips = {clip.id: clip for clip in self.corpus.of_split(self.split)}
+            with console.progress("listening") as progress:
+                heard = contents([clips[name] for name in self.table["id"]], Window(window_seconds), progress)
+            self._digests[window_seconds] = heard
+        return self._digests[window_seconds]
 
     @property
     def digest(self) -> str:
@@ -155,7 +174,10 @@ def origin_of(model: Model, clips: ComparedClips, runs: Path) -> Origin:
     from emonet.lineage import overlap_with, trained_on
 
     window = inf if clips.store is None else clips.store.record.window_seconds
-    overlap = None if model.origin is None else trained_on(model.origin, clips.table, window_seconds=window)
+    sounds = clips.sound_digests
+    overlap = (
+        None if model.origin is None else trained_on(model.origin, clips.table, window_seconds=window, sounds=sounds)
+    )
     if overlap is not None:
         return _origin("lineage", overlap)
     store = _trained_on(model, clips, runs)
@@ -286,7 +308,7 @@ def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     try:
         corpus = _corpus(record.corpus, runs)
     except EmonetError as error:
-        console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {error.what}")
+        console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
         return None
     if corpus.fingerprint != record.corpus_fingerprint:
         console.say("[yellow]note[/] the corpus behind this store has changed since; only its states are used")

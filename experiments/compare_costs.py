@@ -95,8 +95,8 @@ class Costs:
 
             def hear(number: int) -> object:
                 clip = heard[number]
-                wave = decode(clip.audio, start=clip.start, end=clip.end, seconds=window.seconds)
-                return encoder(pad([wave], window))
+                sound = decode(clip.audio, start=clip.start, end=clip.end, seconds=window.seconds)
+                return encoder(pad([sound.samples], window))
 
             self._measured[digest] = timed(hear, len(heard))
         return self._measured[digest]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -21,8 +25,11 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from emonet.names import on_one_line
 from emonet.progress import Progress as ProgressCallback
 
+_PLAIN = {"█": "#", "↑": "^", "↓": "v", "→": ">", "←": "<", "–": "-", "—": "-", "−": "-", "†": "+", "…": "~", "×": "x"}
+_PLAIN |= {"\u00a0": " ", "²": "2", "µ": "u"}
 LOG_EVERY = 15.0  # seconds between progress lines where stderr is no terminal
 
 NARROWEST = 12  # characters of a column that is wrapped, at least
@@ -43,7 +50,7 @@ class _Console(Console):
 def _keep_words(console: Console, table: Table) -> None:
     wide = console.options.update(width=10_000)
     if isinstance(table.title, str):
-        table.title = Text.from_markup(table.title, style="table.title", overflow="ignore")
+        table.title = Text.from_markup(table.title, style="table.title", emoji=False, overflow="ignore")
         table.title.no_wrap = True
     for column in table.columns:
         cells = [column.header, *column.cells]
@@ -58,7 +65,8 @@ def _keep_words(console: Console, table: Table) -> None:
     table.width = least if least > console.width else table.width
 
 
-console = _Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: `:dog:` in the name of a file stays what it is.
+console = _Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 class _Rate(ProgressColumn):
@@ -92,6 +100,32 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def name(text: object) -> str:
+    """A path, an id or a sentence as markup: on one line, with nothing in it that would steer the terminal."""
+    return escape(on_one_line(text))
+
+
+def passed_over(suffixes: Mapping[str, int]) -> str:
+    """`passed over: 3 files (2 .txt, 1 .csv)`."""
+    named = ", ".join(f"{count} {name(suffix)}" for suffix, count in suffixes.items())
+    return f"passed over: {counted(sum(suffixes.values()), 'file')} ({named})"
+
+
+def plain_where_needed() -> None:
+    r"""Let stderr spell what its encoding cannot show: bars, arrows and dashes in ASCII, the rest as `\xe4`."""
+    codecs.register_error("emonet.plain", _plain)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors="emonet.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    spelled = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text)
+    return "".join(spelled), error.end
+
+
 def say(text: str) -> None:
     """One line on stderr; rich markup is shown."""
     console.print(text)
@@ -105,7 +139,7 @@ def progress(label: str, unit: str = "clips") -> Iterator[ProgressCallback]:
         label: what is being done, e.g. `encoding`.
         unit: what is counted, in the plural.
     """
-    if console.is_terminal:
+    if console.is_terminal and not console.is_dumb_terminal:
         with _bar(label, unit) as callback:
             yield callback
     else:

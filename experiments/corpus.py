@@ -8,7 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from emonet.corpora import CorpusReport, describe, open_corpus
+from emonet.sounds import listen
+from emonet.windows import Window
 from experiments import console
+from experiments.sounds import show_sounds
 
 if TYPE_CHECKING:
     from experiments.arguments import CorpusArguments
@@ -17,21 +20,23 @@ _SHOWN = 20  # rejected clips that people see; --json carries all
 
 
 def run(arguments: CorpusArguments) -> CorpusReport:
-    """Open a corpus and count.
+    """Open a corpus, count, and listen to its clips.
 
     Raises:
         RequestError: if the corpus cannot be opened.
     """
     with console.progress("corpus") as progress:
-        return describe(open_corpus(arguments.spec, folder=arguments.runs / "corpora", progress=progress))
+        corpus = open_corpus(arguments.spec, folder=arguments.runs / "corpora", progress=progress)
+    with console.progress("listening") as progress:
+        return describe(corpus, listen(corpus, arguments.listen, Window(arguments.window), progress))
 
 
 def show(report: CorpusReport) -> None:
     """Two tables on stderr: the splits and the emotions; then what was left out."""
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
-    languages = ", ".join(f"{code} {clips}" for code, clips in report.languages.items())
+    languages = ", ".join(f"{console.name(code)} {clips}" for code, clips in report.languages.items())
     console.say(
-        f"[bold]{escape(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
+        f"[bold]{console.name(report.name)}[/]: {console.counted(report.clips, 'clip')}, "
         f"{report.hours:.2f} h, {console.counted(report.speakers, 'speaker')}"
     )
     console.say(f"languages: {languages or 'none'}; lengths: {lengths or 'unknown'}")
@@ -43,9 +48,25 @@ def show(report: CorpusReport) -> None:
     console.console.print(splits)
     emotions = Table("rated emotion", "rated clips", "above 0", "mean")
     for name, ratings in report.emotions.items():
-        emotions.add_row(name, f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
+        emotions.add_row(escape(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
     console.console.print(emotions)
+    _show_sounds(report)
     for rejected in report.rejected[:_SHOWN]:
-        console.say(f"[yellow]left out[/] {escape(rejected.id)}: {escape(rejected.reason)}")
+        console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {escape(rejected.reason)}")
     if len(report.rejected) > _SHOWN:
         console.say(f"... and {len(report.rejected) - _SHOWN} more; --json lists all")
+    if report.passed_over:
+        console.say(console.passed_over(report.passed_over))
+    for warning in report.warnings:
+        console.say(f"[yellow]warning[/] {console.name(warning)}")
+
+
+def _show_sounds(report: CorpusReport) -> None:
+    sounds = report.sounds
+    if sounds.listened < report.clips:
+        console.say(f"listened to {sounds.listened:,} of {report.clips:,} clips; --listen {report.clips} hears all")
+    show_sounds(sounds)
+    for leak in sounds.leaks[:_SHOWN]:
+        console.say(f"  [bold red]the same sound in two splits[/]: {console.name(' = '.join(leak))}")
+    for refused in sounds.unreadable[:_SHOWN]:
+        console.say(f"  [bold red]cannot be used[/] {console.name(refused.id)}: {console.name(refused.reason)}")

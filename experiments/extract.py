@@ -19,12 +19,14 @@ from emonet.hub import weights_identity
 from experiments import console
 from experiments.config import Experiment
 from experiments.opening import open_experiments_corpus, rejected
+from experiments.sounds import show_sounds
 from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 STORE = "store.zarr"
 EXACT: tuple[CodecTier, ...] = ("none", "lossless")  # tiers that read as computed
 NOT_IN_THE_BYTES = (
-    "captioner", "workers", "devices", "num_shards", "shard_index", "max_failed", "decode_timeout", "compile",
+    "captioner", "workers", "devices", "num_shards", "shard_index", "max_failed", "decode_timeout", "copies",
+    "compile",
 )  # fmt: skip
 """Fields of the configuration that do not fix what is in the store; the captioner's weights stand for themselves."""
 
@@ -94,6 +96,7 @@ def show(result: ExtractResult) -> None:
             f"  [yellow]this part is done, the store is not[/]: {there} of {clips} clips are there; "
             "the part that ends last completes it"
         )
+    show_sounds(result.sounds)
     for lost in result.lost:
         console.say(f"  [yellow]ended early[/] {escape(lost)}; the others did its work")
     for failure in result.failures[:10]:

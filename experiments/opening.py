@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
-
-from rich.markup import escape
 
 from experiments import console
 from experiments.config import Experiment
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def open_experiments_corpus(experiment: Experiment) -> Corpus:
-    """The experiment's corpus; says how many recordings were left out of it.
+    """The experiment's corpus; says how many recordings were left out of it, and what its user should look at.
 
     Raises:
         RequestError: if it cannot be used.
@@ -24,11 +23,13 @@ def open_experiments_corpus(experiment: Experiment) -> Corpus:
     with console.progress("corpus") as progress:
         corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
     if corpus.rejected:
-        left_out = console.counted(len(corpus.rejected), "recording")
+        left_out, one = console.counted(len(corpus.rejected), "recording"), len(corpus.rejected) == 1
         console.say(
-            f"[yellow]{left_out} of the corpus {'was' if len(corpus.rejected) == 1 else 'were'} left out[/] "
-            f"(emonet corpus {escape(corpus.name)} lists {'it' if len(corpus.rejected) == 1 else 'them'})"
+            f"[yellow]{left_out} of the corpus {'was' if one else 'were'} left out[/] "
+            f"(emonet corpus {console.name(shlex.quote(corpus.name))} lists {'it' if one else 'them'})"
         )
+    for warning in corpus.warnings:
+        console.say(f"[yellow]warning[/] {console.name(warning)}")
     return corpus
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,12 @@ from pydantic import Field
 from rich.markup import escape
 from rich.table import Table
 
+from emonet.audio import shared_decoders
+from emonet.corpora.finding import at, exists
 from emonet.errors import RequestError
+from emonet.folders import Walk, count_suffixes, walk
+from emonet.formats import AUDIO, READ
+from emonet.names import as_text, on_one_line
 from emonet.numbers import shown
 from emonet.schema import Schema
 from emonet.targets import APART, Target, TargetSpec
@@ -21,15 +29,10 @@ from experiments.decoration import decoration
 from experiments.stage import resolve_source
 
 if TYPE_CHECKING:
-    from emonet.pipeline import EmotionPipeline
+    from emonet.pipeline import EmotionPipeline, Prediction
     from experiments.arguments import PredictArguments
 
 DEFAULT_MODEL = "models:/emonet-voice@champion"
-SUFFIXES = frozenset(
-    {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".caf", ".w64"}
-    | {".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr"}  # libsndfile refuses these: reported, not passed over
-)
-"""What is taken out of a folder; a file that is named is tried whatever its suffix."""
 
 
 class FilePrediction(Schema):
@@ -39,6 +42,10 @@ class FilePrediction(Schema):
     """Its path."""
     seconds: float
     """How much of it was heard (seconds), at most the model's window."""
+    total: float | None = None
+    """How long it is (seconds); null where it does not say."""
+    notices: tuple[str, ...] = ()
+    """What should be known of its sound: how much of it was heard, channels that cancel, noise without a voice."""
     scores: dict[str, float]
     """Target id -> score: emotions (0 to 4, which published experts leave a little), strongest first, then the rest."""
     error: str | None = None
@@ -52,6 +59,10 @@ class PredictResult(Schema):
     """Where the model came from."""
     predictions: tuple[FilePrediction, ...]
     """One for each file, in order."""
+    passed_over: dict[str, int] = Field(default_factory=dict)
+    """Suffix -> files of the named folders that are no audio (count), most frequent first."""
+    unwritten: str | None = None
+    """The CSV file that could not be written, and why."""
     top: int = Field(10, exclude=True)
     """How many emotions the table shows (count)."""
     targets: tuple[dict[str, Any], ...] = Field((), exclude=True)
@@ -59,8 +70,8 @@ class PredictResult(Schema):
 
     @property
     def exit_code(self) -> int:
-        """1 if a file could not be used, else 0."""
-        return int(any(prediction.error for prediction in self.predictions))
+        """1 if a file could not be used, or the CSV file not be written, else 0."""
+        return int(self.unwritten is not None or any(prediction.error for prediction in self.predictions))
 
 
 def run(arguments: PredictArguments) -> PredictResult:
@@ -69,34 +80,64 @@ def run(arguments: PredictArguments) -> PredictResult:
     Raises:
         RequestError: if there is no file, no model, or if an output cannot be written; before anything is loaded.
     """
-    files = find_audio(arguments.files)
+    found = find_audio(arguments.files)
     for output in (arguments.csv, arguments.plot):
         if output is not None and not output.parent.is_dir():
-            raise RequestError("the output's folder does not exist", where=output, hint=f"mkdir -p {output.parent}")
+            raise RequestError(
+                "the output's folder does not exist", where=output, hint=f"mkdir -p {shlex.quote(str(output.parent))}"
+            )
         if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
             raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
+    shared_decoders().start()  # they import while the model is loaded
     pipeline = _pipeline(arguments)
     with console.progress("listening", "files") as progress:
-        predictions = tuple(
-            FilePrediction(audio=p.audio, seconds=p.seconds, scores=dict(p.scores), error=p.error)
-            for p in pipeline.predict(files, batch_size=arguments.batch_size, progress=progress)
-        )
+        heard = pipeline.predict(found.files, batch_size=arguments.batch_size, progress=progress)
+        predictions = tuple(_of(prediction) for prediction in heard)
+    predictions += tuple(FilePrediction(audio=as_text(p), seconds=0, scores={}, error=why) for p, why in found.closed)
     result = PredictResult(
-        model=arguments.model if arguments.experts is None else str(arguments.experts),
+        model=as_text(arguments.model if arguments.experts is None else arguments.experts),
         predictions=predictions,
+        passed_over=found.passed_over,
         top=arguments.top,
         targets=tuple(pipeline.target_spec.to_json()),
     )
     if arguments.csv is not None:
-        _write_csv(result, pipeline.targets, arguments.csv)
+        try:
+            _write_csv(result, pipeline.targets, arguments.csv)
+        except OSError as error:  # the scores are still shown, and printed with --json
+            result = result.model_validate({**dict(result), "unwritten": f"{arguments.csv}: {error.strerror or error}"})
     if arguments.plot is not None:
         with decoration(f"the plot {arguments.plot}"):
             _plot(result, pipeline.target_spec, arguments.plot)
     return result
 
 
-def find_audio(paths: Sequence[Path]) -> list[Path]:
-    """The named files, and all audio files below the named folders, sorted.
+def _of(prediction: Prediction) -> FilePrediction:
+    total = None if math.isnan(prediction.total) else prediction.total
+    return FilePrediction.model_validate(
+        asdict(prediction) | {"audio": as_text(prediction.audio), "scores": dict(prediction.scores), "total": total}
+    )
+
+
+@dataclass(frozen=True)
+class FoundAudio:
+    """What the named files and folders hold.
+
+    Args:
+        files: to be scored, in order.
+        passed_over: suffix -> other files of the folders (count), most frequent first.
+        closed: folders that cannot be listed, with the reason.
+    """
+
+    files: tuple[Path, ...]
+    passed_over: dict[str, int]
+    closed: tuple[tuple[Path, str], ...] = ()
+
+
+def find_audio(paths: Sequence[Path]) -> FoundAudio:
+    """The named files, whatever their suffix, and all audio files below the named folders, sorted.
+
+    Audio that libsndfile does not read is among them: it is reported file by file.
 
     Raises:
         RequestError: if a path does not exist, or a folder holds no audio, or none is named.
@@ -104,21 +145,32 @@ def find_audio(paths: Sequence[Path]) -> list[Path]:
     if not paths:
         raise RequestError("no file was named", hint="emonet predict FILE_OR_FOLDER ...")
     files: list[Path] = []
-    for path in paths:
+    others: list[Path] = []
+    closed: list[tuple[Path, str]] = []
+    for path in map(at, paths):
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            if not found:
-                raise RequestError(
-                    "the folder holds no audio",
-                    where=path,
-                    expected=f"files that end in {', '.join(sorted(SUFFIXES))}",
-                )
-            files += found
-        elif path.exists():
+            found = walk(path)
+            audio = found.ending_in(AUDIO)
+            if not audio and not found.closed:
+                raise _no_audio(path, found)
+            files += audio
+            others += (file for file in found.files if file.suffix.lower() not in AUDIO)
+            closed += found.closed
+        elif exists(path):
             files.append(path)
         else:
             raise RequestError("there is no such file or folder", where=path)
-    return files
+    return FoundAudio(tuple(files), count_suffixes(others), tuple(closed))
+
+
+def _no_audio(folder: Path, found: Walk) -> RequestError:
+    others = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over(AUDIO).items())
+    return RequestError(
+        "the folder holds no audio",
+        where=folder,
+        expected=f"files that end in {', '.join(sorted(READ))}",
+        found=f"other files ({others})" if others else "no files",
+    )
 
 
 def show(result: PredictResult) -> None:
@@ -126,9 +178,11 @@ def show(result: PredictResult) -> None:
     spec = TargetSpec.from_json(result.targets)
     for prediction in result.predictions:
         if prediction.error is not None:
-            console.say(f"[bold red]{escape(prediction.audio)}[/]: {escape(prediction.error)}")
+            console.say(f"[bold red]{console.name(prediction.audio)}[/]: {console.name(prediction.error)}")
             continue
-        table = Table("", "score", "scale", "", title=f"{escape(prediction.audio)} ({prediction.seconds:.1f} s heard)")
+        table = Table(
+            "", "score", "scale", "", title=f"{console.name(prediction.audio)} ({prediction.seconds:.1f} s heard)"
+        )
         table.title_justify = "left"
         emotions = [name for name in prediction.scores if name not in APART]
         for name in emotions[: result.top]:
@@ -137,9 +191,15 @@ def show(result: PredictResult) -> None:
         for name in (name for name in prediction.scores if name in APART):
             _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
+        for notice in prediction.notices:
+            console.say(f"  [yellow]note[/] {escape(notice)}")
+    if result.unwritten is not None:
+        console.say(f"[bold red]the table could not be written[/] {console.name(result.unwritten)}")
     failed = sum(prediction.error is not None for prediction in result.predictions)
     if failed:
         console.say(f"{failed} of {len(result.predictions)} files could not be used")
+    if result.passed_over:
+        console.say(console.passed_over(result.passed_over))
 
 
 def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
@@ -156,7 +216,9 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
             raise RequestError(
                 "--encoder belongs to --experts: a registered model has its own", hint="--experts FOLDER"
             )
-        return EmotionPipeline.from_folder(_model(arguments), experts_precision=arguments.experts_precision)
+        return EmotionPipeline.from_folder(
+            _model(arguments), experts_precision=arguments.experts_precision, device=arguments.device
+        )
     if arguments.encoder is None:
         raise RequestError(
             "--experts needs the encoder that they were trained on",
@@ -169,6 +231,7 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
             arguments.experts,
             resolve_source(arguments.encoder, Experiment(runs=arguments.runs)),
             experts_precision=arguments.experts_precision,
+            device=arguments.device,
             progress=progress,
         )
 
@@ -206,15 +269,19 @@ def _model(arguments: PredictArguments) -> Path:
 def _plot(result: PredictResult, spec: TargetSpec, path: Path) -> None:
     from emonet.plots import scores_figure
 
-    scored = {p.audio: p.scores for p in result.predictions if p.scores}
+    scored = {on_one_line(p.audio): p.scores for p in result.predictions if p.scores}
     drawn = scores_figure(scored, path, top=result.top, spec=spec)
     part = "" if drawn == len(scored) else f" (the first {drawn} of {console.counted(len(scored), 'recording')})"
-    console.say(f"plot: {escape(str(path))}{part}")
+    console.say(f"plot: {console.name(path)}{part}")
 
 
 def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> None:
     import pandas as pd
 
-    rows = [{"audio": p.audio, "seconds": p.seconds, **p.scores, "error": p.error} for p in result.predictions]
-    pd.DataFrame(rows, columns=["audio", "seconds", *targets, "error"]).to_csv(path, index=False)
-    console.say(f"table: {path}")
+    rows = [
+        {**p.model_dump(exclude={"scores", "notices"}), **p.scores, "notices": "; ".join(p.notices) or None}
+        for p in result.predictions
+    ]
+    columns = ["audio", "seconds", "total", *targets, "notices", "error"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    console.say(f"table: {console.name(path)}")

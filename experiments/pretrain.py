@@ -12,9 +12,11 @@ from rich.markup import escape
 
 from emonet.clips import Rejection, Split
 from emonet.schema import Registered, Schema
+from emonet.sounds import NOTHING_HEARD, SoundReport
 from experiments import console
 from experiments.config import Experiment
 from experiments.opening import open_experiments_corpus, rejected
+from experiments.sounds import show_sounds
 from experiments.stage import StageResult, Work, resolve_source, run_stage
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class PretrainResult(StageResult):
     """Clips used in each split (count)."""
     unreadable: tuple[Rejection, ...]
     """Training and validation clips that were left out because they could not be decoded."""
+    sounds: SoundReport = NOTHING_HEARD
+    """What was heard of the training and validation clips; nothing where they do not fit into memory."""
     rejected: dict[str, str] = Field(default_factory=dict)
     """Recordings that were left out of the corpus: id -> reason."""
     registered: Registered | None = None
@@ -117,6 +121,7 @@ def show(result: PretrainResult) -> None:
     for sample in result.samples:
         strongest = " or ".join(sample.strongest) or "none"
         console.say(f"  {escape(sample.id)} (strongest: {strongest}): {escape(sample.caption)}")
+    show_sounds(result.sounds)
     if result.unreadable:
         left_out = console.counted(len(result.unreadable), "clip")
         console.say(f"  [yellow]{left_out} could not be decoded and took no part[/]; pretrain.json has the reasons")
@@ -134,7 +139,13 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
         shutil.rmtree(training, ignore_errors=True)  # --force means from the start
     watch = Watch(job.progress, lambda text: job.say(escape(text)), job.run.text, RunLogger(job.run))
     fitted = fit_captioner(
-        corpus, experiment.captioner, seed=experiment.seed, folder=training, watch=watch, source=source
+        corpus,
+        experiment.captioner,
+        seed=experiment.seed,
+        folder=training,
+        watch=watch,
+        source=source,
+        allow_copies=experiment.extraction.copies == "note",
     )
     job.commit()
     save_captioner(fitted.model, fitted.processor, folder)
@@ -171,5 +182,6 @@ def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:
         "window_seconds": window_of(fitted.model).seconds,
         "clips": dict(fitted.clips),
         "unreadable": fitted.rejected,
+        "sounds": fitted.sounds,
         "rejected": rejected(corpus),
     }

@@ -119,7 +119,7 @@ def run_stage(
     done = None if experiment.force else _complete(path, result_type, fixed, outputs)
     if done is not None and (done.settled or resume is None):
         check()
-        console.say(f"[bold]{stage}[/]: up to date ({path}); --force runs it again")
+        console.say(f"[bold]{stage}[/]: up to date ({console.name(path)}); --force runs it again")
         return done
     if done is not None:
         console.say(f"[bold]{stage}[/]: its work is done and safe ({path}); going on with what is left")
@@ -140,7 +140,7 @@ def run_stage(
             fields = work(job) if done is None or resume is None else resume(job, done)
             result = keep(fields)  # before the run ends: the server may be gone by now
     where = str(path) if fields.get("complete", True) else f"this part; {path} is written when all are done"
-    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({where})")
+    console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({console.name(where)})")
     return result
 
 

@@ -211,7 +211,13 @@ class CaptionerTrials:
         with _scratch(experiment.folder) as folder:
             watch = Watch(self._show, self._say, report=take)
             fitted = fit_captioner(
-                self._corpus, config, seed=experiment.seed, folder=folder, watch=watch, source=source
+                self._corpus,
+                config,
+                seed=experiment.seed,
+                folder=folder,
+                watch=watch,
+                source=source,
+                allow_copies=experiment.extraction.copies == "note",
             )
         parameters = sum(parameter.numel() for parameter in fitted.model.parameters())
         seconds = time.perf_counter() - started

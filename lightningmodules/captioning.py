@@ -22,6 +22,7 @@ from emonet.errors import EmonetError
 from emonet.hardware import resolve_device, resolve_precision
 from emonet.hub import weights_identity
 from emonet.schema import digest
+from emonet.sounds import SoundReport
 from emonet.tokenizer import prompt_ids
 from lightningmodules.alone import alone_on
 from lightningmodules.captioner import MONITOR, CaptionerModule
@@ -46,6 +47,7 @@ class FittedCaptioner:
         clips: used in each split (count).
         rejected: training and validation clips that were left out, with their reasons.
         samples: some validation clips with what the captioner writes.
+        sounds: what was heard of the clips, where all of them fit into memory.
     """
 
     model: WhisperForConditionalGeneration
@@ -56,10 +58,18 @@ class FittedCaptioner:
     clips: Mapping[str, int]
     rejected: tuple[Rejection, ...]
     samples: tuple[Heard, ...]
+    sounds: SoundReport
 
 
 def fit_captioner(
-    corpus: Corpus, config: CaptionerConfig, *, seed: int, folder: Path, watch: Watch, source: str | None = None
+    corpus: Corpus,
+    config: CaptionerConfig,
+    *,
+    seed: int,
+    folder: Path,
+    watch: Watch,
+    source: str | None = None,
+    allow_copies: bool = False,
 ) -> FittedCaptioner:
     """Train a captioner; a run that was killed goes on from its last whole epoch.
 
@@ -70,15 +80,18 @@ def fit_captioner(
         folder: for checkpoints; the caller removes it when the captioner is saved.
         watch: who is told.
         source: what `config.model` resolves to, where it is a registry URI.
+        allow_copies: train although the same sound is in two splits.
 
     Raises:
-        RequestError: if model, window and corpus do not fit.
+        RequestError: if model, window and corpus do not fit, or the same sound is in two splits.
         EmonetError: if the hub cannot be reached, or the GPU's memory does not suffice.
     """
-    model, processor = open_captioner(config, vocabulary_captions(corpus, seed), seed, source)
+    model, processor = open_captioner(config, lambda: vocabulary_captions(corpus, seed), seed, source)
     limit = model.config.max_target_positions
     with watch.show("decoding", "clips") as progress:
         data = CaptionDataModule(corpus, config, window_of(model), processor.tokenizer, limit, seed, progress)
+    if not allow_copies:
+        data.recordings.sounds.require_apart()
     for rejection in data.rejected:
         watch.say(f"left out {rejection.id}: {rejection.reason}")
     module = CaptionerModule(
@@ -114,6 +127,7 @@ def fit_captioner(
         clips={"train": len(data.train_clips), "validation": len(data.validation_clips)},
         rejected=data.rejected,
         samples=heard[: config.sample_captions],
+        sounds=data.recordings.sounds.report(),
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from emonet.clips import Corpus, join
 from emonet.corpora.emodb import open_emodb
+from emonet.corpora.finding import at, exists
 from emonet.corpora.manifest import open_manifest
 from emonet.corpora.ravdess import open_ravdess
 from emonet.corpora.report import CorpusReport, describe
@@ -41,7 +43,8 @@ def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Pro
     """Open the corpora that `spec` names, as one.
 
     Args:
-        spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`.
+        spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`. A path may hold
+            anything, also `+` and `:`, if it is there.
         folder: where the audio of `sandbox` is synthesised once and found again.
         progress: told about each corpus in turn, in clips.
 
@@ -59,21 +62,45 @@ def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Pro
 
 
 def _parts(spec: str) -> list[str]:
-    """Split at `+`, but not inside a path that contains one."""
+    """Split at each `+` that joins corpora, and at none that belongs to a path.
+
+    What is there decides: a path goes as far as it is the name of something on disk. Where nothing is, a part ends
+    before `sandbox` and before a word with a colon.
+    """
+    pieces = spec.split("+")
     parts: list[str] = []
-    for piece in spec.split("+"):
-        if parts and ":" in parts[-1] and ":" not in piece and piece.strip() != "sandbox":
-            parts[-1] += "+" + piece
-        else:
-            parts.append(piece)
-    return [part.strip() for part in parts]
+    while pieces:
+        taken = _of_path(pieces)
+        parts.append("+".join(pieces[:taken]))
+        pieces = pieces[taken:]
+    return [part.lstrip() if part.partition(":")[1] and exists(_path(part)) else part.strip() for part in parts]
+
+
+def _of_path(pieces: list[str]) -> int:
+    """How many of the pieces make the first part."""
+    kind, colon, _ = pieces[0].partition(":")
+    if kind.strip() not in _OPENERS or not colon:
+        return 1
+    for count in range(len(pieces), 1, -1):
+        if exists(_path("+".join(pieces[:count]))):
+            return count
+    if exists(_path(pieces[0])):
+        return 1
+    others = (count for count in range(1, len(pieces)) if pieces[count].strip() == "sandbox" or ":" in pieces[count])
+    return next(others, len(pieces))
+
+
+def _path(part: str) -> Path:
+    """The path in a part, as it is written if that is there, else without spaces around it."""
+    path = part.partition(":")[2]
+    written = Path(path).expanduser()
+    return at(written if path and exists(written) else Path(path.strip()).expanduser())
 
 
 def _open(part: str, folder: Path, progress: Progress) -> Corpus:
     if part == "sandbox":
         return open_sandbox(folder, progress=progress)
-    kind, _, path = part.partition(":")
-    return _OPENERS[kind](Path(path.strip()).expanduser(), progress)
+    return _OPENERS[part.partition(":")[0]](_path(part), progress)
 
 
 def _check(part: str) -> None:
@@ -83,7 +110,8 @@ def _check(part: str) -> None:
     kind, _, path = part.partition(":")
     if kind not in _OPENERS:
         if Path(part).suffix.lower() in _TABLES and Path(part).expanduser().is_file():
-            hint = f"--corpus manifest:{part} (emonet corpus manifest:{part} shows what is in it)"
+            named = shlex.quote(f"manifest:{part}")
+            hint = f"--corpus {named} (emonet corpus {named} shows what is in it)"
             raise RequestError("a manifest is named with its kind", expected=_FORMS, found=repr(part), hint=hint)
         near = difflib.get_close_matches(kind, ["sandbox", *_OPENERS], n=1, cutoff=0.5)
         raise RequestError(

@@ -6,17 +6,18 @@ prototypes of the other classes get 0, and every emotion that nobody acted stays
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from emonet.clips import Clip, Corpus, Rejection, Split
+from emonet.corpora.copies import refuse_copies
 from emonet.corpora.probing import probed, require_clips
-from emonet.errors import RequestError, raise_collected
+from emonet.errors import RequestError
+from emonet.folders import Walk, walk
+from emonet.formats import READ
+from emonet.names import as_text
 from emonet.progress import Progress, silent
-
-SUFFIXES = (".wav", ".flac")
 
 
 class UnknownNameError(ValueError):
@@ -62,7 +63,7 @@ class ActedFormat:
 
 
 def open_acted(layout: ActedFormat, folder: Path, *, progress: Progress = silent) -> Corpus:
-    """Open a folder of `.wav` and `.flac` files, at any depth, in any case.
+    """Open a folder of audio files, at any depth, by any suffix that is read, in any case.
 
     Args:
         layout: how the files are named.
@@ -72,22 +73,6 @@ def open_acted(layout: ActedFormat, folder: Path, *, progress: Progress = silent
     Raises:
         RequestError: if the folder is missing, holds no audio or no usable clip, or holds a clip twice.
     """
-    files = _audio_files(layout, folder)
-    _refuse_twins(files, folder)
-    drafts: list[Clip] = []
-    strangers: list[Rejection] = []
-    for file in files:
-        try:
-            drafts.append(_draft(layout, file))
-        except UnknownNameError as error:
-            strangers.append(Rejection(file.relative_to(folder).as_posix(), str(error)))
-    clips, unreadable = probed(drafts, progress=progress)
-    rejected = (*strangers, *unreadable)
-    require_clips(clips, rejected, folder, hint=layout.source)
-    return Corpus(f"{layout.kind}:{folder}", clips, rejected, note=layout.note)
-
-
-def _audio_files(layout: ActedFormat, folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise RequestError(
             f"the folder of the corpus {layout.kind!r} does not exist",
@@ -96,30 +81,37 @@ def _audio_files(layout: ActedFormat, folder: Path) -> list[Path]:
             found="a file" if folder.exists() else "no such path",
             hint=layout.source,
         )
-    paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
-    files = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    found = walk(folder)
+    files = _audio_files(layout, folder, found)
+    refuse_copies(files, folder)
+    drafts: list[Clip] = []
+    strangers = [Rejection(as_text(place.relative_to(folder)), reason) for place, reason in found.closed]
+    for file in files:
+        try:
+            drafts.append(_draft(layout, file))
+        except UnknownNameError as error:
+            strangers.append(Rejection(as_text(file.relative_to(folder)), str(error)))
+    clips, unreadable = probed(drafts, progress=progress)
+    rejected = (*strangers, *unreadable)
+    require_clips(clips, rejected, folder, hint=layout.source)
+    name = f"{layout.kind}:{as_text(folder)}"
+    return Corpus(name, clips, rejected, note=layout.note, passed_over=found.passed_over(READ))
+
+
+def _audio_files(layout: ActedFormat, folder: Path, found: Walk) -> tuple[Path, ...]:
+    files = found.ending_in(READ)
     if not files:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in found.passed_over(READ).items())
         raise RequestError(
             f"the folder of the corpus {layout.kind!r} holds no audio",
             where=folder.absolute(),
-            expected="files named *.wav or *.flac, at any depth",
-            found=f"{len(paths)} other files, such as {paths[0].name}" if paths else "an empty folder",
+            expected="files named *.wav or *.flac, say, at any depth",
+            found=f"{len(found.files)} other files, such as {as_text(found.files[0].name)} ({others})"
+            if found.files
+            else "an empty folder",
             hint=layout.source,
         )
     return files
-
-
-def _refuse_twins(files: list[Path], folder: Path) -> None:
-    """The same clip twice, as .wav and .flac or in two folders, would count twice."""
-    copies: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        copies[file.stem].append(file.relative_to(folder).as_posix())
-    raise_collected(
-        "clips are there more than once",
-        [f"{stem}: {' and '.join(paths)}" for stem, paths in copies.items() if len(paths) > 1],
-        where=folder,
-        hint="keep one copy of each clip, for example only the .wav files",
-    )
 
 
 def _draft(layout: ActedFormat, file: Path) -> Clip:

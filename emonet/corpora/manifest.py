@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from emonet.clips import SPLITS, Clip, Corpus, Split
+from emonet.clips import Clip, Corpus
+from emonet.corpora.caption_check import CaptionCheck
+from emonet.corpora.columns import FIELDS, UnknownColumnError, meaning
+from emonet.corpora.finding import Finder
 from emonet.corpora.probing import probed, require_clips
+from emonet.corpora.problems import Problems
+from emonet.corpora.rows import Cells, Limits
 from emonet.corpora.splits import split_speakers
 from emonet.corpora.tables import Row, read_rows
-from emonet.errors import RequestError, raise_collected
+from emonet.errors import RequestError, brief, raise_collected
+from emonet.names import as_text
 from emonet.progress import Progress, silent
 from emonet.targets import EMOTIONS, TargetSpec
 
-FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight")
-WEIGHT = "weight."  # and a target: how much its score counts
-_MISSING = {"", "nan", "null", "none", "<na>"}  # what programs write for a value that is not there
-_AUDIO_NAMES = {  # what others call it
-    *("path", "file", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording"),
-    *("audio_path", "audio_file", "audio_filename", "audio_filepath"),
-}
-_SPLIT_NAMES = {
-    "val": "validation",
-    "valid": "validation",
-    "dev": "validation",
-    "training": "train",
-    "eval": "test",
-}
+__all__ = ["ANONYMOUS", "FIELDS", "open_manifest"]
 ANONYMOUS = "The manifest names no speakers, so whether its splits share some is not known."
-
-
-@dataclass
-class _Reading:
-    """What one pass over a manifest has found."""
-
-    folder: Path
-    targets: TargetSpec
-    columns: dict[str, str] = field(default_factory=dict)  # column -> field or target id
-    clips: list[Clip] = field(default_factory=list)
-    places: dict[str, str] = field(default_factory=dict)  # clip id -> where it first stood
-    problems: list[str] = field(default_factory=list)
-    without: dict[str, list[str]] = field(default_factory=dict)  # field -> rows of JSON that lack it
-    repeated: set[tuple[str, str]] = field(default_factory=set)  # where a column is the second one for its field
-
-    def check_columns(self) -> None:
-        """What only the whole table shows: fields that some rows lack, and no way to split."""
-        fields = set(self.columns.values())
-        for name in sorted(fields & set(self.without)):
-            self.problems += [f"{place}: {name} is missing, other rows have it" for place in self.without[name]]
-        if self.clips and not fields & {"speaker", "split"}:
-            self.problems.append(
-                "there is neither a column `speaker` nor a column `split`: "
-                "splits that share no speaker need one of them"
-            )
+_COLUMNS = 12  # that a message names
+_SEVERAL = "one row for each clip: average the scores of several raters, or give each row an `id` of its own"
+_SAME_PATH = "two recordings have the same path: give each an `id` of its own"
 
 
 def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
@@ -66,193 +35,174 @@ def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progr
     must be given: each clip then counts as a speaker of its own, and the corpus' note says so.
 
     Args:
-        path: a `.csv`, `.jsonl` or `.parquet` file; its `audio` paths are relative to its folder.
+        path: a `.csv`, `.jsonl` or `.parquet` file; its `audio` paths are relative to its folder. A Parquet file may
+            also hold the audio itself, as data sets of Hugging Face do; it then stays in memory.
         targets: what its score columns may name.
         progress: told about clips.
 
     Raises:
         RequestError: if the file cannot be read, or anything in it is wrong; all problems with their lines.
     """
-    reading = _Reading(path.parent, targets)
+    reading = _Reading(path, targets)
     for row in read_rows(path):
-        _read_row(row, reading)
-    _require_audio(reading, path)
+        reading.read(row)
+    reading.require_audio()
     reading.check_columns()
-    fields = set(reading.columns.values())
     raise_collected(
         f"the manifest has {len(reading.problems)} problem{'s' * (len(reading.problems) != 1)}",
-        reading.problems,
-        where=path,
+        reading.problems.lines(),
+        where=as_text(path),
         hint="correct these lines; docs/corpora.md describes the columns",
     )
-    drafts = reading.clips
-    if drafts and "split" not in fields:
-        splits = split_speakers((clip.speaker for clip in drafts), where=path)
-        drafts = [replace(clip, split=splits[clip.speaker]) for clip in drafts]
-    clips, rejected = probed(drafts, progress=progress)
-    require_clips(clips, rejected, path)
-    note = "" if "speaker" in fields else ANONYMOUS
-    return Corpus(f"manifest:{path}", clips, rejected, targets=targets, note=note)
-
-
-def _read_row(row: Row, reading: _Reading) -> None:
-    if row.damage is not None:
-        reading.problems.append(f"{row.place}: {row.damage}")
-        return
-    for column in row.cells:
-        if column not in reading.columns:
-            _name_column(column, row.header or row.place, reading)
-    cells: dict[str, Any] = {}
-    for column, value in row.cells.items():
-        name = reading.columns[column]
-        named = row.header or row.place
-        if name in cells and (named, column) not in reading.repeated:
-            reading.repeated.add((named, column))
-            reading.problems.append(f"{named}: {column!r} is a second column for {name}")
-        cells[name] = value
-    for name in {"id", "speaker", "split"} - set(cells):
-        reading.without.setdefault(name, []).append(row.place)
-    clip = _Cells(row.place, cells, reading.problems).clip(reading)
-    first = reading.places.setdefault(clip.id, row.place)
-    if first != row.place:
-        reading.problems.append(f"{row.place}: the id {clip.id!r} is already that of {first}; ids are unique")
-    reading.clips.append(clip)
-
-
-def _require_audio(reading: _Reading, path: Path) -> None:
-    """Without a column `audio` nothing else is worth saying: one problem instead of one for each row.
-
-    Raises:
-        RequestError: if rows were read and none of them has it.
-    """
-    if not reading.columns or "audio" in reading.columns.values():
-        return
-    meant = next((column for column in reading.columns if column.strip().casefold() in _AUDIO_NAMES), None)
-    raise RequestError(
-        f"there is no column `audio`; found: {', '.join(reading.columns)}",
-        where=path,
-        hint=f"rename the column {meant} to audio" if meant else "docs/corpora.md describes the columns",
+    clips, rejected = probed(reading.with_splits(), progress=progress)
+    require_clips(clips, rejected, as_text(path))
+    return Corpus(
+        f"manifest:{as_text(path)}",
+        clips,
+        rejected,
+        targets=targets,
+        note="" if "speaker" in reading.fields else ANONYMOUS,
+        remarks=(*reading.finder.remarks(), *reading.captions.lines()),
     )
 
 
-def _name_column(column: str, place: str, reading: _Reading) -> None:
-    """Find out what a column means; one that means nothing is a problem, once."""
-    name = column.strip().casefold()
-    if name not in FIELDS:
-        weighs = WEIGHT if name.startswith(WEIGHT) else ""
-        try:
-            name = weighs + reading.targets.ids[reading.targets.index(column.strip()[len(weighs) :])]
-        except RequestError:
-            names = [*FIELDS, *reading.targets.ids]
-            near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-            asked = f"; did you mean {' or '.join(near)}?" if near else ""
-            reading.problems.append(f"{place}: the column {column!r} is neither a field nor a target{asked}")
-            name = f"?{column}"
-    reading.columns[column] = name
+@dataclass
+class _Reading:
+    """What one pass over a manifest has found."""
 
+    path: Path
+    targets: TargetSpec
+    columns: dict[str, str] = field(default_factory=dict)  # column -> field, target or weight
+    clips: list[Clip] = field(default_factory=list)
+    places: dict[str, tuple[str, Clip]] = field(default_factory=dict)  # clip id -> where it first stood
+    problems: Problems = field(default_factory=Problems)
+    captions: CaptionCheck = field(default_factory=CaptionCheck)
+    without: dict[str, list[str]] = field(default_factory=dict)  # field -> rows of JSON that lack it
 
-@dataclass(frozen=True)
-class _Cells:
-    """The cells of one row, by field or target; what is wrong with them goes to `problems`."""
+    @cached_property
+    def finder(self) -> Finder:
+        return Finder(self.path.parent)
 
-    place: str
-    cells: Mapping[str, Any]
-    problems: list[str]
+    @cached_property
+    def limits(self) -> Limits:
+        return {target.id: (target.low, target.high) for target in self.targets}
 
-    def clip(self, reading: _Reading) -> Clip:
-        """The row as a clip; where something is wrong, it only serves to go on looking for more."""
-        audio = self.text("audio", required=True)
-        file = reading.folder / audio
-        if audio and not file.is_file():
-            self.complain(f"audio {audio!r} {'is not a file' if file.exists() else 'does not exist'} ({file})")
-        start, end = self.seconds("start"), self.seconds("end")
-        if start is not None and end is not None and start >= end:
-            self.complain(f"start {start:g} s is not before end {end:g} s")
+    @property
+    def fields(self) -> set[str]:
+        """Fields and targets that have a column."""
+        return set(self.columns.values())
+
+    def read(self, row: Row) -> None:
+        """Take a row as a clip; where something is wrong, it only serves to go on looking for more."""
+        if row.damage is not None:
+            self.problems.add(row.place, row.damage, ("row", row.damage))
+            return
+        cells = Cells(row.place, self._named(row), self.problems)
+        for name in ("id", "speaker", "split"):
+            if name not in cells.cells:
+                self.without.setdefault(name, []).append(row.place)
+        before = len(self.problems)
+        clip = self._clip(cells)
+        # A broken row's id, where it is made of the path and the part, may be repeated as a consequence.
+        if len(self.problems) == before or "id" in cells.cells:
+            clip = self._unique(clip, cells)
+        self.clips.append(clip)
+
+    def _clip(self, cells: Cells) -> Clip:
+        name, content = cells.audio()
+        audio = self.finder.locate(name, cells) if content is None else content
+        start, end = cells.span()
+        name = name or f"{self.path.stem}/{cells.place.replace(' ', '-')}"  # of audio in the table that has no path
         part = "" if start is None and end is None else f"#{start or 0:g}-{'' if end is None else format(end, 'g')}"
-        clip_id = self.text("id", required="id" in self.cells) or audio + part
+        clip_id = cells.text("id", required="id" in cells.cells) or as_text(name) + part
+        caption = cells.text("caption") or None
+        if caption is not None:
+            self.captions.look_at(caption, cells.place)
+        weight = cells.weight("weight")
         return Clip(
             id=clip_id,
-            audio=file,
-            speaker=self.text("speaker", required="speaker" in self.cells) or clip_id,
-            split=self.split(),
-            language=self.text("language") or "und",
-            scores=self.scores(reading.targets),
-            caption=self.text("caption") or None,
+            audio=audio,
+            speaker=cells.text("speaker", required="speaker" in cells.cells) or clip_id,
+            split=cells.split(),
+            language=cells.text("language") or "und",
+            scores=cells.scores(self.limits),
+            caption=caption,
             start=start,
             end=end,
-            weight=1.0 if (weight := self.weight("weight")) is None else weight,
-            weights=self.weights(reading.targets),
+            weight=1.0 if weight is None else weight,
+            weights=cells.weights(),
         )
 
-    def complain(self, problem: str) -> None:
-        self.problems.append(f"{self.place}: {problem}")
+    def _unique(self, clip: Clip, cells: Cells) -> Clip:
+        """The clip; two parts whose ids differ only beyond six digits get longer ones."""
+        place, first = self.places.setdefault(clip.id, (cells.place, clip))
+        if first is not clip and "id" not in cells.cells and (first.start, first.end) != (clip.start, clip.end):
+            exact = f"{clip.id.rpartition('#')[0]}#{clip.start or 0!r}-{'' if clip.end is None else repr(clip.end)}"
+            clip = replace(clip, id=exact, speaker=exact if clip.speaker == clip.id else clip.speaker)
+            place, first = self.places.setdefault(exact, (cells.place, clip))
+        if first is not clip:
+            told = f"the id {brief(clip.id)} is already that of {place}; ids are unique"
+            if first.audio == clip.audio:
+                told += f" ({_SEVERAL})"
+            elif isinstance(clip.audio, bytes):
+                told += f" ({_SAME_PATH})"
+            cells.complain(told, "id", "repeated")
+        return clip
 
-    def text(self, name: str, *, required: bool = False) -> str:
-        """A cell as text, "" where it is missing; numbers count as text, since ids and speakers often are."""
-        value = self.cells.get(name)
-        if _is_missing(value):
-            if required:
-                self.complain(f"{name} is {'missing' if name not in self.cells else f'empty ({value!r})'}")
-            return ""
-        if isinstance(value, bool | list | dict):
-            self.complain(f"{name} is {value!r}, which is not text")
-            return ""
-        return str(value).strip()
+    def _named(self, row: Row) -> dict[str, Any]:
+        """The row's cells by field, target or weight."""
+        cells: dict[str, Any] = {}
+        for column, value in row.cells.items():
+            name = self.columns.get(column) or self._name(column, row)
+            cause = ("second", column)
+            if name in cells and not (row.header and cause in self.problems.found):  # a header is told once
+                self.problems.add(row.header or row.place, f"{brief(column)} is a second column for {name}", cause)
+            cells[name] = value
+        return cells
 
-    def number(self, name: str) -> float | None:
-        """A cell as a finite number; None where it is missing."""
-        value: Any = self.cells.get(name)
-        if _is_missing(value):
-            return None
+    def _name(self, column: str, row: Row) -> str:
+        """Find out what a column means; one that means nothing is a problem, once."""
+        names_audio = any(other.strip().casefold() == "audio" for other in (*self.columns, *row.cells))
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            self.complain(f"{name} is {value!r}, which is not a finite number")
-            return None
-        return number
+            name = meaning(column, self.targets, names_audio=names_audio)
+        except UnknownColumnError as error:
+            told = f"the column {brief(column)} is neither a field nor a target{error}"
+            self.problems.add(row.header or row.place, told)
+            name = f"?{column}"
+        self.columns[column] = name
+        return name
 
-    def seconds(self, name: str) -> float | None:
-        number = self.number(name)
-        if number is not None and number < 0:
-            self.complain(f"{name} is {number:g} s, before the audio begins")
-        return number
+    def require_audio(self) -> None:
+        """Without a column `audio` nothing else is worth saying: one problem instead of one for each row.
 
-    def weight(self, name: str) -> float | None:
-        number = self.number(name)
-        if number is not None and number < 0:
-            self.complain(f"{name} is {number:g}; weights are 0 or more")
-        return number
+        Raises:
+            RequestError: if rows were read and none of them has it.
+        """
+        if not self.columns or "audio" in self.fields:
+            return
+        names = [brief(name)[1:-1] for name in list(self.columns)[:_COLUMNS]]
+        more = f" and {len(self.columns) - _COLUMNS} more" if len(self.columns) > _COLUMNS else ""
+        raise RequestError(
+            f"there is no column `audio`; found: {', '.join(names)}{more}",
+            where=as_text(self.path),
+            hint="docs/corpora.md describes the columns",
+        )
 
-    def split(self) -> Split:
-        """The row's split; `train` where there is no such column, to be replaced later."""
-        name = self.text("split", required="split" in self.cells)
-        for split in get_args(Split):
-            if name == split:
-                return split  # type: ignore[no-any-return]
-        if name:
-            meant = _SPLIT_NAMES.get(name.casefold(), name.casefold())
-            asked = f"; did you mean {meant}?" if meant in SPLITS else ""
-            self.complain(f"split {name!r} is none of {', '.join(SPLITS)}{asked}")
-        return "train"
+    def check_columns(self) -> None:
+        """What only the whole table shows: fields that some rows lack, and no way to split."""
+        for name in sorted(self.fields & set(self.without)):
+            for place in self.without[name]:
+                self.problems.add(place, f"{name} is missing, other rows have it", (name, "lacking"))
+        if self.clips and not self.fields & {"speaker", "split"}:
+            self.problems.add(
+                "",
+                "there is neither a column `speaker` nor a column `split`: "
+                "splits that share no speaker need one of them",
+            )
 
-    def scores(self, targets: TargetSpec) -> dict[str, float]:
-        scores = {}
-        for target in targets:
-            score = self.number(target.id)
-            if score is not None and not target.low <= score <= target.high:
-                self.complain(f"{target.id} is {score:g}; expected {target.low:g} to {target.high:g}")
-            elif score is not None:
-                scores[target.id] = score
-        return scores
-
-    def weights(self, targets: TargetSpec) -> dict[str, float]:
-        found = {target: self.weight(f"{WEIGHT}{target}") for target in targets.ids}
-        return {target: weight for target, weight in found.items() if weight is not None}
-
-
-def _is_missing(value: object) -> bool:
-    if isinstance(value, str):
-        return value.strip().casefold() in _MISSING
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    def with_splits(self) -> list[Clip]:
+        """The clips; where the table has no splits, their speakers are dealt out."""
+        if not self.clips or "split" in self.fields:
+            return self.clips
+        splits = split_speakers((clip.speaker for clip in self.clips), where=as_text(self.path))
+        return [replace(clip, split=splits[clip.speaker]) for clip in self.clips]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from emonet.audio import SHORTEST, probe
+from emonet.audio import SHORTEST, AudioInfo, Excerpt, shared_decoders, too_short
 from emonet.clips import Clip, Rejection
-from emonet.errors import AudioError, RequestError
+from emonet.errors import RequestError
 from emonet.progress import Progress, silent
 
-THREADS = 8  # headers wait for the disk, not for the processor
 OVERRUN = 0.1  # seconds that a part may end after its audio: times in tables are rounded
 
 
@@ -29,10 +27,9 @@ def probed(clips: Sequence[Clip], *, progress: Progress = silent) -> tuple[tuple
     files = list(dict.fromkeys(clip.audio for clip in clips))
     lengths: dict[Path | bytes, float | str] = {}
     progress(0, len(files))
-    with ThreadPoolExecutor(THREADS) as pool:
-        for audio, length in zip(files, pool.map(_length, files), strict=True):
-            lengths[audio] = length
-            progress(len(lengths), len(files))
+    for audio, info in zip(files, shared_decoders().probe(map(Excerpt, files)), strict=True):
+        lengths[audio] = info.seconds if isinstance(info, AudioInfo) else info.reason
+        progress(len(lengths), len(files))
     usable, rejected = [], []
     for clip in clips:
         length = lengths[clip.audio]
@@ -61,14 +58,6 @@ def require_clips(clips: Sequence[Clip], rejected: Sequence[Rejection], where: o
         )
 
 
-def _length(audio: Path | bytes) -> float | str:
-    """Seconds of a recording (NaN where its header does not say), or the reason why it cannot be used."""
-    try:
-        return probe(audio).seconds
-    except AudioError as error:
-        return error.what
-
-
 def _part(clip: Clip, length: float) -> float | str:
     """Seconds of the part of a recording that the clip is, or the reason why there is no such part."""
     start, end = clip.start or 0.0, length if clip.end is None else clip.end
@@ -77,4 +66,4 @@ def _part(clip: Clip, length: float) -> float | str:
     if end > length + OVERRUN:
         return f"ends at {end:g} s, but the audio has {length:.2f} s"
     seconds = min(end, length) - start
-    return f"only {seconds:.4f} s of audio" if seconds < SHORTEST else seconds
+    return too_short(seconds) if seconds < SHORTEST else seconds

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from emonet.clips import SPLITS, Clip, Corpus, Rejection
 from emonet.schema import Schema
+from emonet.sounds import NOTHING_HEARD, SoundReport
 
 
 class SplitCounts(Schema):
@@ -56,12 +58,28 @@ class CorpusReport(Schema):
     """Quantile of the clips' lengths (min, 5%, 50%, 95%, max) -> length (seconds); empty if none is known."""
     rejected: tuple[Rejection, ...]
     """Clips that were left out, with their reasons."""
+    passed_over: dict[str, int] = Field(default_factory=dict)
+    """Suffix -> files of the corpus' folder that are no audio it reads (count), most frequent first."""
+    warnings: tuple[str, ...] = ()
+    """What the corpus' user should look at, a sentence each."""
     fingerprint: str
     """SHA-256 of everything that the corpus fixes (64 hex characters)."""
+    sounds: SoundReport
+    """What listening to the clips told."""
+
+    @property
+    def exit_code(self) -> int:
+        """1 if the same sound is in two splits, else 0."""
+        return int(bool(self.sounds.leaks))
 
 
-def describe(corpus: Corpus) -> CorpusReport:
-    """Count what `corpus` holds."""
+def describe(corpus: Corpus, sounds: SoundReport = NOTHING_HEARD) -> CorpusReport:
+    """Count what `corpus` holds.
+
+    Args:
+        corpus: to describe.
+        sounds: what listening to it told (`emonet.sounds.listen`), if anybody has.
+    """
     lengths = _seconds(corpus.clips)
     quantiles = {"min": 0.0, "5%": 0.05, "50%": 0.5, "95%": 0.95, "max": 1.0}
     return CorpusReport(
@@ -75,7 +93,10 @@ def describe(corpus: Corpus) -> CorpusReport:
         emotions=_count_ratings(corpus),
         seconds={name: round(float(np.quantile(lengths, q)), 3) for name, q in quantiles.items() if len(lengths)},
         rejected=corpus.rejected,
+        passed_over=dict(corpus.passed_over),
+        warnings=corpus.warnings,
         fingerprint=corpus.fingerprint,
+        sounds=sounds,
     )
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emonet.errors import RequestError
+from emonet.errors import RequestError, brief
+from emonet.memory import available_bytes
 
 BATCH = 10_000  # rows of a Parquet file that are in memory at once
+BATCH_OF_BYTES = 32  # the same where rows hold recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def _refuse_separators(header: list[str], path: Path) -> None:
                 f"the manifest looks separated by {name}",
                 where=f"{path}, line 1",
                 expected="cells separated by commas",
-                found=repr(header[0]),
+                found=brief(header[0]),
                 hint="save it as CSV with commas, and points in numbers",
             )
 
@@ -101,7 +103,7 @@ def _refuse_separators(header: list[str], path: Path) -> None:
 def _refuse_repeated(header: list[str], path: Path) -> None:
     repeated = [name for name, n in Counter(header).items() if n > 1]
     if repeated:
-        raise RequestError("the manifest names a column twice", where=path, found=", ".join(map(repr, repeated)))
+        raise RequestError("the manifest names a column twice", where=path, found=", ".join(map(brief, repeated[:10])))
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -128,12 +130,56 @@ def _parquet(path: Path) -> Iterator[Row]:
     try:
         with parquet.ParquetFile(path) as file:
             _refuse_repeated(list(file.schema_arrow.names), path)
+            holds_bytes = any(_is_binary(kind) for kind in file.schema_arrow.types)
+            if holds_bytes:
+                _require_memory(file, path)
             number = 0
-            for batch in file.iter_batches(BATCH):
-                for cells in batch.to_pylist():
+            for batch in file.iter_batches(BATCH_OF_BYTES if holds_bytes else BATCH):
+                columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+                for cells in zip(*columns.values(), strict=True):
                     number += 1
-                    yield Row(f"row {number}", cells, header="columns")
-    except pa.ArrowException as error:
+                    yield Row(f"row {number}", dict(zip(columns, cells, strict=True)), header="columns")
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise RequestError(
             "the manifest is not a readable Parquet file", where=path, found=str(error).splitlines()[0]
         ) from error
+
+
+def _values(column: Any) -> list[Any]:
+    """A column's values; spans and times of the clock in seconds, without pandas, which Arrow would need for them."""
+    import pyarrow as pa
+
+    if pa.types.is_duration(column.type) or pa.types.is_time(column.type):
+        per_second = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.type.unit]
+        whole = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
+        return [None if count is None else count / per_second for count in whole.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _is_binary(kind: Any) -> bool:
+    """Whether a column holds bytes, by itself or in a field, as the audio of Hugging Face's data sets does."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(_is_binary(kind.field(position).type) for position in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _require_memory(file: Any, path: Path) -> None:
+    """Refuse a table whose embedded audio would not fit, before it is read: as clips it stays in memory.
+
+    Raises:
+        RequestError: if it has more bytes than are free.
+    """
+    metadata = file.metadata
+    needed = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    free = available_bytes()
+    if needed > free:
+        raise RequestError(
+            "the audio inside of this table does not fit into memory",
+            where=path,
+            expected=f"at most {free / 1e9:.1f} GB",
+            found=f"{needed / 1e9:.1f} GB",
+            hint="write the recordings to files, and their paths into the column `audio`",
+        )

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from cache import writer
 from cache.extraction import extract, record_of
@@ -53,6 +55,42 @@ def run(
     return extract(corpus, encoder, path, configured(**changes), source="tiny", force=force, progress=progress)
 
 
+def with_copies(corpus: Corpus, *copies: tuple[int, int]) -> Corpus:
+    """The corpus with the sound of one clip also in another one."""
+    for copy, original in copies:
+        shutil.copy(str(corpus.clips[original].audio), str(corpus.clips[copy].audio))
+    return Corpus(corpus.name, corpus.clips)
+
+
+def test_the_same_sound_in_two_splits_is_refused_and_within_one_is_told(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    corpus = with_copies(make_corpus(8), (3, 0))  # clip n is in split n % 3
+    assert run(corpus, encoder, tmp_path / "one.zarr").sounds.copies == (("t/000", "t/003"),)
+    leaking = with_copies(corpus, (4, 2))
+    message = r"(?s)same sound is in two splits.*t/002 \(test\) = t/004 \(validation\).*extraction.copies note"
+    with pytest.raises(RequestError, match=message):
+        run(leaking, encoder, tmp_path / "two.zarr")
+    report = run(leaking, encoder, tmp_path / "two.zarr", copies="note")  # goes on with what is there
+    assert (report.sounds.leaks, report.sounds.copies) == ((("t/002", "t/004"),), (("t/000", "t/003"),))
+    assert FeatureStore.open(tmp_path / "two.zarr").clips["sound_digest"].nunique() == 6
+
+
+def test_what_is_odd_about_the_sound_is_in_the_report_and_the_table(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    corpus = make_corpus(4)
+    samples, rate = sf.read(corpus.clips[1].audio)
+    sf.write(corpus.clips[1].audio, np.tile(samples, 8), rate)
+    sf.write(corpus.clips[2].audio, np.stack([samples, -samples], 1), rate)
+    report = run(corpus, encoder, tmp_path / "s.zarr")
+    kinds = {found.kind: found for found in report.sounds.notices}
+    assert (kinds["window"].ids, kinds["channels"].ids) == (("t/001",), ("t/002",))
+    assert kinds["window"].example == "only the first 1.0 of 2.8 s are heard"
+    table = FeatureStore.open(tmp_path / "s.zarr").clips["sound_notices"]
+    assert "channels cancel each other" in table[2]
+
+
 def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path) -> None:
     corpus = make_corpus(8)
     calls: list[tuple[int, int]] = []
@@ -81,7 +119,7 @@ def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEn
     store = FeatureStore.open(tmp_path / "s.zarr", expect=record_of(corpus, encoder, CONFIG, source="x"))
     assert store.fingerprint == report.fingerprint
     for row, clip in enumerate(corpus.clips):
-        heard = decode(clip.audio, seconds=1.0)
+        heard = decode(clip.audio, seconds=1.0).samples
         expected = encoder(pad([heard], encoder.window)).numpy()
         np.testing.assert_allclose(store.read([row]), expected, atol=4e-3)
         assert store.clips["seconds"][row] == pytest.approx(len(heard) / 16_000)
@@ -168,7 +206,9 @@ def test_what_a_codec_loses_is_reported(
     corpus = make_corpus(4)
     report = run(corpus, encoder, tmp_path / "s.zarr", codec=codec)
     assert report.codec == codec
-    exact = np.concatenate([encoder(pad([decode(clip.audio, seconds=1.0)], encoder.window)) for clip in corpus.clips])
+    exact = np.concatenate(
+        [encoder(pad([decode(clip.audio, seconds=1.0).samples], encoder.window)) for clip in corpus.clips]
+    )
     difference = FeatureStore.open(tmp_path / "s.zarr").read(range(4)).astype(np.float64) - exact
     if not rms:
         assert (report.largest_error, report.rms_error) == (0, 0)
@@ -358,8 +398,20 @@ def test_odd_recordings_are_read_or_listed_with_their_reason(
         try:
             decode(clip.audio, seconds=1.0)
         except AudioError as error:
-            expected[clip.id] = error.what
+            expected[clip.id] = error.reason
     assert len(clips) > 50
     assert {failure.id: failure.reason for failure in report.failures} == expected
     assert 0 < len(expected) < len(clips)  # most are shorter than 0.1 s
     assert verify(tmp_path / "s.zarr", deep=True).problems == ()
+
+
+def test_audio_in_memory_gives_the_states_of_its_file(
+    make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    files = make_corpus(4)
+    held = tuple(replace(clip, audio=Path(clip.audio).read_bytes()) for clip in files.clips)
+    for name, corpus in (("files", files), ("held", Corpus("held", held))):
+        run(corpus, encoder, tmp_path / f"{name}.zarr", workers=2)
+    one, two = (FeatureStore.open(tmp_path / f"{name}.zarr") for name in ("files", "held"))
+    np.testing.assert_array_equal(one.read(range(4)), two.read(range(4)))
+    assert one.clips.equals(two.clips)

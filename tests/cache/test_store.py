@@ -123,7 +123,7 @@ def test_the_table_and_what_the_store_says_of_itself(store: Path) -> None:
     assert list(opened.clips.columns[:7]) == [
         "id", "split", "speaker", "language", "seconds", "speech_frames", "failed",
     ]  # fmt: skip
-    assert tuple(opened.clips.columns[7:]) == EMOTIONS.ids
+    assert tuple(opened.clips.columns[9:]) == EMOTIONS.ids
     assert opened.clips["failed"].tolist() == [None, None, None, "0 bytes", *[None] * 6]
     assert np.isnan(opened.clips["seconds"][3])
     assert opened.clips["speech_frames"][3] == 0

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from datamodules import caption_batches as batches
 from datamodules import captions as module
 from datamodules.caption_batches import CaptionBatch, caption_of, vocabulary_captions
 from datamodules.captions import CaptionDataModule
 from datamodules.recordings import Recordings
+from emonet.captions import write_caption
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.configs import AugmentConfig, CaptionerConfig
 from emonet.errors import EmonetError, RequestError
@@ -123,9 +125,17 @@ def test_a_split_without_clips_is_a_wrong_request(corpus: Corpus) -> None:
 def test_a_caption_too_long_names_its_clip(corpus: Corpus) -> None:
     clips = [*corpus.clips]
     clips[2] = replace(clips[2], caption="furious " * 100)
-    data = open_module(Corpus("mini", tuple(clips)))
-    with pytest.raises(RequestError, match="clip 'c2'"):
-        list(data.train_dataloader())
+    with pytest.raises(RequestError, match=r"(?s)too long for the captioner, .*clip 'c2': \d+ tokens: 'furious furi"):
+        open_module(Corpus("mini", tuple(clips)))
+
+
+def test_a_tokenizers_captions_are_no_more_than_it_learns_from(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = vocabulary_captions(corpus, 0)
+    written: list[str] = []
+    monkeypatch.setattr(batches, "_VOCABULARY_CAPTIONS", 12)
+    monkeypatch.setattr(batches, "write_caption", lambda *args: written.append(write_caption(*args)) or written[-1])
+    assert vocabulary_captions(corpus, 0) == everything[::4]
+    assert len(written) <= 12
 
 
 def test_a_vanished_disk_is_an_error(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

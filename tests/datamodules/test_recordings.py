@@ -39,21 +39,20 @@ def test_audio_is_the_decoders_and_bad_clips_are_listed(clips: list[Clip], memor
     assert short is not None
     assert part is not None
     assert [len(audio) for audio in (long, short, part)] == [16_000, 6_400, 6_400]
-    np.testing.assert_allclose(long, decode(clips[0].audio, seconds=1.0), atol=2e-5)
+    np.testing.assert_allclose(long, decode(clips[0].audio, seconds=1.0).samples, atol=2e-5)
     assert long.dtype == np.float32
     assert (empty, missing) == (None, None)
     assert {one.id: one.reason for one in recordings.unreadable} == {"empty": "0 bytes", "missing": "no such file"}
     assert [clip.id for clip in recordings.readable(clips)] == ["long", "short", "part"]
     assert seen == ([(done, 5) for done in range(6)] if memory_gib else [])
-    recordings.close()
 
 
 def test_quiet_audio_keeps_its_precision(make_wav: Callable[..., Path]) -> None:
     clip = Clip("quiet", make_wav("q.wav"), "a", "train", seconds=1.0)
     recordings = Recordings([clip], WINDOW)
     packed = recordings._kept["quiet"]
-    quiet = type(packed).of(decode(clip.audio) * np.float32(1e-4))
-    error = quiet.unpack() - decode(clip.audio) * np.float32(1e-4)
+    quiet = type(packed).of(decode(clip.audio).samples * np.float32(1e-4))
+    error = quiet.unpack() - decode(clip.audio).samples * np.float32(1e-4)
     assert np.abs(error).max() < 1e-4 / 32767
 
 

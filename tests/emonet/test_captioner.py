@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,14 +127,15 @@ def test_folders_that_are_no_captioner(pair: Pair, tmp_path: Path) -> None:
 
 def test_the_window_must_be_the_models(pair: Pair, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="the window is not") as caught:
-        open_captioner(CaptionerConfig(model="openai/whisper-small", window_seconds=8), CAPTIONS, 0)
+        open_captioner(CaptionerConfig(model="openai/whisper-small", window_seconds=8), lambda: CAPTIONS, 0)
     assert "window_seconds 30" in str(caught.value)
     assert "window_seconds 8" in str(caught.value)
     save_captioner(*pair, tmp_path / "mine")
     mine = str(tmp_path / "mine")
     with pytest.raises(RequestError, match="expected: window_seconds 1"):
-        open_captioner(CaptionerConfig(model=mine), CAPTIONS, 0)
-    model, _ = open_captioner(CaptionerConfig(model=mine, window_seconds=1.0, dropout=0.25), CAPTIONS, 0)
+        open_captioner(CaptionerConfig(model=mine), lambda: CAPTIONS, 0)
+    unasked = partial(pytest.fail, "a model with a vocabulary of its own asked for captions")
+    model, _ = open_captioner(CaptionerConfig(model=mine, window_seconds=1.0, dropout=0.25), unasked, 0)
     assert model.model.encoder.layers[0].dropout == 0.25
 
 
@@ -142,7 +144,7 @@ def test_the_window_must_be_the_models(pair: Pair, tmp_path: Path) -> None:
 )
 def test_impossible_scratch_models(size: str, seconds: float, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        open_captioner(CaptionerConfig(model=f"scratch:{size}", window_seconds=seconds), CAPTIONS, 0)
+        open_captioner(CaptionerConfig(model=f"scratch:{size}", window_seconds=seconds), lambda: CAPTIONS, 0)
 
 
 def test_frozen_parts(pair: Pair) -> None:

@@ -111,3 +111,34 @@ def test_the_fingerprint_follows_everything_but_the_name(make_wav: Callable[...,
     prints = {Corpus("one", (other,)).fingerprint for other in changed}
     assert fingerprint not in prints
     assert len(prints) == len(changed)
+
+
+def test_a_file_that_is_not_there_has_no_fingerprint(tmp_path: Path) -> None:
+    corpus = Corpus("c", (clip("a", audio=tmp_path / "none.wav"), clip("b")))
+    with pytest.raises(FileNotFoundError):
+        _ = corpus.fingerprint
+
+
+def test_the_same_file_in_two_joined_corpora(make_wav: Callable[..., Path]) -> None:
+    path = make_wav()
+    one, two = Corpus("one", (clip("a", audio=path),)), Corpus("two", (clip("b", audio=path, split="test"),))
+    with pytest.raises(RequestError, match=r"the same recording is in two splits: 'a' .train. and 'b' .test."):
+        join([one, two])
+    assert len(join([one, replace(two, clips=(clip("b", audio=path),))])) == 2
+
+
+def test_joined_corpora_keep_what_was_passed_over_and_remarked() -> None:
+    one = Corpus("one", (clip("a"),), passed_over={".txt": 1}, remarks=("One.",))
+    two = Corpus("two", (clip("b"),), passed_over={".txt": 2, ".m4a": 1})
+    both = join([one, two])
+    assert (both.passed_over, both.warnings) == ({".txt": 3, ".m4a": 1}, ("One.",))
+
+
+def test_scores_under_any_names_in_any_order() -> None:
+    corpus = Corpus(
+        "c", (clip("a", scores={"Fear": 1, "anger": 2.5}), clip("b", scores={}), clip("c", scores={"anger": 0}))
+    )
+    anger, fear = EMOTIONS.index("anger"), EMOTIONS.index("fear")
+    np.testing.assert_array_equal(corpus.scores()[:, [anger, fear]], [[2.5, 1], [np.nan, np.nan], [0, np.nan]])
+    with pytest.raises(RequestError, match="no target called 'angr'"):
+        corpus.scores((clip("d", scores={"angr": 1}),))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -179,3 +180,29 @@ def test_a_damaged_lineage_is_no_clean_one(voice: Path) -> None:
     (voice / lineage.FILE).write_text("{}")
     with pytest.raises(RequestError, match=r"(?s)lineage cannot be read.*lineage\.json"):
         lineage.trained_on(voice, compared(("a/1", "ann", 1.0)))
+
+
+def test_clips_are_known_by_their_sound_whatever_they_are_called(tmp_path: Path) -> None:
+    named = CLIPS.assign(sound_digest=[f"{row:032x}" for row in range(len(CLIPS))])
+    lineage.write(tmp_path, made(), named)
+    asked: list[float] = []
+
+    def sounds(window: float) -> list[str | None]:
+        asked.append(window)
+        return [*named["sound_digest"], None]
+
+    clips = compared(*((f"new/{row}", "nobody", 9.0) for row in range(len(CLIPS) + 1)))
+    overlap = lineage.trained_on(tmp_path, clips, sounds=sounds)
+    assert overlap is not None
+    assert asked == [made().window_seconds]
+    chosen = {
+        split: [f"new/{row}" for row in np.flatnonzero(CLIPS["split"] == split)] for split in ("train", "validation")
+    }
+    assert overlap == Overlap(tuple(chosen["train"]), tuple(chosen["validation"]), ())
+
+
+def test_a_model_without_digests_of_sound_asks_for_none(voice: Path) -> None:
+    def refuse(window: float) -> list[str | None]:
+        raise AssertionError("nothing to compare with")
+
+    assert lineage.trained_on(voice, compared(("x", "y", 1.0)), sounds=refuse) == Overlap((), (), ())

@@ -2,21 +2,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
+import torch
 
 from emonet import EmotionPipeline, open_corpus
+from emonet.audio import Decoded
 from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
 from emonet.configs import HIDDEN
 from emonet.errors import AudioError, RequestError
 from emonet.experts import HeadBank
-from emonet.pipeline import assemble, experts_of
+from emonet.pipeline import _placed, assemble, experts_of
 from emonet.registry import register_voice
-from emonet.serving import _load_pyfunc
+from emonet.serving import VoiceModel, _load_pyfunc
 from emonet.targets import PUBLISHED
 from emonet.tracking import default_uri, start_run
 
@@ -45,6 +51,79 @@ def test_scores_do_not_depend_on_the_batch(pipeline: EmotionPipeline, make_wav: 
         alone = pipeline(path)
         assert all(scores[name] == pytest.approx(alone[name], abs=2e-2) for name in alone)  # bf16 rounds differently
     assert pipeline.frame(paths).shape == (7, 3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_experts_are_on_the_encoders_gpu(voice: Path, make_wav: Callable[..., Path]) -> None:
+    path = make_wav()
+    fast, plain = (EmotionPipeline.from_folder(voice, device=device) for device in ("cuda:0", "cpu"))
+    assert {tensor.device.type for bank in fast.banks for tensor in bank.state_dict().values()} == {"cuda"}
+    assert fast(path) == pytest.approx(plain(path), abs=2e-2)  # bf16 rounds otherwise there
+
+
+def test_experts_that_a_gpu_cannot_hold_stay_with_the_processor(voice: Path, make_wav: Callable[..., Path]) -> None:
+    class Large(HeadBank):
+        def to(self, device: Any) -> Any:
+            if str(device) != "cpu":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().to(device)
+
+    bank, _ = load_bank(voice / "experts")
+    bank.__class__ = Large
+    (placed,) = _placed([bank], torch.device("meta"))
+    assert next(placed.parameters()).device.type == "cpu"
+
+
+def test_there_is_no_such_device(voice: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)no such device.*cuda:99"):
+        EmotionPipeline.from_folder(voice, device="cuda:99")
+
+
+class Crash(type(Path())):  # type: ignore[misc]
+    """A recording that kills the process that decodes it, as damaged ones kill libmpg123."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return signal.raise_signal, (signal.SIGSEGV,)
+
+
+def test_a_recording_that_crashes_the_decoder_costs_itself_only(
+    pipeline: EmotionPipeline, make_wav: Callable[..., Path]
+) -> None:
+    path = make_wav()
+    first, crashed, last = pipeline.predict([path, Crash(path), path])
+    assert crashed.error is not None
+    assert "the decoder crashed (signal 11, SIGSEGV)" in crashed.error
+    assert first.scores == last.scores != {}
+    with pytest.raises(AudioError, match="SIGSEGV"):
+        pipeline(Crash(path))
+    served = VoiceModel(pipeline).predict(pd.DataFrame({"audio": [Crash(path), path]}))
+    assert served["error"].isna().tolist() == [False, True]
+
+
+def test_decoded_recordings_do_not_pile_up(pipeline: EmotionPipeline, make_wav: Callable[..., Path]) -> None:
+    path = make_wav()
+    kept: weakref.WeakSet[Decoded] = weakref.WeakSet()
+    score = pipeline._score
+
+    def counting(names: Any, heard: Any) -> Any:
+        kept.update(one for one in heard if isinstance(one, Decoded))
+        yield from score(names, heard)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "_score", counting)
+        alive = [len(kept) for _ in pipeline.predict([path] * 60, batch_size=2)]
+    assert max(alive) <= 6
+
+
+def test_how_much_was_heard_and_what_is_odd_is_told(pipeline: EmotionPipeline, make_wav: Callable[..., Path]) -> None:
+    path = make_wav(seconds=5.0)
+    samples, rate = sf.read(path)
+    sf.write(path, np.stack([samples, -samples], 1), rate)
+    (found,) = pipeline.predict([path])
+    assert (found.seconds, found.total) == (1.0, 5.0)
+    assert "only the first 1.0 of 5.0 s are heard" in found.notices
+    assert any("channels cancel each other" in notice for notice in found.notices)
 
 
 def test_what_cannot_be_used_is_reported_and_the_rest_is_done(
@@ -110,7 +189,7 @@ def test_registered_it_scores_as_a_pyfunc_and_by_the_registry(
     assert loaded(path) == pipeline(path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # as a program that serves the model has it
     frame = mlflow.pyfunc.load_model("models:/emonet-voice/1").predict(pd.DataFrame({"audio": [str(path)]}))
-    assert frame.iloc[0].drop("error").to_dict() == pytest.approx(pipeline(path))
+    assert frame.iloc[0].drop(["notices", "error"]).to_dict() == pytest.approx(pipeline(path))
     assert _load_pyfunc(str(voice)).predict(pd.DataFrame({"audio": [str(path)]})).equals(frame)
 
 

@@ -9,11 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emonet import memory
 from emonet import plan as planning
 from emonet.configs import HIDDEN
 from emonet.errors import RequestError
 from emonet.inputs import InputSpec
-from emonet.plan import GIB, TrainingPlan, free_bytes, plan_training, resident_bytes
+from emonet.memory import resident_bytes
+from emonet.plan import GIB, TrainingPlan, free_bytes, plan_training
 
 FULL = InputSpec("flatten", "all", 1500, 768)
 
@@ -89,10 +91,10 @@ def test_a_containers_cached_files_make_way(tmp_path: Path) -> None:
     (tmp_path / "memory.current").write_text(f"{60 * GIB}\n")
     (tmp_path / "memory.stat").write_text(f"anon {5 * GIB}\ninactive_file {40 * GIB}\nactive_file {10 * GIB}\n")
     (tmp_path / "memory.max").write_text(f"{64 * GIB}\n")
-    assert planning._container_limits(tmp_path) == [54 * GIB]
+    assert memory.container_limits(tmp_path) == [54 * GIB]
     (tmp_path / "memory.max").write_text("max\n")
-    assert planning._container_limits(tmp_path) == []
-    assert planning._container_limits(tmp_path / "none") == []
+    assert memory.container_limits(tmp_path) == []
+    assert memory.container_limits(tmp_path / "none") == []
 
 
 def test_memory_of_this_machine() -> None:

@@ -109,6 +109,12 @@ def test_in_and_out_again_is_the_same_bit_for_bit(folder: Path, encoder: FrozenE
     assert open_published(tmp_path / "again").absent == open_published(folder).absent
 
 
+def test_hidden_files_beside_experts_are_passed_over(folder: Path) -> None:
+    before = [expert.path for expert in open_published(folder).experts]
+    (folder / "._model_Anger_best.pth").write_bytes(b"\0\5\x16\7")
+    assert [expert.path for expert in open_published(folder).experts] == before
+
+
 def test_several_banks_lie_in_a_folder_each_and_one_lies_alone(
     folder: Path, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:

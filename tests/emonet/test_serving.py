@@ -36,11 +36,11 @@ def test_path_base64_and_bytes_get_the_same_scores(model: VoiceModel, make_wav: 
     path = make_wav()
     forms = [str(path), path, as_text(path), f"data:audio/wav;base64,{as_text(path)}", path.read_bytes()]
     frame = model.predict(pd.DataFrame({"audio": pd.Series(forms, dtype=object)}))
-    assert list(frame.columns) == [*model.pipeline.targets, "error"]
+    assert list(frame.columns) == [*model.pipeline.targets, "notices", "error"]
     assert frame["error"].tolist() == [None] * 5
-    assert frame.dtypes.drop("error").eq(np.float64).all()
+    assert frame.dtypes.drop(["notices", "error"]).eq(np.float64).all()
     expected = pd.Series(model.pipeline(path))[list(model.pipeline.targets)]
-    for _, row in frame.drop(columns="error").iterrows():
+    for _, row in frame.drop(columns=["notices", "error"]).iterrows():
         assert row.to_dict() == pytest.approx(expected.to_dict(), abs=2e-2)  # bf16 rounds otherwise in a batch
 
 
@@ -62,7 +62,7 @@ def test_one_wrong_row_costs_no_other(model: VoiceModel, make_wav: Callable[...,
     assert reasons[1:3] == ["0 bytes", "no audio: nothing"]
     assert reasons[3].startswith("not base64")
     assert reasons[4] == "URLs of a.org are not allowed"
-    scores = frame.drop(columns="error")
+    scores = frame.drop(columns=["notices", "error"])
     assert scores.loc[["b", "c", "d", "e"]].map(lambda value: value is None).all(axis=None)
     assert np.isfinite(scores.loc[["a", "f"]].astype(float)).all(axis=None)
     json.dumps(frame.to_dict(orient="records"), allow_nan=False)  # what MLflow's server sends is JSON
@@ -85,7 +85,7 @@ def test_one_recording_in_any_wrapping(
     model: VoiceModel, make_wav: Callable[..., Path], asked: Callable[[str], object]
 ) -> None:
     frame = model.predict(asked(str(make_wav())))
-    assert frame.shape == (1, 4)
+    assert frame.shape == (1, 5)
     assert frame["error"].tolist() == [None]
 
 
@@ -99,7 +99,7 @@ def test_each_row_has_one_answer(model: VoiceModel, make_wav: Callable[..., Path
 
 
 def test_nothing_asked(model: VoiceModel) -> None:
-    assert model.predict(pd.DataFrame({"audio": []})).shape == (0, 4)
+    assert model.predict(pd.DataFrame({"audio": []})).shape == (0, 5)
     with pytest.raises(RequestError, match=r"(?s)no column 'audio'.*dataframe_records.*found: +path, id"):
         model.predict(pd.DataFrame({"path": ["a"], "id": [1]}))
 
@@ -139,8 +139,8 @@ def test_a_server_may_round_experts(
     save_bank(HeadBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, tmp_path / "experts")
     voice = str(assemble(voice_parts[0], tmp_path / "experts", tmp_path / "voice"))
     frame = pd.DataFrame({"audio": [str(make_wav())]})
-    exact = _load_pyfunc(voice).predict(frame).drop(columns="error")
-    rounded = _load_pyfunc(voice, {"experts_precision": "bf16"}).predict(frame).drop(columns="error")
+    exact = _load_pyfunc(voice).predict(frame).drop(columns=["notices", "error"])
+    rounded = _load_pyfunc(voice, {"experts_precision": "bf16"}).predict(frame).drop(columns=["notices", "error"])
     assert not rounded.equals(exact)
     np.testing.assert_allclose(rounded, exact, atol=0.02)
     with pytest.raises(RequestError, match=r"(?s)no such precision of experts.*float32, bf16, int8.*'int4'"):

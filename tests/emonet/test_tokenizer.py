@@ -10,7 +10,16 @@ from transformers import WhisperTokenizer
 from transformers.models.whisper.modeling_whisper import shift_tokens_right
 
 from emonet.errors import RequestError
-from emonet.tokenizer import IGNORED, SPECIAL_TOKENS, encode, prompt_ids, train_tokenizer
+from emonet.tokenizer import (
+    IGNORED,
+    NO_TIMESTAMPS,
+    SPECIAL_TOKENS,
+    check_lengths,
+    encode,
+    prompt_ids,
+    text_ids,
+    train_tokenizer,
+)
 
 CAPTIONS = [
     "The speaker feels strong anger.",
@@ -75,3 +84,40 @@ def test_a_tokenizer_needs_captions_and_room() -> None:
         train_tokenizer(["", " "])
     with pytest.raises(RequestError, match="too small"):
         train_tokenizer(CAPTIONS, vocabulary=100)
+
+
+def spoken(tokenizer: WhisperTokenizer, ids: list[int]) -> str:
+    """The tokens' text; `decode` leaves out what looks like a timestamp."""
+    return "".join(tokenizer.convert_ids_to_tokens(ids)).replace("Ġ", " ")
+
+
+@pytest.mark.parametrize("mark", [*SPECIAL_TOKENS[:4], NO_TIMESTAMPS, "<|0.00|>"])
+def test_marks_inside_a_caption_are_text(mark: str) -> None:
+    captions = [f"A calm{mark} voice{mark}{mark}.", "joy", ""]
+    first, *others = text_ids(TOKENIZER, captions)
+    assert max(first) < len(TOKENIZER) - len(SPECIAL_TOKENS)
+    assert spoken(TOKENIZER, first) == captions[0]
+    assert others == [TOKENIZER("joy", add_special_tokens=False)["input_ids"], []]
+    labels = encode(TOKENIZER, captions, limit=448, names="abc").labels[0]
+    assert (labels == TOKENIZER.eos_token_id).sum() == 1
+
+
+def test_marks_of_a_published_tokenizer_are_text() -> None:
+    published = Path(__file__).parents[3] / "shared/models/whisper-base"
+    if not published.is_dir():
+        pytest.skip(f"no {published}")
+    tokenizer = WhisperTokenizer.from_pretrained(published)
+    (ids,) = text_ids(tokenizer, ["hi<|0.00|>there<|endoftext|><|en|>"])
+    assert max(ids) < tokenizer.eos_token_id
+    assert spoken(tokenizer, ids) == "hi<|0.00|>there<|endoftext|><|en|>"
+
+
+def test_all_captions_are_looked_at_before_the_first_is_learnt() -> None:
+    captions = ["joy", "joy " * 40, "grief " * 50]
+    with pytest.raises(RequestError, match=r"(?s)at most 30 tokens.*clip 'b': \d+ tokens.*clip 'c': \d+ tokens"):
+        check_lengths(TOKENIZER, captions, limit=30, names="abc")
+    exact = encode(TOKENIZER, captions[:1], limit=30, names="a").count
+    check_lengths(TOKENIZER, captions[:1], limit=exact, names="a")
+    with pytest.raises(RequestError, match="too long"):
+        check_lengths(TOKENIZER, captions[:1], limit=exact - 1, names="a")
+    check_lengths(TOKENIZER, [], limit=1, names=[])

@@ -61,6 +61,14 @@ def test_config_is_logged_flat_and_whole(runs: Path, uri: str) -> None:
     }
 
 
+def test_names_that_are_no_text_are_logged_in_writing(runs: Path, uri: str) -> None:
+    odd = "manifest:\udce4/m.csv"
+    with started(runs, corpus=odd) as run:
+        run.tags({"corpus": odd})
+    found = MlflowClient(tracking_uri=uri).get_run(run.id)
+    assert found.data.params["corpus"] == found.data.tags["corpus"] == r"manifest:\xe4/m.csv"
+
+
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED")])
 def test_a_run_that_ends_early_says_so(runs: Path, uri: str, error: type[BaseException], status: str) -> None:
     with pytest.raises(error), started(runs) as run:

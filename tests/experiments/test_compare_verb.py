@@ -150,7 +150,11 @@ def test_clips_that_a_model_was_trained_on_are_refused(
 def test_speakers_that_training_heard_are_named(examining: Examine, world: World, poor: Path, tmp_path: Path) -> None:
     voice = world.voice(tmp_path / "a", 1.0)
     clips = FeatureStore.open(world.store).clips
-    lineage.write(voice, world.lineage(clips, "e" * 64), clips.assign(id="other/" + clips["id"], split="train"))
+    renamed = clips.assign(id="other/" + clips["id"], split="train")
+    lineage.write(voice, world.lineage(clips, "e" * 64), renamed)
+    with pytest.raises(RequestError, match=r"trained on 18 of these clips"):  # known by their sound
+        examining(voice, poor)
+    lineage.write(voice, world.lineage(clips, "e" * 64), renamed.drop(columns="sound_digest"))  # as older models are
     result = examining(voice, poor)
     assert not result.forced
     assert "a/voice heard 6 speakers of these clips in training: d, e, f, ..." in "\n".join(result.warnings)

@@ -14,7 +14,7 @@ def test_a_report_for_people_and_for_programs(
 ) -> None:
     rows = ["audio,speaker,split,anger"]
     for number, split in enumerate(("train", "validation", "test")):
-        rows.append(f"{make_wav(f'{number}.wav').name},s{number},{split},{number}")
+        rows.append(f"{make_wav(f'{number}.wav', hertz=200 + number).name},s{number},{split},{number}")
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "m.csv").write_text("\n".join([*rows, "empty.wav,s0,train,1"]))
     spec = f"manifest:{tmp_path / 'm.csv'}"
@@ -36,3 +36,32 @@ def test_a_corpus_that_is_not_there(spec: str, tmp_path: Path, capsys: pytest.Ca
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert "Traceback" not in err
+
+
+def test_warnings_and_what_was_passed_over(
+    make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 16, 19):
+        make_wav(f"ravdess/03-01-01-01-01-01-{number:02d}.wav", hertz=200 + number)
+    (tmp_path / "ravdess/voice.m4a").touch()
+    (tmp_path / "ravdess/._03-01-01-01-01-01-01.wav").touch()
+    (tmp_path / "m.csv").write_text(
+        "audio,id,speaker,split,caption,language\n"
+        "RAVDESS/03-01-01-01-01-01-01.WAV,1,07,train,[red]<|en|>,[red]\n"
+        "ravdess/03-01-01-01-01-01-01.wav,2,7,train,,\n"
+    )
+    spec = f"ravdess:{tmp_path / 'ravdess'}+manifest:{tmp_path / 'm.csv'}"
+    assert main(["corpus", spec, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed_over"] == {".m4a": 1}
+    assert report["rejected"] == []
+    assert [warning.split(":")[0] for warning in report["warnings"]] == [
+        "1 recording was found under another spelling of its name",
+        "line 2",
+        "what looks like one speaker may have several ids, which differ only in leading zeros, case, spaces or Unicode form",
+    ]
+    assert main(["corpus", spec]) == 0
+    err = capsys.readouterr().err
+    assert "passed over: 1 file (1 .m4a)" in err
+    assert err.count("\nwarning ") == 3
+    assert "[red] 1" in err

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +46,7 @@ def test_many_files_and_folders_one_of_them_broken(
     )
     assert result["predictions"][2]["error"]
     table = pd.read_csv(csv)
-    assert set(table.columns) == {"audio", "seconds", "anger", "fear", "sadness", "error"}
+    assert set(table.columns) == {"audio", "seconds", "total", "anger", "fear", "sadness", "notices", "error"}
     assert table["anger"].notna().tolist() == [True, True, False]
     assert imread(plot).shape[0] > 100
 
@@ -72,7 +76,7 @@ def test_the_registry_says_which_model_answers(
     assert main(["predict", path, "--runs", str(runs), "--model", "models:/emonet-voice@candidate"]) == 0
     err = capsys.readouterr().err
     assert "version 2, trained by the experiment 'mine'" in err
-    assert "note" not in err
+    assert "newer" not in err
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,90 @@ def test_wrong_requests(
 def test_a_named_file_is_tried_whatever_its_suffix(tmp_path: Path) -> None:
     odd = tmp_path / "a.dat"
     odd.write_bytes(b"x")
-    assert find_audio([odd]) == [odd]
+    assert find_audio([odd]).files == (odd,)
     with pytest.raises(RequestError, match="holds no audio"):
         find_audio([tmp_path])
+
+
+def test_no_name_costs_a_result(
+    voice: Path, make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        b"\xe4rger.wav",
+        "Zoe\u0308 [red] 1.wav".encode(),
+        b'a,b;"c".wav',
+        b"two\nlines.wav",
+        b"$x^$.wav",
+        b":dog:.wav",
+    ]
+    for number, name in enumerate(names):
+        path = tmp_path / "calls" / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        make_wav(hertz=200 + number).rename(path)
+    csv, plot = tmp_path / "s.csv", tmp_path / "s.png"
+    command = ["predict", str(tmp_path / "calls"), "--model", str(voice)]
+    assert main([*command, "--csv", str(csv), "--plot", str(plot), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    spelled = [f"{tmp_path}/calls/{name}" for name in
+               ("$x^$.wav", ":dog:.wav", "Zoe\u0308 [red] 1.wav", 'a,b;"c".wav', "two\nlines.wav", r"\xe4rger.wav")]  # fmt: skip
+    assert [prediction["audio"] for prediction in result["predictions"]] == spelled
+    assert pd.read_csv(csv)["audio"].tolist() == spelled
+    assert imread(plot).shape[0] > 100
+    assert main(command) == 0
+    err = capsys.readouterr().err
+    for name in ("$x^$.wav", ":dog:.wav", "[red]", r"two\nlines.wav", r"\xe4rger.wav"):
+        assert name in err
+    assert main(["predict", spelled[-1], "--model", str(voice), "--json"]) == 0  # as a table names it
+    assert json.loads(capsys.readouterr().out)["predictions"][0]["scores"]
+
+
+def test_what_a_folder_holds_is_read_or_counted(
+    voice: Path, make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_wav("disk/a.wav")
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "calls/linked").symlink_to(tmp_path / "disk")
+    for name in ("._a.wav", ".DS_Store", "notes.txt", "more.TXT", "list", "voice.m4b"):
+        (tmp_path / "calls" / name).write_bytes(b"x")
+    command = ["predict", str(tmp_path / "calls"), "--model", str(voice)]
+    assert main([*command, "--json"]) == 1  # the audio that cannot be read; not for hidden files
+    result = json.loads(capsys.readouterr().out)
+    assert [(Path(p["audio"]).name, bool(p["error"])) for p in result["predictions"]] == [
+        ("a.wav", False),
+        ("voice.m4b", True),
+    ]
+    assert result["passed_over"] == {".txt": 2, "no suffix": 1}
+    assert main(command) == 1
+    assert "passed over: 3 files (2 .txt, 1 no suffix)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}]
+)
+def test_terminals_without_unicode_get_plain_bars(
+    environment: dict[str, str], voice: Path, make_wav: Callable[..., Path]
+) -> None:
+    command = [sys.executable, "-m", "experiments.cli", "predict", str(make_wav("ärger.wav")), "--model", str(voice)]
+    env = {**os.environ, "PYTHONCOERCECLOCALE": "0", "TERM": "dumb", **environment}
+    root = Path(__file__).parents[2]
+    shown = subprocess.run(command, cwd=root, env=env, capture_output=True, check=True)
+    assert b"u2588" not in shown.stderr
+    assert re.search(rb"0 to 4 \| #+ ", shown.stderr)
+    done = subprocess.run([*command, "--json"], cwd=root, env=env, capture_output=True, check=True)
+    assert json.loads(done.stdout.decode(environment.get("PYTHONIOENCODING", "ascii")))["predictions"][0][
+        "audio"
+    ].endswith("rger.wav")
+
+
+def test_a_table_that_cannot_be_written_costs_no_scores(
+    voice: Path, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(make_wav()), "--model", str(voice), "--csv", "/dev/full"]
+    assert main([*command, "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert set(result["predictions"][0]["scores"]) == {"anger", "fear", "sadness"}
+    assert result["unwritten"] == "/dev/full: No space left on device"
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert "Anger" in err
+    assert "the table could not be written /dev/full: No space left on device" in err

@@ -183,7 +183,7 @@ class _Gradients(Callback):
 
 def first_gradients(corpus: Corpus, tmp_path: Path, **changes: Any) -> dict[str, torch.Tensor]:
     settings = config(epochs=1, gradient_clip=1e9, **changes)
-    model, processor = captioner.open_captioner(settings, ["The speaker feels strong anger."] * 2, 0)
+    model, processor = captioner.open_captioner(settings, lambda: ["The speaker feels strong anger."] * 2, 0)
     data = CaptionDataModule(corpus, settings, captioner.window_of(model), processor.tokenizer, 448, 0)
     module = CaptionerModule(model, settings, steps_per_epoch=1, prompt_tokens=3, seed=0)
     gradients = _Gradients()
@@ -210,7 +210,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(corpus: Corpus, tmp_
 
 def test_loss_is_whispers_own_and_padding_does_not_count(corpus: Corpus) -> None:
     settings = config()
-    model, processor = captioner.open_captioner(settings, ["The speaker feels strong anger."] * 2, 0)
+    model, processor = captioner.open_captioner(settings, lambda: ["The speaker feels strong anger."] * 2, 0)
     data = CaptionDataModule(corpus, settings, captioner.window_of(model), processor.tokenizer, 448, 0)
     module = CaptionerModule(model, settings, steps_per_epoch=1, prompt_tokens=3, seed=0)
     module.eval()
@@ -228,14 +228,14 @@ def test_loss_is_whispers_own_and_padding_does_not_count(corpus: Corpus) -> None
 )
 def test_schedules(schedule: str, expected: list[float]) -> None:
     settings = config(schedule=schedule, warmup=0.2, epochs=2)
-    model, _ = captioner.open_captioner(settings, ["Anger."] * 2, 0)
+    model, _ = captioner.open_captioner(settings, lambda: ["Anger."] * 2, 0)
     module = CaptionerModule(model, settings, steps_per_epoch=5, prompt_tokens=3, seed=0)
     assert [module._rate(step) for step in (0, 1, 2, 6)] == pytest.approx(expected)
     assert module._rate(9) > 0
 
 
 def test_frozen_parts_keep_their_weights_and_checkpointing_changes_nothing(corpus: Corpus, tmp_path: Path) -> None:
-    start = captioner.open_captioner(config(), captioning.vocabulary_captions(corpus, 0), 0)[0].state_dict()
+    start = captioner.open_captioner(config(), lambda: captioning.vocabulary_captions(corpus, 0), 0)[0].state_dict()
     plain = fit(corpus, tmp_path / "a", epochs=1, freeze=("encoder",))
     for name, value in weights(plain).items():
         assert torch.equal(value, start[name]) == (".encoder." in name), name

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -88,9 +90,9 @@ def test_files_that_cannot_be_read_are_rejected_with_their_reason(make_wav: Make
     corpus = open_ravdess(tmp_path)
     assert [clip.speaker for clip in corpus.clips] == ["ravdess/actor-01"]
     assert [(rejection.id[-2:], rejection.reason) for rejection in corpus.rejected] == [
-        ("02", "only 0.0500 s of audio"),
+        ("02", "only 50 ms of audio"),
         ("03", "0 bytes"),
-        ("04", "not readable: format not recognised"),
+        ("04", "not readable: format not recognised; try: ffmpeg -i IN -ar 16000 -ac 1 OUT.wav"),
         ("05", "no such file"),
     ]
 
@@ -136,3 +138,54 @@ def test_other_names_are_no_emodb(name: str, reason: str, make_wav: MakeWav, tmp
     make_wav(f"{name}.wav")
     with pytest.raises(RequestError, match=rf"{name}\.wav: {reason}"):
         open_emodb(tmp_path)
+
+
+def test_hidden_files_are_passed_over_and_others_counted(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("Actor_01/03-01-01-01-01-01-01.wav")
+    (tmp_path / "Actor_01/._03-01-01-01-01-01-01.wav").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX/03-01-01-01-01-01-02.wav").touch()
+    (tmp_path / "03-01-01-01-01-01-03.m4a").touch()
+    (tmp_path / "README.md").touch()
+    corpus = open_ravdess(tmp_path)
+    assert (len(corpus), corpus.rejected, corpus.passed_over) == (1, (), {".m4a": 1, ".md": 1})
+    assert describe(corpus).passed_over == corpus.passed_over
+
+
+def test_linked_folders_are_followed(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("disk/Actor_01/03-01-01-01-01-01-01.wav")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/Actor_01").symlink_to(tmp_path / "disk/Actor_01")
+    (tmp_path / "disk/Actor_01/loop").symlink_to(tmp_path / "corpus")
+    assert [clip.id for clip in open_ravdess(tmp_path / "corpus").clips] == ["ravdess/03-01-01-01-01-01-01"]
+
+
+def test_a_folder_that_is_a_copy_is_one_problem(make_wav: MakeWav, tmp_path: Path) -> None:
+    for actor in (1, 2):
+        for take in (1, 2):
+            make_wav(f"audio/Actor_{actor:02d}/03-01-01-01-01-{take:02d}-{actor:02d}.wav")
+    shutil.copytree(tmp_path / "audio", tmp_path / "audio/speech")
+    with pytest.raises(RequestError, match=r"the folder audio/speech is a copy of audio \(4 clips: such as") as caught:
+        open_ravdess(tmp_path)
+    assert str(caught.value).count("\n    - ") == 1
+    assert "name one of the folders" in str(caught.value)
+    make_wav("audio/speech/Actor_01/03-01-01-01-01-01-01.wav", seconds=2)
+    with pytest.raises(RequestError, match="the folder audio/speech holds clips that are also in audio"):
+        open_ravdess(tmp_path)
+
+
+def test_two_formats_side_by_side_are_one_problem(make_wav: MakeWav, tmp_path: Path) -> None:
+    for actor in range(1, 6):
+        to_flac(make_wav(f"a/03-01-01-01-01-01-{actor:02d}.wav"))
+        make_wav(f"a/03-01-01-01-01-01-{actor:02d}.wav")
+    with pytest.raises(RequestError, match=r"5 clips in two formats: such as .*\.FLAC and .*\.wav") as caught:
+        open_ravdess(tmp_path)
+    assert str(caught.value).count("\n    - ") == 1
+
+
+def test_names_that_are_no_text_are_rejected_in_writing(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("03-01-01-01-01-01-01.wav").rename(tmp_path / os.fsdecode(b"\xe4rger.wav"))
+    make_wav("03-01-01-01-01-01-01.wav")
+    report = describe(open_ravdess(tmp_path))
+    assert [rejection.id for rejection in report.rejected] == [r"\xe4rger.wav"]
+    assert report.model_dump_json()

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from emonet.corpora import open_corpus, open_manifest
+from emonet.clips import SPLITS
+from emonet.corpora import open_corpus, open_manifest, tables
 from emonet.corpora.manifest import ANONYMOUS
 from emonet.corpora.splits import split_speakers
 from emonet.errors import RequestError
+from emonet.leaks import person
 
 MakeWav = Callable[..., Path]
 Rows = Sequence[Mapping[str, Any]]
@@ -184,7 +186,9 @@ def test_all_problems_come_in_one_message(folder: Path) -> None:
     assert text.count("\n    - ") == 6
     many = problem(folder, rows() * 20)
     assert "the manifest has 57 problems" in many
-    assert "... and 47 more" in many
+    assert many.count("\n    - ") == 1
+    assert "line 4: the id 'audio/a.wav' is already that of line 1" in many
+    assert "the same 56 more times: line 5, line 6, line 7, line 8, line 9, ..." in many
 
 
 def test_two_splits_sharing_a_speaker_raise(folder: Path) -> None:
@@ -212,13 +216,15 @@ def test_without_splits_the_speakers_are_dealt_out(folder: Path) -> None:
     assert "a column `split`" in text
 
 
-@given(st.sets(st.text(), min_size=3, max_size=60))
+@given(st.sets(st.text(), min_size=3, max_size=60).filter(lambda names: len({person(name) for name in names}) >= 3))
 def test_dealing_out_depends_on_the_speakers_alone(speakers: set[str]) -> None:
     splits = split_speakers([*speakers, *speakers])
     assert splits == split_speakers(sorted(speakers, reverse=True))
     assert set(splits) == speakers
-    counts = {split: list(splits.values()).count(split) for split in ("train", "validation", "test")}
-    assert counts["test"] == counts["validation"] == max(1, round(0.15 * len(speakers)))
+    people = {person(name): split for name, split in splits.items()}
+    assert all(people[person(name)] == split for name, split in splits.items())
+    counts = {split: list(people.values()).count(split) for split in ("train", "validation", "test")}
+    assert counts["test"] == counts["validation"] == max(1, round(0.15 * len(people)))
     assert counts["train"] >= 1
 
 
@@ -232,7 +238,7 @@ def test_audio_that_cannot_be_used_is_rejected_not_lost(folder: Path) -> None:
     assert {clip.id: clip.seconds for clip in corpus.clips} == {"2": 2.0, "rounded": 2.0}
     assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
         ("0", "0 bytes"),
-        ("1", "only 0.0500 s of audio"),
+        ("1", "only 50 ms of audio"),
         ("late", "starts at 9 s, but the audio has 2.00 s"),
         ("over", "ends at 2.5 s, but the audio has 2.00 s"),
     ]
@@ -259,16 +265,12 @@ def test_files_that_are_no_manifest_say_so(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-@pytest.mark.parametrize(
-    ("column", "hint"),
-    [("file", "rename the column file to audio"), ("sound", "docs/corpora.md describes the columns")],
-)
-def test_without_a_column_audio_there_is_one_problem(column: str, hint: str, suffix: str, folder: Path) -> None:
-    table = [{column: row.pop("audio"), **row} for row in rows()]
+def test_without_a_column_audio_there_is_one_problem(suffix: str, folder: Path) -> None:
+    table = [{"sound": row.pop("audio"), **row} for row in rows()]
     assert problem(folder, table, suffix).splitlines() == [
-        f"there is no column `audio`; found: {column}, speaker, split, anger",
+        "there is no column `audio`; found: sound, speaker, split, anger",
         f"  where:    {folder / 'm'}{suffix}",
-        f"  try:      {hint}",
+        "  try:      docs/corpora.md describes the columns",
     ]
 
 
@@ -295,3 +297,224 @@ def test_problems_of_the_header_are_told_once_and_where_it_is(suffix: str, place
     assert "the manifest has 2 problems" in text
     assert f"{place}: 'Anger' is a second column for anger" in text
     assert f"{place}: the column 'angr' is neither a field nor a target" in text
+
+
+def embedded(folder: Path, name: str = "hub.parquet", **changes: Any) -> Path:
+    """The three rows as Hugging Face's data sets write them; `changes` go into the second's audio."""
+    table = [{**row, "audio": {"bytes": (folder / row["audio"]).read_bytes(), "path": row["audio"]}} for row in rows()]
+    table[1]["audio"] |= changes
+    parquet.write_table(pa.Table.from_pylist(table), folder / name)
+    return folder / name
+
+
+def test_audio_inside_of_a_table_is_read(folder: Path, make_wav: MakeWav) -> None:
+    wanted = [(folder / f"audio/{name}.wav").read_bytes() for name in "abc"]
+    corpus = open_corpus(f"manifest:{embedded(folder)}")
+    assert [clip.audio for clip in corpus.clips] == wanted
+    assert [(clip.id, clip.seconds) for clip in corpus.clips] == [(f"audio/{name}.wav", 2.0) for name in "abc"]
+    again = open_manifest(embedded(folder, "again.parquet"))
+    assert again.fingerprint == corpus.fingerprint
+    content = make_wav("other.wav", seconds=2, hertz=300).read_bytes()
+    other = open_manifest(embedded(folder, "other.parquet", bytes=content))
+    assert other.fingerprint != corpus.fingerprint  # the content counts
+    paths = open_manifest(embedded(folder, "paths.parquet", bytes=None))
+    assert [clip.audio for clip in paths.clips] == [wanted[0], folder / "audio/b.wav", wanted[2]]
+    unnamed = open_manifest(embedded(folder, "unnamed.parquet", path=None))
+    assert [clip.id for clip in unnamed.clips] == ["audio/a.wav", "unnamed/row-2", "audio/c.wav"]
+
+
+def test_a_column_of_bytes_alone_and_a_path_in_json(folder: Path) -> None:
+    table = [{**row, "audio": (folder / row["audio"]).read_bytes()} for row in rows()]
+    parquet.write_table(pa.Table.from_pylist(table), folder / "plain.parquet")
+    assert [clip.id for clip in open_manifest(folder / "plain.parquet").clips] == [f"plain/row-{n}" for n in (1, 2, 3)]
+    table = [{**row, "audio": {"path": row["audio"]}} for row in rows()]
+    assert open_manifest(write(folder / "m.jsonl", table)).clips[0].id == "audio/a.wav"
+
+
+def test_embedded_audio_that_cannot_be_used(folder: Path, make_wav: MakeWav, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = make_wav("other.wav", hertz=300).read_bytes()
+    corpus = open_manifest(embedded(folder, bytes=b"no audio" * 100))
+    assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
+        ("audio/b.wav", "not readable: format not recognised; try: ffmpeg -i IN -ar 16000 -ac 1 OUT.wav")
+    ]
+    with pytest.raises(RequestError, match=r"row 2: audio is empty \(\{'bytes': None, 'path': None\}\)"):
+        open_manifest(embedded(folder, bytes=None, path=None))
+    with pytest.raises(RequestError, match=r"row 2: the id 'audio/a.wav' .* \(two recordings have the same path: give"):
+        open_manifest(embedded(folder, path="audio/a.wav", bytes=content))
+    monkeypatch.setattr(tables, "available_bytes", lambda: 10_000)
+    with pytest.raises(
+        RequestError, match=r"(?s)does not fit into memory.*at most 0\.0 GB.*found: +0\.\d GB.*to files"
+    ):
+        open_manifest(embedded(folder))
+
+
+def test_recordings_are_not_printed(folder: Path) -> None:
+    table = [{**row, "speaker": (folder / row["audio"]).read_bytes()} for row in rows()]
+    parquet.write_table(pa.Table.from_pylist(table), folder / "m.parquet")
+    with pytest.raises(RequestError, match=r"row 1: speaker is 64,044 bytes, which is not text") as caught:
+        open_manifest(folder / "m.parquet")
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_spans_of_audformat_in_every_unit(unit: str, folder: Path) -> None:
+    count = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[unit]
+    table = pa.table(
+        {
+            "file": ["audio/a.wav", "audio/b.wav", "audio/c.wav"],
+            "start": pa.array([0, count, None], pa.duration(unit)),
+            "end": pa.array([count, None, 2 * count], pa.duration(unit)),
+            "speaker": ["a", "b", "c"],
+        }
+    )
+    parquet.write_table(table, folder / "m.parquet")
+    assert [(clip.start, clip.end) for clip in open_manifest(folder / "m.parquet").clips] == [
+        (0, 1),
+        (1, None),
+        (None, 2),
+    ]
+
+
+def test_spans_and_missing_words_as_text(folder: Path) -> None:
+    path = folder / "m.csv"
+    path.write_text(
+        "file,start,end,speaker,split,language,anger\n"
+        "audio/a.wav,0 days 00:00:00.500000,NaT,a,train,NA,n/a\n"
+        "audio/b.wav,00:00:00.25,0 days 00:00:01,b,validation,-,?\n"
+        "audio/c.wav,#N/A,00:00:01,c,test,None,1\n"
+    )
+    clips = open_manifest(path).clips
+    assert [(clip.start, clip.end) for clip in clips] == [(0.5, None), (0.25, 1.0), (None, 1.0)]
+    assert [clip.scores for clip in clips] == [{}, {}, {"anger": 1.0}]
+    assert {clip.language for clip in clips} == {"und"}
+
+
+def test_times_of_the_clock_in_parquet(folder: Path) -> None:
+    table = pa.Table.from_pylist(rows()).append_column("start", pa.array([500_000, None, 0], pa.time64("us")))
+    parquet.write_table(table.append_column("end", pa.array([1, None, 2], pa.time32("s"))), folder / "m.parquet")
+    assert [(c.start, c.end) for c in open_manifest(folder / "m.parquet").clips] == [(0.5, 1), (None, None), (0, 2)]
+
+
+def test_names_that_nearly_fit_are_found_and_told(folder: Path) -> None:
+    (folder / "audio/a.wav").rename(folder / "audio/Ärger 1.wav")
+    table = rows()
+    for row, audio in zip(table, ["audio/%C3%84rger%201.wav", "audio\\b.wav", "Audio/C.WAV"], strict=True):
+        row["audio"] = audio
+    corpus = open_manifest(write(folder / "m.csv", table))
+    assert [clip.audio for clip in corpus.clips] == [folder / f"audio/{name}.wav" for name in ("Ärger 1", "b", "c")]
+    assert [clip.id for clip in corpus.clips] == [row["audio"] for row in table]
+    assert corpus.warnings == (
+        "3 recordings were found under other spellings of their names: "
+        "'audio/%C3%84rger%201.wav' (line 2) is audio/Ärger 1.wav, ...",
+    )
+    for name in ("x.wav", "X.wav"):
+        (folder / name).touch()
+    assert "audio 'x.WAV' does not exist, and several files nearly fit: X.wav, x.wav" in problem(
+        folder, rows(audio="x.WAV")
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "asked"),
+    [
+        ("angr", "; did you mean anger?"),
+        ("valence", "\n"),
+        ("emotion", "\n"),
+        ("text", "\n"),
+        ("Unnamed: 0", "; it looks like pandas' row numbers: write the table without its index (index=False)"),
+    ],
+)
+def test_only_near_columns_are_suggested(column: str, asked: str, folder: Path) -> None:
+    assert f"the column {column!r} is neither a field nor a target{asked}" in problem(folder, rows(**{column: 1}))
+
+
+def test_several_raters_of_one_clip_are_told_what_to_do(folder: Path) -> None:
+    table = [*rows(), {**rows()[0], "anger": 3}]
+    assert (
+        "line 4: the id 'audio/a.wav' is already that of line 1; ids are unique "
+        "(one row for each clip: average the scores of several raters, or give each row an `id` of its own)"
+    ) in problem(folder, table)
+    for number, row in enumerate(table):
+        row["id"] = number
+    assert len(open_manifest(write(folder / "m.jsonl", table))) == 4
+
+
+def test_one_cause_is_told_once_and_its_consequences_not_at_all(folder: Path) -> None:
+    table = [{**rows()[0], "audio": {"sound": n}} for n in range(24)]
+    assert problem(folder, table).splitlines()[:2] == [
+        "the manifest has 24 problems",
+        "    - line 1: audio is {'sound': 0}, which is not text; the same 23 more times: "
+        "line 2, line 3, line 4, line 5, line 6, ...",
+    ]
+
+
+def test_parts_that_differ_in_the_seventh_digit_have_ids_of_their_own(folder: Path, make_wav: MakeWav) -> None:
+    make_wav("long.wav", seconds=2, rate=8000)
+    table = [{"audio": "long.wav", "split": "train", "start": start} for start in (1.0000001, 1.0000002, 1.0000003)]
+    clips = open_manifest(write(folder / "m.jsonl", table)).clips
+    assert [clip.id for clip in clips] == ["long.wav#1-", "long.wav#1.0000002-", "long.wav#1.0000003-"]
+    assert [clip.speaker for clip in clips] == [clip.id for clip in clips]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_whole_numbers_are_the_same_ids_however_they_are_held(suffix: str, folder: Path) -> None:
+    table = [{**row, "id": float(n), "speaker": n + 0.0} for n, row in enumerate(rows())]
+    clips = open_manifest(write(folder / f"m{suffix}", table)).clips
+    assert [(clip.id, clip.speaker) for clip in clips] == [("0", "0"), ("1", "1"), ("2", "2")]
+
+
+def test_ids_that_look_like_one_person_across_tables_are_a_likely_leak(folder: Path) -> None:
+    zeros = [{"id": f"z{n}", "audio": "audio/a.wav", "speaker": f"0{n}", "split": s} for n, s in enumerate(SPLITS)]
+    plain = [{"id": f"p{n}", "audio": "audio/a.wav", "speaker": n, "split": s} for n, s in enumerate(SPLITS[::-1])]
+    for table in (zeros, plain):
+        for n, row in enumerate(table):
+            row["audio"] = f"audio/{'abc'[n if table is zeros else 2 - n]}.wav"
+    specs = [f"manifest:{write(folder / name, table)}" for name, table in (("z.csv", zeros), ("p.parquet", plain))]
+    with pytest.raises(
+        RequestError,
+        match=r"look like 2 speakers would be in several splits .*leading zeros.*'0' \(test\) and '00' \(train\).*1 more",
+    ):
+        open_corpus("+".join(specs))
+    together = [*zeros, {**zeros[0], "id": "again", "speaker": "0"}]
+    corpus = open_manifest(write(folder / "m.csv", together))
+    assert corpus.warnings == (
+        "what looks like one speaker may have several ids, which differ only in leading zeros, case, spaces or "
+        "Unicode form: '0' and '00'",
+    )
+
+
+def test_ids_that_look_like_one_person_are_dealt_out_as_one(folder: Path) -> None:
+    table = [{"audio": f"audio/{n}.wav", "speaker": s} for n, s in zip("abcd", ("01", "2", "3", "1"), strict=True)]
+    clips = open_manifest(write(folder / "m.csv", table)).clips
+    assert clips[0].split == clips[3].split
+    assert {clip.split for clip in clips} == set(SPLITS)
+
+
+def test_one_recording_in_two_splits_is_refused_under_whatever_path(folder: Path) -> None:
+    (folder / "link.wav").symlink_to(folder / "audio/a.wav")
+    (folder / "audio/hard.wav").hardlink_to(folder / "audio/a.wav")
+    for audio in ("audio/../audio/a.wav", "link.wav", "audio/hard.wav", "Audio/A.wav"):
+        table = [*rows(), {"audio": audio, "speaker": "x", "split": "test"}]
+        with pytest.raises(
+            RequestError, match=rf"same recording is in two splits: 'audio/a.wav' \(train\) and '{audio}'"
+        ):
+            open_manifest(write(folder / "m.jsonl", table))
+    halves = rows(audio="audio/a.wav", start=1)
+    halves[0]["end"] = 1
+    assert len(open_manifest(write(folder / "m.jsonl", halves))) == 3
+
+
+def test_captions_that_a_captioner_cannot_learn_are_named_with_their_lines(folder: Path) -> None:
+    table = rows(caption="A calm voice<|endoftext|> after <|0.00|>all.")
+    table[0]["caption"] = "She sounds very angry indeed; " * 120
+    table[2]["caption"] = "joy " * 300
+    assert open_manifest(write(folder / "m.csv", table)).warnings == (
+        "line 2: the caption has 720 tokens, more than the 444 that a captioner takes: emonet pretrain refuses it, "
+        "unless it is of a test clip",
+        "line 3: the caption holds <|endoftext|>, <|0.00|>, which is no token there but text like any other",
+    )
+
+
+def test_half_a_character_in_json_is_spelled(folder: Path) -> None:
+    corpus = open_manifest(write(folder / "m.jsonl", rows(speaker="\ud83d", caption="\udfff")))
+    assert (corpus.clips[1].speaker, corpus.clips[1].caption) == (r"\ud83d", r"\udfff")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,3 +114,38 @@ def test_a_table_without_its_kind_says_what_to_type(spec: str, tmp_path: Path, m
         open_corpus(spec)
     with pytest.raises(RequestError, match=r"no corpus of the kind '../data/other.csv'"):
         open_corpus("../data/other.csv")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b",
+        "a+b",
+        "a:b",
+        "a+ravdess:b",
+        "a+sandbox",
+        "why?",
+        "#1",
+        "Gefühle",
+        "100%",
+        "$HOME",
+        " a ",
+        "it's",
+        "\udce4",
+    ],
+)
+def test_a_folder_may_have_any_name(name: str, make_wav: MakeWav, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    make_wav("03-01-05-02-01-01-01.wav").rename(tmp_path / name / "03-01-05-02-01-01-01.wav")
+    (tmp_path / name / "m.csv").write_text("audio,id,speaker,split\n03-01-05-02-01-01-01.wav,1,a,train\n")
+    spec = f"ravdess:{tmp_path / name}+manifest:{tmp_path / name / 'm.csv'}"
+    corpus = open_corpus(spec)
+    assert [clip.id for clip in corpus.clips] == ["ravdess/03-01-05-02-01-01-01", "1"]
+    corpus.name.encode()  # it goes into stores and tracking servers
+    assert open_corpus(corpus.name).fingerprint == corpus.fingerprint
+
+
+def test_a_path_that_is_not_there_ends_where_a_corpus_begins(tmp_path: Path) -> None:
+    for spec, where in ((f"ravdess:{tmp_path}/a+b+sandbox", "a+b"), (f"ravdess:{tmp_path}/a+emodb:b", "a")):
+        with pytest.raises(RequestError, match=rf"(?s)'ravdess' does not exist.*{re.escape(str(tmp_path / where))}\n"):
+            open_corpus(spec, folder=tmp_path)

@@ -6,6 +6,8 @@ share one queue and its lock: one that dies at the wrong moment breaks the pool,
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import pickle
 import threading
@@ -13,60 +15,116 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
-from cache.children import Child, ChildDiedError, Parent, packed, unpacked
-from emonet.audio import decode
-from emonet.clips import Clip
+from emonet.audio.decode import AudioInfo, Decoded, decode, probe
+from emonet.audio.notices import Notice
 from emonet.errors import AudioError, EmonetError
+from emonet.subprocesses import Child, ChildDiedError, Parent, packed, unpacked
+from emonet.windows import PRETRAINED_SECONDS
 
 START_SECONDS = 300.0  # to import NumPy and libsndfile, on the slowest network drive
+MOST_WORKERS = 8  # by default; beyond it they wait for the disk
+PROBED = 64  # recordings whose lengths may wait to be asked for
 DEPTH = 2  # clips that a worker has at a time: the one it decodes, and the next, so that it never waits for us
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_SAMPLES, _REJECTED = 1, 2  # kinds of answers
+TIMEOUT = 60.0  # seconds that a try may take
+_FACTS, _SAMPLES, _INFO, _REJECTED = 1, 2, 3, 4  # kinds of answers; a clip that decodes has the first two
 
-Heard = Float32[np.ndarray, " _samples"] | AudioError
-"""What became of a clip: 16 kHz mono, or the reason why there is none."""
+
+@runtime_checkable  # so that tests can check annotations at run time
+class HasAudio(Protocol):
+    """What can be decoded; a `Clip`, for example."""
+
+    @property
+    def audio(self) -> Path | bytes:
+        """Path of a file, or the encoded bytes of one."""
+
+    @property
+    def start(self) -> float | None:
+        """Where to begin, in seconds; None is the beginning."""
+
+    @property
+    def end(self) -> float | None:
+        """Where to stop, in seconds; None is the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A recording, or a part of one, of which nothing else is known.
+
+    Args:
+        audio: path of a file, or the encoded bytes of one.
+        start: where to begin, in seconds; None is the beginning.
+        end: where to stop, in seconds; None is the end.
+    """
+
+    audio: Path | bytes
+    start: float | None = None
+    end: float | None = None
+
+
+Answer = Decoded | AudioInfo | AudioError
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    clip: Clip
-    heard: Future[Heard] = field(default_factory=Future)
+    clip: HasAudio
+    seconds: float | None  # the most to decode; None only asks for the length
+    answer: Future[Answer] = field(default_factory=Future)
     tried: bool = False  # a process has been lost with it
+
+
+def processors() -> int:
+    """Processors that this process may use (count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @final
 class Decoders:
     """Worker processes that decode clips; a context manager.
 
-    They start when it is entered and import in the background. They end when it is left, and by themselves when this
-    process is killed, even while a decoder hangs.
+    They start when it is entered, or first asked, and import in the background. They end when it is left, and by
+    themselves when this process is killed, even while a decoder hangs. Several threads may ask at once.
 
     A worker may crash or stand still for reasons that have nothing to do with the recording: no memory, a network drive
     that was away. So a clip that it was lost with is tried once more, first in a fresh worker, before it is given up.
 
     Args:
-        workers: processes (count).
-        seconds: the most to decode of each clip, in seconds.
+        workers: processes (count); by default one for each processor, 8 at most.
         timeout: a try that takes longer has failed, in seconds.
     """
 
-    def __init__(self, workers: int, *, seconds: float, timeout: float) -> None:
+    def __init__(self, workers: int | None = None, *, timeout: float = TIMEOUT) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._workers = [_Worker(self._jobs, seconds, timeout) for _ in range(workers)]
-        self._threads = [threading.Thread(target=worker.run, name="decode", daemon=True) for worker in self._workers]
+        self._workers = [_Worker(self._jobs, timeout) for _ in range(workers or min(MOST_WORKERS, processors()))]
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()  # around the threads: whoever asks first starts them
 
     def __enter__(self) -> Decoders:
-        for thread in self._threads:
-            thread.start()
+        self.start()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start the processes, if they have not been: before the first clip, they can import meanwhile."""
+        with self._lock:
+            if self._threads:
+                return
+            self._threads = [threading.Thread(target=one.run, name="decode", daemon=True) for one in self._workers]
+            for thread in self._threads:
+                thread.start()
+
+    def close(self) -> None:
+        """End the processes, if they were started."""
         for worker in self._workers:
             worker.end()
             self._jobs.put(None)
@@ -78,47 +136,80 @@ class Decoders:
         """The ids of the worker processes that run now."""
         return [process for worker in self._workers if (process := worker.process) is not None]
 
-    def decode(self, clips: Iterable[Clip], *, ahead: int) -> Iterator[Heard]:
+    def decode(
+        self, clips: Iterable[HasAudio], *, seconds: float = PRETRAINED_SECONDS, ahead: int = 0
+    ) -> Iterator[Decoded | AudioError]:
         """Decode clips; results come in their order.
 
         Args:
             clips: taken one by one, as they are needed.
+            seconds: the most to decode of each, in seconds.
             ahead: how many are decoded before they are asked for (count); at least as many as the workers can have.
 
         Raises:
             EmonetError: if no worker process can be started.
         """
+        for answer in self._answers((_Job(clip, seconds) for clip in clips), ahead):
+            assert not isinstance(answer, AudioInfo)
+            yield answer
+
+    def probe(self, recordings: Iterable[HasAudio]) -> Iterator[AudioInfo | AudioError]:
+        """Tell how long whole recordings are, in their order.
+
+        Raises:
+            EmonetError: if no worker process can be started.
+        """
+        for answer in self._answers((_Job(one, None) for one in recordings), PROBED):
+            assert not isinstance(answer, Decoded)
+            yield answer
+
+    def _answers(self, jobs: Iterable[_Job], ahead: int) -> Iterator[Answer]:
+        self.start()
         waiting: deque[_Job] = deque()
         ahead = max(ahead, DEPTH * len(self._workers))
         try:
-            for clip in clips:
-                waiting.append(_Job(clip))
-                self._jobs.put(waiting[-1])
+            for job in jobs:
+                waiting.append(job)
+                self._jobs.put(job)
                 if len(waiting) > ahead:
-                    yield waiting.popleft().heard.result()
+                    yield waiting.popleft().answer.result()
             while waiting:
-                yield waiting.popleft().heard.result()
+                yield waiting.popleft().answer.result()
         finally:
             for job in waiting:
-                job.heard.cancel()
+                job.answer.cancel()
 
 
-def serve(seconds: str) -> None:
-    """Decode clips that come over the pipe, in a worker process.
+def shared_decoders() -> Decoders:
+    """The decoders that everything in this process shares but an extraction; they end with it."""
+    return _shared(os.getpid())  # a fork has none of its parent's threads
 
-    Args:
-        seconds: the most to decode of each, in seconds.
-    """
+
+@cache
+def _shared(_: int) -> Decoders:
+    decoders = Decoders()
+    atexit.register(decoders.close)
+    return decoders
+
+
+def serve() -> None:
+    """Decode clips that come over the pipe, in a worker process."""
     parent = Parent(gone=lambda: os._exit(0))
     for request in parent.requests():
         _forget_words()
-        audio, start, end = pickle.loads(request)  # noqa: S301 from the process that started this one
+        audio, start, end, seconds = pickle.loads(request)  # noqa: S301 from the process that started this one
         try:
-            samples = decode(audio, start=start, end=end, seconds=float(seconds))
+            if seconds is None:
+                info = probe(audio)
+                parent.send(_INFO, json.dumps([info.seconds, info.sample_rate, info.channels]).encode())
+                continue
+            heard = decode(audio, start=start, end=end, seconds=seconds)
         except AudioError as error:
             parent.send(_REJECTED, packed(error))
         else:
-            parent.send(_SAMPLES, samples.data.cast("B"))
+            notices = [[notice.kind, notice.text] for notice in heard.notices]
+            parent.send(_FACTS, json.dumps([heard.total, heard.content, notices]).encode())
+            parent.send(_SAMPLES, heard.samples.data.cast("B"))
 
 
 def _forget_words() -> None:
@@ -135,9 +226,8 @@ class _EndedError(Exception):
 class _Worker:
     """Keeps one worker process busy, in a thread of its own; another process takes the place of one that dies."""
 
-    def __init__(self, jobs: SimpleQueue[_Job | None], seconds: float, timeout: float) -> None:
+    def __init__(self, jobs: SimpleQueue[_Job | None], timeout: float) -> None:
         self._jobs = jobs
-        self._seconds = seconds
         self._timeout = timeout
         self._flight: deque[_Job] = deque()  # what the process has; it is at the first of them
         self._lock = threading.Lock()  # around the two below, since `end` is called by another thread
@@ -177,7 +267,7 @@ class _Worker:
         with self._lock:
             if self._ended.is_set():
                 raise _EndedError
-            child = self._child = Child("cache.decoding:serve", repr(self._seconds), environment=_ONE_THREAD)
+            child = self._child = Child("emonet.audio.decoders:serve", environment=_ONE_THREAD)
         try:
             child.started(START_SECONDS)
         except EmonetError as error:
@@ -201,7 +291,7 @@ class _Worker:
                 break
             if job is None:
                 return None
-            if not job.heard.set_running_or_notify_cancel():
+            if not job.answer.set_running_or_notify_cancel():
                 continue
             self._flight.append(job)
             if not self._send(child, job) and len(self._flight) == 1:
@@ -211,7 +301,8 @@ class _Worker:
     def _send(self, child: Child, job: _Job) -> bool:
         """Hand over a clip; False if the process is dead or stands still, which reading its answers explains."""
         try:
-            child.send(pickle.dumps((job.clip.audio, job.clip.start, job.clip.end)), self._timeout)
+            request = pickle.dumps((job.clip.audio, job.clip.start, job.clip.end, job.seconds))
+            child.send(request, self._timeout)
         except (BrokenPipeError, TimeoutError):
             return False
         return True
@@ -219,17 +310,16 @@ class _Worker:
     def _answer(self, child: Child) -> Child:
         """Wait for what became of the first clip; returns the process that goes on."""
         try:
-            kind, content = child.receive(self._timeout)
+            answer = _answer(child, self._timeout)
         except (ChildDiedError, TimeoutError) as error:
             if self._ended.is_set():
                 raise _EndedError from error
             if self._flight[0].tried:
-                self._flight.popleft().heard.set_result(AudioError(self._reason(child, error)))
+                self._flight.popleft().answer.set_result(AudioError(self._reason(child, error)))
             else:
                 self._flight[0].tried = True
             return self._start()
-        heard = content.view(np.float32) if kind == _SAMPLES else _rejection(content)
-        self._flight.popleft().heard.set_result(heard)
+        self._flight.popleft().answer.set_result(answer)
         return child
 
     def _reason(self, child: Child, error: ChildDiedError | TimeoutError) -> str:
@@ -240,10 +330,10 @@ class _Worker:
     def _refuse(self, error: EmonetError) -> None:
         """Answer everything with the error that keeps processes from starting."""
         for job in self._flight:
-            job.heard.set_exception(error)
+            job.answer.set_exception(error)
         for job in iter(self._jobs.get, None):
-            if job.heard.set_running_or_notify_cancel():
-                job.heard.set_exception(error)
+            if job.answer.set_running_or_notify_cancel():
+                job.answer.set_exception(error)
 
 
 def _broken(error: Exception) -> EmonetError:
@@ -252,6 +342,19 @@ def _broken(error: Exception) -> EmonetError:
         found=f"{type(error).__name__}: {error}",
         hint="the same command again: it goes on where it stopped",
     )
+
+
+def _answer(child: Child, patience: float) -> Answer:
+    """What became of the clip that a worker is at."""
+    kind, content = child.receive(patience)
+    if kind == _REJECTED:
+        return _rejection(content)
+    facts = json.loads(content.tobytes())
+    if kind == _INFO:
+        return AudioInfo(*facts)
+    _, samples = child.receive(patience)
+    total, digest, notices = facts
+    return Decoded(samples.view(np.float32), total, digest, tuple(Notice(*notice) for notice in notices))
 
 
 def _rejection(content: UInt8[np.ndarray, " bytes"]) -> AudioError:

@@ -51,14 +51,14 @@ os._exit(status)
 
 def packed(error: EmonetError) -> bytes:
     """An error as the content of a message."""
-    return json.dumps([type(error).__name__, error.what, str(error)]).encode()
+    return json.dumps([type(error).__name__, error.what, error.hint, str(error)]).encode()
 
 
 def unpacked(content: UInt8[np.ndarray, " bytes"]) -> EmonetError:
     """The error in a message."""
-    name, what, message = json.loads(content.tobytes())
+    name, what, hint, message = json.loads(content.tobytes())
     kinds: dict[str, type[EmonetError]] = {"AudioError": AudioError, "RequestError": RequestError}
-    error = kinds.get(name, EmonetError)(what)
+    error = kinds.get(name, EmonetError)(what, hint=hint)
     error.args = (message,)
     return error
 

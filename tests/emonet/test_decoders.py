@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from cache import children, decoding
-from cache.decoding import Decoders
-from emonet.audio import decode
+from emonet import subprocesses as children
+from emonet.audio import Decoders, decode
+from emonet.audio import decoders as decoding
 from emonet.clips import Clip
 from emonet.errors import AudioError, EmonetError
 
@@ -71,12 +71,14 @@ def clips(make_wav: Callable[..., Path]) -> list[Clip]:
 
 @pytest.fixture
 def decoders() -> Iterator[Decoders]:
-    with Decoders(2, seconds=1.0, timeout=20.0) as started:
+    with Decoders(2, timeout=20.0) as started:
         yield started
 
 
-def assert_right(heard: object, clip: Clip) -> None:
-    np.testing.assert_array_equal(heard, decode(clip.audio, start=clip.start, end=clip.end, seconds=1.0))
+def assert_right(heard: Any, clip: Clip) -> None:
+    expected = decode(clip.audio, start=clip.start, end=clip.end)
+    np.testing.assert_array_equal(heard.samples, expected.samples)
+    assert (heard.total, heard.content, heard.notices) == (expected.total, expected.content, expected.notices)
 
 
 def is_running(process: int) -> bool:
@@ -133,7 +135,7 @@ def test_a_crash_costs_one_clip(clips: list[Clip], decoders: Decoders, deed: str
 
 
 def test_a_hang_costs_one_clip_and_its_time(clips: list[Clip]) -> None:
-    with Decoders(1, seconds=1.0, timeout=1.0) as decoders:
+    with Decoders(1, timeout=1.0) as decoders:
         first, *heard = decoders.decode([clips[0], trap("hang"), *clips[1:3]], ahead=4)
         before = decoders.processes
     assert_right(first, clips[0])
@@ -145,7 +147,7 @@ def test_a_hang_costs_one_clip_and_its_time(clips: list[Clip]) -> None:
 
 
 def test_a_worker_that_stands_still_is_replaced(clips: list[Clip]) -> None:
-    with Decoders(1, seconds=1.0, timeout=1.0) as decoders:
+    with Decoders(1, timeout=1.0) as decoders:
         assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
         (stopped,) = decoders.processes
         os.kill(stopped, signal.SIGSTOP)
@@ -156,7 +158,7 @@ def test_a_worker_that_stands_still_is_replaced(clips: list[Clip]) -> None:
 
 def test_a_worker_killed_from_outside_costs_nothing(clips: list[Clip]) -> None:
     slow = once(clips[2], "time", "sleep(60)")
-    with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
+    with Decoders(1, timeout=20.0) as decoders:
         heard = decoders.decode([clips[0], slow, clips[1]], ahead=1)
         assert_right(next(heard), clips[0])
         wait_for(Path(f"{slow.audio}.tried").exists)
@@ -168,13 +170,13 @@ def test_a_worker_killed_from_outside_costs_nothing(clips: list[Clip]) -> None:
 @pytest.mark.parametrize("fault", [("os", "abort()"), ("time", "sleep(60)")])
 def test_a_passing_fault_costs_nothing(clips: list[Clip], fault: tuple[str, str]) -> None:
     asked = [clips[0], once(clips[1], *fault), clips[2]]
-    with Decoders(1, seconds=1.0, timeout=1.0) as decoders:
+    with Decoders(1, timeout=1.0) as decoders:
         for one, clip in zip(decoders.decode(asked, ahead=3), clips[:3], strict=True):
             assert_right(one, clip)
 
 
 def test_a_worker_killed_while_idle_costs_nothing(clips: list[Clip]) -> None:
-    with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
+    with Decoders(1, timeout=20.0) as decoders:
         assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
         (idle,) = decoders.processes
         os.kill(idle, signal.SIGKILL)
@@ -201,7 +203,7 @@ def open_files() -> int:
 
 def test_nothing_is_left_when_the_decoders_are_closed(clips: list[Clip]) -> None:
     files, threads = open_files(), threading.active_count()
-    with Decoders(3, seconds=1.0, timeout=20.0) as decoders:
+    with Decoders(3, timeout=20.0) as decoders:
         heard = decoders.decode([*clips, trap("hang")] * 3, ahead=60)
         next(heard)
         processes = decoders.processes
@@ -215,7 +217,7 @@ def test_nothing_is_left_when_the_decoders_are_closed(clips: list[Clip]) -> None
 
 def test_decoders_closed_at_once_leave_nothing() -> None:
     files = open_files()
-    with Decoders(2, seconds=1.0, timeout=20.0) as decoders:
+    with Decoders(2, timeout=20.0) as decoders:
         pass
     assert decoders.processes == []
     assert open_files() == files
@@ -231,12 +233,12 @@ def test_an_abandoned_round_does_not_disturb_the_next(clips: list[Clip], decoder
 
 PARENT = """
 import sys, time
-sys.path.insert(0, "tests/cache")
+sys.path.insert(0, "tests/emonet")
 from pathlib import Path
-from test_decoding import trap
+from test_decoders import trap
 from emonet.clips import Clip
-from cache.decoding import Decoders
-with Decoders(2, seconds=1.0, timeout=60.0) as decoders:
+from emonet.audio import Decoders
+with Decoders(2, timeout=60.0) as decoders:
     missing = Clip("missing", Path("/nowhere"), "s", "train")
     heard = decoders.decode([missing] * 4 + ([trap("hang")] * 2 if sys.argv[1] == "hang" else []), ahead=9)
     for _ in range(4):
@@ -270,10 +272,10 @@ SCRIPT = """
 print("started", flush=True)
 import sys
 from pathlib import Path
-from cache.decoding import Decoders
+from emonet.audio import Decoders
 from emonet.clips import Clip
-with Decoders(2, seconds=1.0, timeout=20.0) as decoders:
-    print([len(heard) for heard in decoders.decode([Clip("a", Path(sys.argv[1]), "s", "train")] * 3, ahead=2)])
+with Decoders(2, timeout=20.0) as decoders:
+    print([len(heard.samples) for heard in decoders.decode([Clip("a", Path(sys.argv[1]), "s", "train")] * 3, ahead=2)])
 """
 
 
@@ -306,7 +308,7 @@ def test_workers_that_cannot_start_are_one_clear_error(
     monkeypatch.setattr(sys, "executable", str(python))
     with (
         pytest.raises(EmonetError, match=f"(?s)a process of our own cannot start.*found: +{found}"),
-        Decoders(2, seconds=1.0, timeout=20.0) as decoders,
+        Decoders(2, timeout=20.0) as decoders,
     ):
         list(decoders.decode(clips, ahead=2))
 
@@ -320,7 +322,7 @@ def test_a_worker_that_never_answers_is_an_error(
     monkeypatch.setattr(decoding, "START_SECONDS", 0.5)
     with (
         pytest.raises(EmonetError, match=r"no answer within 0\.5 s"),
-        Decoders(1, seconds=1.0, timeout=20.0) as decoders,
+        Decoders(1, timeout=20.0) as decoders,
     ):
         list(decoders.decode(clips, ahead=2))
 
@@ -341,13 +343,13 @@ def test_whatever_keeps_workers_from_starting_is_an_error(
         raise error
 
     monkeypatch.setattr(children.tempfile, "TemporaryFile", fail)
-    with pytest.raises(EmonetError, match=f"(?s){message}"), Decoders(2, seconds=1.0, timeout=20.0) as decoders:
+    with pytest.raises(EmonetError, match=f"(?s){message}"), Decoders(2, timeout=20.0) as decoders:
         list(decoders.decode(clips, ahead=2))
 
 
 @pytest.mark.timeout(30)
 def test_a_thread_that_dies_in_the_middle_refuses_its_clips(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
-    with Decoders(1, seconds=1.0, timeout=20.0) as decoders:
+    with Decoders(1, timeout=20.0) as decoders:
         assert_right(next(decoders.decode(clips[:1], ahead=0)), clips[0])
         with monkeypatch.context() as patch:
             patch.setattr(children.Child, "receive", lambda *arguments: {}["a bug"])

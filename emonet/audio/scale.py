@@ -1,0 +1,48 @@
+"""Scale of samples: float files that hold 16-bit values, and values that no convention explains."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float32
+
+from emonet.audio.notices import Notice
+from emonet.errors import AudioError
+
+HOTTEST = 8.0  # full scale is 1; mixes in float go beyond it, and by more than 18 dB none was seen
+BITS: Final = {16: 1.05 * 2**15, 24: 1.05 * 2**23, 32: 1.05 * 2**31}  # conventions; resampling goes a little beyond
+USUAL = 99.9  # percentile of the samples' size; beyond it a file may have damaged ones
+
+
+def to_full_scale(
+    mono: Float32[np.ndarray, " samples"], where: str
+) -> tuple[Float32[np.ndarray, " samples"], Notice | None]:
+    """Bring samples to full scale at 1.
+
+    Args:
+        mono: finite samples.
+        where: how messages name the recording.
+
+    Returns:
+        The samples, and a notice if they had another scale.
+
+    Raises:
+        AudioError: if their size is that of no convention, or a few are far larger than the rest.
+    """
+    size = np.abs(mono)
+    peak = float(size.max())
+    if peak <= HOTTEST:
+        return mono, None
+    usual = float(np.percentile(size, USUAL))
+    bits = next((bits for bits, most in BITS.items() if peak <= most), None)
+    if bits is None or usual <= HOTTEST:
+        rest = f"most are below {usual:.3g}" if usual <= HOTTEST else "full scale is 1"
+        raise AudioError(
+            f"samples up to {peak:.3g} where {rest}: damaged, or of an unknown scale",
+            where=where,
+            expected="samples from -1 to 1",
+            found=f"{peak:.3g}",
+        )
+    text = f"samples up to {peak:,.0f} in a float file: taken as {bits}-bit values, divided by {2 ** (bits - 1):,}"
+    return mono / np.float32(2 ** (bits - 1)), Notice("scale", text)

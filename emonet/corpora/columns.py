@@ -1,0 +1,47 @@
+"""What the columns of a manifest mean: fields of a clip, targets, weights of targets."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from emonet.targets import TargetSpec
+
+FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight")
+WEIGHT = "weight."  # and a target: how much its score counts
+AUDIO = frozenset(  # what others call it: audformat, Hugging Face, NeMo ...
+    {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
+    | {"audio_path", "audio_file", "audio_filename", "audio_filepath"}
+)
+_NEAR = 0.8  # share of letters in common below which a suggestion is only confusing
+_INDEX = re.compile(r"(unnamed: \d+|__index_level_\d+__|)")  # pandas' names for the numbers of rows
+
+
+class UnknownColumnError(ValueError):
+    """A column is neither a field nor a target; its message may ask what was meant."""
+
+
+def meaning(column: str, targets: TargetSpec, *, names_audio: bool) -> str:
+    """The field, the target's id, or `weight.` and a target's id that a column stands for.
+
+    Args:
+        column: as the table spells it.
+        targets: of the corpus.
+        names_audio: whether another column is called `audio`; if not, some other names mean the same.
+
+    Raises:
+        UnknownColumnError: if it stands for nothing.
+    """
+    name = column.strip().casefold()
+    if name in FIELDS:
+        return name
+    if name in AUDIO and not names_audio:
+        return "audio"
+    weighs = WEIGHT if name.startswith(WEIGHT) else ""
+    target = column.strip()[len(weighs) :]
+    if target in targets:
+        return weighs + targets.ids[targets.index(target)]
+    if _INDEX.fullmatch(name):
+        raise UnknownColumnError("; it looks like pandas' row numbers: write the table without its index (index=False)")
+    near = difflib.get_close_matches(name, [*FIELDS, *targets.ids], n=2, cutoff=_NEAR)
+    raise UnknownColumnError(f"; did you mean {' or '.join(near)}?" if near else "")

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from emonet.errors import RequestError, brief
+
+
+def test_names_that_are_no_text_are_spelled() -> None:
+    assert str(RequestError("no \udce4", where=Path("\udce4"), found="\udce4")).count(r"\xe4") == 3
+
+
+def test_values_in_messages_are_short() -> None:
+    assert brief("dev") == "'dev'"
+    assert brief(b"RI") == "b'RI'"
+    assert brief({"bytes": bytes(879_000), "path": None}) == "{'bytes': 879,000 bytes, 'path': None}"
+    assert brief("x" * 1000) == f"'{'x' * 80}'... (1,000 characters)"
+    assert len(brief(list(range(1000)))) < 60
+
+
+def test_no_message_prints_a_whole_file_but_paths_and_commands_stay() -> None:
+    path = "/very" * 200
+    text = str(RequestError("w" * 5000 + "\nsecond line", where=path, found="f" * 5000, hint=f"emonet corpus {path}"))
+    assert path in text.splitlines()[2]
+    assert f"emonet corpus {path}" in text
+    assert "second line" in text
+    assert text.count("w") < 700
+    assert "f" * 601 not in text
+    assert text.count("(5,000 characters)") == 2
