@@ -22,6 +22,7 @@ from emonet.errors import EmonetError
 from emonet.hardware import resolve_device, resolve_precision
 from emonet.hub import weights_identity
 from emonet.schema import digest
+from emonet.timestamps import add_timestamps
 from emonet.tokenizer import prompt_ids
 from lightningmodules.alone import alone_on
 from lightningmodules.captioner import MONITOR, CaptionerModule
@@ -98,6 +99,7 @@ def fit_captioner(
                 if name.startswith("model.")
             }
         )
+        add_timestamps(model, processor.tokenizer)
         model.to(resolve_device())
         with watch.show("writing captions", "clips") as progress:
             heard = hear(model, processor, data.held_out(config.hit_clips), progress)
