@@ -145,7 +145,8 @@ def test_what_is_damaged_is_made_anew(corpus: Corpus, tmp_path: Path, name: str)
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-100] + b"\xff")
     assert equal(one, fit(corpus, tmp_path, seen, epochs=1))
-    assert ("training" in seen.counts) and (not name.endswith("ckpt") or seen.lines[0].startswith(f"{name} of a run"))
+    assert "training" in seen.counts
+    assert not name.endswith("ckpt") or seen.lines[0].startswith(f"{name} of a run")
 
 
 def test_a_finished_training_is_only_read_back(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
