@@ -105,24 +105,15 @@ def runs(tmp_path: Path, empty_tracking: Path) -> Path:
 @pytest.fixture(scope="session")
 def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of a random encoder with a window of 1 s, and of three experts on its states."""
-    import torch
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
     from emonet.checkpoints import ExpertsInfo, save_bank
     from emonet.configs import HIDDEN
     from emonet.encoder import FrozenEncoder
     from emonet.experts import HeadBank
     from emonet.inputs import InputSpec
+    from tests.tiny import write_encoder
 
     folder = tmp_path_factory.mktemp("parts")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = WhisperConfig(
-            d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-        )
-        WhisperEncoder(config).save_pretrained(folder / "encoder")
-    encoder = FrozenEncoder.load(str(folder / "encoder"))
+    encoder = FrozenEncoder.load(str(write_encoder(folder / "encoder")))
     spec = InputSpec("statistics", "speech", encoder.window.frames, encoder.width)
     bank = HeadBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, HIDDEN["small"], seed=0)
     info = ExpertsInfo(
@@ -152,16 +143,10 @@ def voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def whisper30(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random encoder with the window of published ones, 30 s, and 16 values per state."""
-    import torch
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+    from tests.tiny import write_encoder
 
-    folder = tmp_path_factory.mktemp("whisper30")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32)
-        WhisperEncoder(config).save_pretrained(folder)
-    return folder
+    shape = {"d_model": 16, "encoder_ffn_dim": 32, "max_source_positions": 1500}
+    return write_encoder(tmp_path_factory.mktemp("whisper30"), seed=1, **shape)
 
 
 @pytest.fixture(scope="session")

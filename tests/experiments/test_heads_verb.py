@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.store import FeatureStore
 from emonet.checkpoints import load_bank
@@ -16,6 +15,7 @@ from emonet.errors import RequestError
 from emonet.tracking import default_uri
 from experiments import extract, heads
 from experiments.config import Experiment
+from tests.tiny import write_encoder
 
 
 @pytest.fixture
@@ -147,11 +147,7 @@ def test_a_store_of_something_else_is_refused_before_any_work(experiment: Experi
         manifest = Path(experiment.corpus.removeprefix("manifest:"))
         manifest.write_text(manifest.read_text().replace('"anger": 3', '"anger": 2'))
     else:
-        folder = Path(str(experiment.extraction.captioner))
-        encoder = WhisperEncoder.from_pretrained(folder)
-        with torch.no_grad():
-            encoder.layer_norm.bias.add_(0.5)
-        encoder.save_pretrained(folder)
+        write_encoder(Path(str(experiment.extraction.captioner)), seed=1)
     with pytest.raises(RequestError, match=rf"(?s)extracted from another {what}.*expected.*found.*emonet extract"):
         heads.run(experiment)
     assert not (experiment.folder / "heads").exists()

@@ -24,12 +24,7 @@ from emonet.tracking import default_uri, start_run
 from experiments import serve
 from experiments.cli import main
 from experiments.serving_arguments import ServeArguments
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from tests.ports import free_port
 
 
 @pytest.fixture

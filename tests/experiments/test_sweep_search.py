@@ -154,8 +154,8 @@ def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.P
     wait_for(lambda: sum(record.state == "running" and bool(record.curve) for record in study.records()) == 2)
     pids = [int(record.worker.rpartition("/")[2]) for record in study.records()]
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    wait_for(lambda: not any(alive(pid) for pid in pids), 10)
+    _, said = process.communicate(timeout=60)
+    wait_for(lambda: not any(alive(pid) for pid in pids))
     records = study.records()
     interrupted = [record for record in records if record.reason == "interrupted"]
     assert len(interrupted) == 2
