@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,11 +26,50 @@ from tests.databases import postgres
 
 __all__ = ["browser", "postgres"]  # fixtures of other files
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
-settings.register_profile("emonet", deadline=None)  # machines are noisy; a hang is pytest-timeout's business
+# Machines are noisy, and a hang is pytest-timeout's business; the same examples each time, so that no luck is needed.
+settings.register_profile("emonet", deadline=None, derandomize=True)
 settings.load_profile("emonet")
 ROOT = Path(__file__).parent.parent
 VOICE_TARGETS = ("anger", "fear", "sadness")
 CORPORA = ROOT.parent / "shared" / "corpora"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU skip where there is none."""
+    wanting = [item for item in items if item.get_closest_marker("gpu")]
+    if wanting:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in wanting:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was skipped and why, with counts."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    reasons = Counter(str(why[2] if isinstance(why, tuple) else why).removeprefix("Skipped: ") for why in skipped)
+    if reasons:
+        terminalreporter.section(f"{reasons.total()} skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:4d}  {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The same random numbers for each test, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the state that libraries use
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """When to kill: any moment. The seed is printed, and as EMONET_TEST_SEED in the environment it gives the same."""
+    seed = int(os.environ.get("EMONET_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"EMONET_TEST_SEED={seed}")  # pytest shows it with a failure
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")

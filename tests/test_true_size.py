@@ -27,6 +27,8 @@ from lightningmodules.fitting import fit_bank
 from lightningmodules.heads import unreported
 from tests.tiny import random_encoder
 
+pytestmark = pytest.mark.numeric
+
 CLIPS = 3
 
 

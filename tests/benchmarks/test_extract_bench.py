@@ -32,6 +32,8 @@ from emonet.encoder import FrozenEncoder
 from emonet.errors import EmonetError
 from emonet.logmel import pad
 
+pytestmark = pytest.mark.numeric
+
 CPU = torch.device("cpu")
 
 

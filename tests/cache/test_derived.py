@@ -36,6 +36,8 @@ from tests.cache.flat_stores import (
     record_reads,
 )
 
+pytestmark = pytest.mark.numeric
+
 ROOT = Path(__file__).parents[2]
 
 

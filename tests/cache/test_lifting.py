@@ -31,6 +31,8 @@ from tests.cache.flat_stores import (
     record_reads,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def store(fill_store: Fill, tmp_path: Path) -> FeatureStore:

@@ -32,6 +32,8 @@ from tests.cache.flat_stores import (
     record_reads,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def store(fill_store: Fill, tmp_path: Path) -> FeatureStore:

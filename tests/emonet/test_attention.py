@@ -11,6 +11,8 @@ from emonet import attention
 from emonet.attention import SCORES, SHORTEST, applies, per_head
 from tests.tiny import random_encoder
 
+pytestmark = pytest.mark.numeric
+
 Triple = tuple[Tensor, Tensor, Tensor]
 
 

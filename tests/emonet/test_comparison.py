@@ -11,6 +11,8 @@ from emonet.errors import RequestError
 from emonet.evaluation import METRIC_NAMES, difference, evaluate
 from emonet.permutation import swapped
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = ("anger", "fear", "awe", "pride")
 CONFIG = EvaluationConfig(resamples=60)
 

@@ -11,6 +11,8 @@ from scipy import stats
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import METRIC_NAMES, METRICS, difference, evaluate, metrics, resample, sample
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = ("anger", "fear", "awe")
 
 

@@ -22,6 +22,8 @@ from emonet.optimisers import (
 )
 from emonet.stacked import slice_experts
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH, CLIPS = 5, 8, 16
 TARGETS = ("anger", "fear", "awe", "shame", "pride")
 HIDDEN = (16, 8)
@@ -154,7 +156,7 @@ def test_lower_precisions_learn_nearly_the_same(
     precision: Precision, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if native and not has_bf16(torch.device("cpu")):
-        pytest.skip("this processor does not compute in bf16")
+        pytest.skip("this processor does not multiply in bf16")
     monkeypatch.setattr(optimisers, "has_bf16", lambda device: native)
     bank, exact = a_bank(), a_bank()
     train(bank, precision=precision, steps=100)
@@ -172,7 +174,7 @@ def test_lower_precisions_learn_nearly_the_same(
 
 def test_factors_are_rounded_and_sums_are_not() -> None:
     if not has_bf16(torch.device("cpu")):
-        pytest.skip("this processor does not compute in bf16")
+        pytest.skip("this processor does not multiply in bf16")
     bank = HeadBank(InputSpec("statistics", "all", 4, 4096), TARGETS, (64,)).eval()
     features = Features(torch.rand(64, 16384, generator=torch.Generator().manual_seed(0)), torch.full((64,), 4))
     with torch.no_grad():
@@ -222,7 +224,6 @@ def is_in_8_bits(bank: HeadBank) -> bool:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(
     ("precision", "state"), [("float32", "full"), ("mixed", "full"), ("bf16", "full"), ("float32", "8bit")]
 )

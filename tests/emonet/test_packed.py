@@ -8,7 +8,10 @@ from torch.nn.functional import gelu
 from emonet.packed import PackedLinear, pack, packable
 from tests.tiny import random_encoder
 
-pytestmark = pytest.mark.skipif(not packable(), reason="oneDNN does not multiply in bf16 here")
+pytestmark = [
+    pytest.mark.numeric,
+    pytest.mark.skipif(not packable(), reason="this processor does not multiply in bf16"),
+]
 
 
 def error(found: Tensor, expected: Tensor) -> float:

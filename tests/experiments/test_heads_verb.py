@@ -17,6 +17,8 @@ from experiments import extract, heads
 from experiments.config import Experiment
 from tests.tiny import write_encoder
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def experiment(mini_experiment: Experiment) -> Experiment:

@@ -26,6 +26,8 @@ from experiments.cli import main
 from experiments.serving_arguments import ServeArguments
 from tests.ports import free_port
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def registered(voice: Path, runs: Path) -> Path:

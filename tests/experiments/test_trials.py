@@ -24,6 +24,8 @@ from experiments.presence import identity, place
 from experiments.sweep_config import merged
 from experiments.trials import CaptionerTrials, TrialOutcome, TrialPruned, Trials, _Curve
 
+pytestmark = pytest.mark.numeric
+
 Params = dict[str, Any]
 EACH: list[Params] = [
     {"heads.inputs": ["statistics"]},

@@ -23,6 +23,8 @@ from lightningmodules import heads
 from lightningmodules.guards import quiet
 from lightningmodules.heads import HeadsModule
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = ("anger", "fear", "awe", "shame")
 FRAMES, WIDTH, CLIPS = 6, 8, 96
 CONFIG = HeadsConfig(

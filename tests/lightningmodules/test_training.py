@@ -22,6 +22,8 @@ from lightningmodules import training
 from lightningmodules.fitting import FittedBank, fit_bank
 from lightningmodules.training import TrainedExperts, Wanted, Watch, train_experts
 
+pytestmark = pytest.mark.numeric
+
 MakeStore = Callable[..., FeatureStore]
 CONFIG = {"epochs": 4, "learning_rate": 3e-3, "batch_size": 32}
 TARGETS = EMOTIONS.subset(["anger", "fear"]).ids
