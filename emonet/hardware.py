@@ -65,7 +65,7 @@ def has_matrix_units() -> bool:
 
 
 def cpu_abilities() -> frozenset[str]:
-    """What the processor can do, named as in `torch.cpu.get_capabilities`, as far as oneDNN, which multiplies, may do it.
+    """What the processor can do, named as in `torch.cpu.get_capabilities`, as far as oneDNN, which multiplies, may.
 
     PyTorch does not heed `ONEDNN_MAX_CPU_ISA`; oneDNN does, and what it may not use it emulates: slowly, and products
     of int8 wrongly (on AVX2 their sums are cut off at 16 bits).
