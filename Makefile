@@ -79,8 +79,8 @@ format: $(STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The tests are small: more threads than one in each of two processes only wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+# Tests are small, so more threads only wait for each other; bytecode is kept, since many tests start processes.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test: $(STAMP) ## run the tests, all but the slow ones (under 6 minutes on two cores)
 	$(PYTEST) -m 'not slow and not install' $(ARGS)

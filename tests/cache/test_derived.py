@@ -201,6 +201,7 @@ def other_process(store: FeatureStore, mode: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_compute_them_once(store: FeatureStore) -> None:
     first = other_process(store, "wait")
     assert first.stdout is not None

@@ -69,6 +69,7 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_share_one_new_database(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from emonet.tracking import *; from emonet.tracking import start_run\n"

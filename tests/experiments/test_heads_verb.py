@@ -29,7 +29,6 @@ def changed(experiment: Experiment, **changes: object) -> Experiment:
     return Experiment.model_validate({**experiment.model_dump(), **changes})
 
 
-@pytest.mark.slow
 def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     (experiment.runs.parent / "e1.wav").write_bytes(b"")  # left out everywhere
     extract.run(experiment)

@@ -47,6 +47,7 @@ def searched(experiment: Experiment) -> tuple[Study, Path]:
     return study, folder
 
 
+@pytest.mark.slow
 def test_two_workers_and_all_of_it_in_mlflow(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +148,7 @@ def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.Popen[str], runs: Path) -> None:
     experiment = fake_experiment(runs, trials=2, workers=2)
     study = Study(plan_of(experiment, STUDY))
