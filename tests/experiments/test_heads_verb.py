@@ -116,7 +116,8 @@ def test_coordinates_give_published_experts_and_all_forms_are_compared(
         scores = bank(features).numpy()
     frame = pd.read_parquet(experiment.folder / "heads" / "predictions.parquet")
     predicted = frame[[f"prediction.{target}" for target in bank.targets]].to_numpy()
-    assert np.abs(scores - predicted).max() <= 1e-3 * predicted.std()
+    # Coordinates, lifted weights and products of raw states are each rounded to float32.
+    assert np.abs(scores - predicted).max() <= 5e-3 * predicted.std()
 
 
 @pytest.mark.slow
