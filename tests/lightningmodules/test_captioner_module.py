@@ -26,6 +26,8 @@ from lightningmodules.guards import enough_memory, interruptible
 from lightningmodules.judging import Heard, hit_rate
 from lightningmodules.reporting import Watch
 
+pytestmark = pytest.mark.numeric
+
 PLAIN = AugmentConfig(frequency_masks=0, time_masks=0, shift_seconds=0)
 
 
