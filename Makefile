@@ -29,7 +29,7 @@ OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(ARGS
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup pretrain extract heads sweep compare serve corpus verify ui dashboard \
-  bench-extract bench-cache bench-heads bench-sweep check format test test-install clean
+  bench-extract bench-cache bench-heads bench-sweep check format test test-slow test-portable test-install clean
 
 help: ## show this list
 	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
@@ -89,11 +89,20 @@ format: $(STAMP) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(STAMP) ## run the tests, the slow ones included (under 8 minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)  # the tests are small: more threads only wait for each other
+# Tests are small, so more threads only wait for each other; bytecode is kept, since many tests start processes.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+test: $(STAMP) ## run the tests, all but the slow ones (under 6 minutes on two cores)
+	$(PYTEST) -m 'not slow and not install' $(ARGS)
+
+test-slow: $(STAMP) ## run the slow tests: whole stages, servers, many processes, true sizes (minutes)
+	$(PYTEST) -m slow $(ARGS)
+
+test-portable: $(STAMP) ## run the tests of numbers, slow ones too, as on a plain processor (AVX2, one thread)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m numeric $(ARGS)
 
 test-install: $(STAMP) ## load a registered model in a fresh environment that is made for it (minutes of installing)
-	EMONET_TEST_INSTALL=1 $(BIN)/pytest tests/test_fresh_environment.py $(ARGS)
+	$(BIN)/pytest -m install $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -21,6 +21,7 @@ from emonet.configs import CaptionerConfig
 from emonet.durable import replacing
 from emonet.errors import RequestError
 from emonet.hub import locate, require_window, wrong_window
+from emonet.timestamps import timestamp_settings
 from emonet.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, text_ids, train_tokenizer
 from emonet.windows import Window
 
@@ -207,6 +208,7 @@ def _ready(model: WhisperForConditionalGeneration, processor: WhisperProcessor) 
         lang_to_id={token: known[token] for token in LANGUAGE_TOKENS if token in known},
         task_to_id={task: known[f"<|{task}|>"] for task in TASKS},
         no_timestamps_token_id=known[NO_TIMESTAMPS],
+        **timestamp_settings(model),
         language="en",
         task="transcribe",
         return_timestamps=False,

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor, nn
 
 from emonet.experts import HeadBank, layer_keys
-from emonet.hardware import has_bf16
+from emonet.hardware import cpu_abilities, has_bf16
 from emonet.inputs import Features, InputSpec
 
 ExpertsPrecision = Literal["float32", "bf16", "int8"]
@@ -187,5 +187,4 @@ def _int8(inputs: Tensor, weights: Tensor) -> Tensor:
 
 def _has_int8() -> bool:
     """Whether the processor multiplies int8 in hardware; PyTorch's plain loop would be slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("amx_int8", "avx512_vnni"))
+    return not {"amx_int8", "avx512_vnni"}.isdisjoint(cpu_abilities())

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from emonet.hardware import onednn_may_use
+
 # Of oneDNN, as torch.compile calls them; not public, so a PyTorch without them goes on with its own layers.
 OPERATORS = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
 
@@ -16,7 +18,7 @@ def packable() -> bool:
     """Whether PyTorch was built with oneDNN and offers it, and oneDNN multiplies in bf16 on this processor."""
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     offered = has_onednn and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
-    return offered and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return offered and onednn_may_use("AVX512_CORE") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
+from rich.markup import escape
 
 from emonet import durable
 from emonet.errors import EmonetError, RequestError
@@ -145,12 +145,8 @@ def run_stage(
 
 
 def read_result(experiment: Experiment, stage: str, result_type: type[R]) -> R | None:
-    """The result that a stage left, or None if it did not finish."""
-    path = experiment.folder / f"{stage}.json"
-    try:
-        return result_type.model_validate_json(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
-        return None  # never run, cut short, or written by another version: to be run again
+    """The result that a stage left, or None if it did not finish; one that cannot be read is told."""
+    return _read(experiment.folder / f"{stage}.json", result_type)
 
 
 def require_result(experiment: Experiment, stage: str, result_type: type[R]) -> R:
@@ -161,11 +157,12 @@ def require_result(experiment: Experiment, stage: str, result_type: type[R]) -> 
     """
     result = read_result(experiment, stage, result_type)
     if result is None:
+        there = (experiment.folder / f"{stage}.json").exists()
         raise RequestError(
             f"the stage {stage!r} of experiment {experiment.name!r} has not finished",
             where=experiment.folder,
             expected=f"{stage}.json",
-            found="no such file",
+            found="a file that cannot be used" if there else "no such file",
             hint=f"emonet {stage}, with the same --experiment and flags",
         )
     return result
@@ -192,12 +189,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Path]) -> R | None:
+    done = _read(path, result_type)
+    if done is None or done.inputs != fixed:
+        return None
+    return done if all(one.exists() for one in (outputs if done.settled else outputs[:1])) else None
+
+
+def _read(path: Path, result_type: type[R]) -> R | None:
+    """A result; None if there is none, or if it is damaged or of another version: then its stage is to be run again."""
     try:
-        if json.loads(path.read_text("utf-8"))["inputs"] != fixed:
-            return None
-        result = result_type.model_validate_json(path.read_text("utf-8"))
-        return result if all(one.exists() for one in (outputs if result.settled else outputs[:1])) else None
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError, ValidationError):
+        return result_type.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.errors(include_url=False)[0]["msg"]
+        console.say(f"[yellow]{console.name(path)} does not hold a result of this version[/] ({escape(str(reason))})")
         return None
 
 

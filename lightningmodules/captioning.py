@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from lightning import Trainer
@@ -23,6 +24,7 @@ from emonet.hardware import resolve_device, resolve_precision
 from emonet.hub import weights_identity
 from emonet.schema import digest
 from emonet.sounds import SoundReport
+from emonet.timestamps import add_timestamps
 from emonet.tokenizer import prompt_ids
 from lightningmodules.alone import alone_on
 from lightningmodules.captioner import MONITOR, CaptionerModule
@@ -114,6 +116,7 @@ def fit_captioner(
                 if name.startswith("model.")
             }
         )
+        add_timestamps(model, processor.tokenizer)
         model.to(resolve_device())
         with watch.show("writing captions", "clips") as progress:
             heard = hear(model, processor, data.held_out(config.hit_clips), progress)
@@ -139,7 +142,7 @@ def claim(folder: Path, identity: str) -> None:
         identity: a digest of all that fixes the training.
     """
     owner = folder / "identity.txt"
-    if owner.is_file() and owner.read_text("utf-8") == identity:
+    if owner.is_file() and owner.read_bytes() == identity.encode():
         return
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in (owner, folder / _FINISHED, *folder.glob("*.ckpt")):
@@ -152,6 +155,10 @@ def _train(
 ) -> tuple[dict[str, Any], int]:
     """The best epoch's checkpoint, and how many epochs were made."""
     last, best, finished = folder / "last.ckpt", folder / "best.ckpt", folder / _FINISHED
+    if damaged := [path.name for path in (last, best) if path.exists() and not is_zipfile(path)]:
+        watch.say(f"{' and '.join(damaged)} of a run that was cut short cannot be read; starting from the beginning")
+        for path in (last, best, finished):
+            path.unlink(missing_ok=True)
     if not finished.exists():
         if last.exists():
             watch.say("going on from the last whole epoch of a run that was cut short")

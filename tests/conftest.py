@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,11 +26,50 @@ from tests.databases import postgres
 
 __all__ = ["browser", "postgres"]  # fixtures of other files
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
-settings.register_profile("emonet", deadline=None)  # machines are noisy; a hang is pytest-timeout's business
+# Machines are noisy, and a hang is pytest-timeout's business; the same examples each time, so that no luck is needed.
+settings.register_profile("emonet", deadline=None, derandomize=True)
 settings.load_profile("emonet")
 ROOT = Path(__file__).parent.parent
 VOICE_TARGETS = ("anger", "fear", "sadness")
 CORPORA = ROOT.parent / "shared" / "corpora"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need a GPU skip where there is none."""
+    wanting = [item for item in items if item.get_closest_marker("gpu")]
+    if wanting:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in wanting:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was skipped and why, with counts."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    reasons = Counter(str(why[2] if isinstance(why, tuple) else why).removeprefix("Skipped: ") for why in skipped)
+    if reasons:
+        terminalreporter.section(f"{reasons.total()} skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:4d}  {reason}")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The same random numbers for each test, whatever ran before."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the state that libraries use
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """When to kill: any moment. The seed is printed, and as EMONET_TEST_SEED in the environment it gives the same."""
+    seed = int(os.environ.get("EMONET_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"EMONET_TEST_SEED={seed}")  # pytest shows it with a failure
+    return random.Random(seed)
 
 
 @pytest.fixture(scope="session")
@@ -105,24 +147,15 @@ def runs(tmp_path: Path, empty_tracking: Path) -> Path:
 @pytest.fixture(scope="session")
 def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of a random encoder with a window of 1 s, and of three experts on its states."""
-    import torch
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
     from emonet.checkpoints import ExpertsInfo, save_bank
     from emonet.configs import HIDDEN
     from emonet.encoder import FrozenEncoder
     from emonet.experts import HeadBank
     from emonet.inputs import InputSpec
+    from tests.tiny import write_encoder
 
     folder = tmp_path_factory.mktemp("parts")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = WhisperConfig(
-            d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-        )
-        WhisperEncoder(config).save_pretrained(folder / "encoder")
-    encoder = FrozenEncoder.load(str(folder / "encoder"))
+    encoder = FrozenEncoder.load(str(write_encoder(folder / "encoder")))
     spec = InputSpec("statistics", "speech", encoder.window.frames, encoder.width)
     bank = HeadBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, HIDDEN["small"], seed=0)
     info = ExpertsInfo(
@@ -152,16 +185,10 @@ def voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def whisper30(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random encoder with the window of published ones, 30 s, and 16 values per state."""
-    import torch
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+    from tests.tiny import write_encoder
 
-    folder = tmp_path_factory.mktemp("whisper30")
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        config = WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=32)
-        WhisperEncoder(config).save_pretrained(folder)
-    return folder
+    shape = {"d_model": 16, "encoder_ffn_dim": 32, "max_source_positions": 1500}
+    return write_encoder(tmp_path_factory.mktemp("whisper30"), seed=1, **shape)
 
 
 @pytest.fixture(scope="session")

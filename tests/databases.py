@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 USER = "emonet"
 
@@ -66,10 +67,7 @@ def postgres() -> Iterator[Postgres]:
     try:
         if account:
             shutil.chown(folder, account["user"])
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = int(listener.getsockname()[1])
-        server = Postgres(binaries, folder, port, account)
+        server = Postgres(binaries, folder, free_port(), account)
         server.call("initdb", "--pgdata", str(folder), "--username", USER, "--auth", "trust", "--no-sync")
         server.start()
         try:

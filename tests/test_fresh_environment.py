@@ -38,9 +38,8 @@ def without_ours() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
 
 
-@pytest.mark.slow
+@pytest.mark.install
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif("EMONET_TEST_INSTALL" not in os.environ, reason="takes minutes; make test-install")
 def test_a_version_runs_where_nothing_of_this_repository_is(
     voice: Path, runs: Path, make_wav: Callable[..., Path], tmp_path: Path
 ) -> None:

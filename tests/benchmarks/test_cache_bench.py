@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from benchmarks import cache
 from benchmarks import states as states_module
@@ -25,6 +22,7 @@ from emonet import durable
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.encoder import FrozenEncoder
 from emonet.errors import EmonetError
+from tests.tiny import random_encoder
 
 CLIPS = BATCH + 5  # more than one batch, and the last one shorter
 LILCOM_ERROR = 2.0**-6  # half a step of 2^-5, its default accuracy
@@ -34,12 +32,7 @@ leaks_files = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyt
 
 @pytest.fixture(scope="module")
 def encoder() -> FrozenEncoder:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = WhisperConfig(
-            d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-        )
-        return FrozenEncoder(WhisperEncoder(config), precision="float32")
+    return FrozenEncoder(random_encoder(), precision="float32")
 
 
 @pytest.fixture

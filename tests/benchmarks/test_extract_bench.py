@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +31,8 @@ from emonet.clips import Clip, Corpus
 from emonet.encoder import FrozenEncoder
 from emonet.errors import EmonetError
 from emonet.logmel import pad
+
+pytestmark = pytest.mark.numeric
 
 CPU = torch.device("cpu")
 
@@ -179,9 +180,7 @@ def test_rows_compare_seconds_so_that_higher_is_better() -> None:
 
 def test_the_matmul_rate_is_a_rate() -> None:
     rate = MatmulRate(CPU, torch.float32, frames=64, width=32, hidden=128)
-    started = time.perf_counter()
     rate.measure()
-    assert time.perf_counter() - started < 30
     assert set(rate.medians()) >= {"64x32x32", "64x32x128", "64x128x32", "1024x1024x1024"}
     assert rate.best == max(rate.medians().values())
     assert 1e9 < rate.best < 1e14

@@ -13,6 +13,8 @@ from benchmarks.heads_costs import cost_figure
 from benchmarks.heads_forward import Forward, compact, measure_forward, one_by_one, write_published
 from benchmarks.heads_training import Coordinates, Epoch
 
+pytestmark = pytest.mark.numeric
+
 
 def test_epochs_are_extrapolated_by_clips_and_experts() -> None:
     single = Epoch(clips=128, reading=1.0, steps=(9.0, 0.5, 0.7, 0.6), experts=1)

@@ -69,6 +69,7 @@ def test_a_plain_trial_is_measured(fill_store: Callable[..., str], tmp_path: Pat
     assert plain.seconds(1) > 0
 
 
+@pytest.mark.slow
 def test_notes_are_measured(runs: Path) -> None:
     noted = bookkeeping(Experiment(runs=runs), trials=2, epochs=2)
     assert 0 < noted.study < 10

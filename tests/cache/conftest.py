@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.extraction import extract
 from cache.record import ExtractionRecord
@@ -19,18 +16,13 @@ from emonet.clips import SPLITS, Clip, Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoder import FrozenEncoder
 from tests.cache.repairing import BROKEN, CLIPS, SHARD, Made, copied
+from tests.tiny import write_encoder
 
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an encoder of 1 s: 50 states of width 32."""
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=32, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-    )
-    folder = tmp_path_factory.mktemp("encoder")
-    WhisperEncoder(config).save_pretrained(folder)
-    return folder
+    return write_encoder(tmp_path_factory.mktemp("encoder"), encoder_layers=2)
 
 
 @pytest.fixture

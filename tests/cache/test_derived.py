@@ -36,6 +36,8 @@ from tests.cache.flat_stores import (
     record_reads,
 )
 
+pytestmark = pytest.mark.numeric
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -199,6 +201,7 @@ def other_process(store: FeatureStore, mode: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_compute_them_once(store: FeatureStore) -> None:
     first = other_process(store, "wait")
     assert first.stdout is not None

@@ -136,18 +136,17 @@ def test_what_all_processes_refuse_is_raised(make_corpus: Make, tiny_encoder: Pa
 
 
 def test_ctrl_c_keeps_what_is_finished_and_ends_every_process(
-    make_corpus: Make, tiny_encoder: Path, tmp_path: Path
+    make_corpus: Make, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(devices, "GRACE", 3600.0)  # they end by themselves: for one that does not, this waits in vain
     corpus, store = make_corpus(60), tmp_path / "s.zarr"
 
     def interrupt(completed: int, total: int, note: str = "") -> None:
         if completed >= 12:
             raise KeyboardInterrupt
 
-    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run(corpus, tiny_encoder, store, on=("cpu",), progress=interrupt)
-    assert time.monotonic() - started < devices.GRACE  # they ended by themselves
     assert len(list((store / "shards").iterdir())) >= 2
     assert not list(tmp_path.rglob("*partial*"))
     assert alone(corpus, tiny_encoder, store).complete

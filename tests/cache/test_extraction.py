@@ -29,6 +29,8 @@ from emonet.errors import AudioError, EmonetError, RequestError
 from emonet.logmel import pad
 from emonet.progress import Progress, silent
 
+pytestmark = pytest.mark.numeric
+
 Make = Callable[..., Any]
 CONFIG = ExtractionConfig(batch_size=2, shard_clips=3, precision="float32", workers=1)
 ROOT = Path(__file__).parents[2]

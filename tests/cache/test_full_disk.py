@@ -105,6 +105,7 @@ print("same", extract(corpus, encoder, folder / "limited.zarr", config, source="
 """
 
 
+@pytest.mark.slow
 def test_a_limit_on_file_sizes_is_as_clear(make_corpus: Make, tiny_encoder: Path, tmp_path: Path) -> None:
     make_corpus(20)
     done = subprocess.run(

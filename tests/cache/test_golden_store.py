@@ -16,6 +16,8 @@ from cache.store import FeatureStore
 from cache.verify import verify
 from tools.make_golden_store import GOLDEN, main
 
+pytestmark = pytest.mark.numeric
+
 STORES = sorted(GOLDEN.glob("v*/*.zarr"))
 NAMES = [f"{path.parent.name}-{path.stem}" for path in STORES]
 

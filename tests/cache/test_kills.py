@@ -21,6 +21,8 @@ import soundfile as sf
 from cache.store import FeatureStore
 from cache.verify import verify
 
+pytestmark = pytest.mark.numeric
+
 ROOT = Path(__file__).parents[2]
 KILLS = 50
 CLIPS = 36
@@ -174,9 +176,10 @@ def timed(extractions: Extractions, store: Path, **changes: Any) -> float:
 
 
 @pytest.mark.slow
-def test_killed_extractions_go_on_and_end_bit_for_bit_the_same(extractions: Extractions, folder: Path) -> None:
+def test_killed_extractions_go_on_and_end_bit_for_bit_the_same(
+    extractions: Extractions, folder: Path, chance: random.Random
+) -> None:
     undisturbed, killed = folder / "undisturbed.zarr", folder / "killed.zarr"
-    chance = random.Random()
     duration = min(timed(extractions, folder / name) for name in ("a.zarr", "b.zarr", undisturbed.name))
     kills = stores = 0
     finished = [0]
@@ -227,12 +230,14 @@ def test_parts_of_a_job_array_make_the_same_store(extractions: Extractions, fold
 
 
 @pytest.mark.slow
-def test_the_survivor_takes_over_what_a_killed_one_held(extractions: Extractions, folder: Path) -> None:
+def test_the_survivor_takes_over_what_a_killed_one_held(
+    extractions: Extractions, folder: Path, chance: random.Random
+) -> None:
     alone, shared = folder / "alone.zarr", folder / "shared.zarr"
     duration = timed(extractions, alone)
     victim = extractions.start(shared, together=2)
     extractions.start(shared, together=2)
-    time.sleep(duration * random.uniform(0.5, 1))
+    time.sleep(duration * chance.uniform(0.5, 1))
     os.kill(victim, signal.SIGKILL)
     (_, (status, report)) = extractions.wait()
     assert status == 0

@@ -175,7 +175,7 @@ def test_each_iteration_is_an_epoch_of_its_own(numbered: tuple[FeatureStore, np.
     assert rows_of(loader) == fourth
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")  # the risk is what is tested
 def test_worker_processes_give_the_same_batches(
     numbered: tuple[FeatureStore, np.ndarray], reads: list[np.ndarray], context: str

@@ -32,6 +32,8 @@ from tests.cache.flat_stores import (
     record_reads,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def store(fill_store: Fill, tmp_path: Path) -> FeatureStore:
@@ -125,7 +127,7 @@ def test_one_decomposition_serves_every_rank(store: FeatureStore, rank: Any, mon
     assert np.mean(part.coordinates[train] ** 2) == pytest.approx(1, rel=1e-3)
 
 
-@pytest.mark.parametrize("landmarks", [None, 300])
+@pytest.mark.parametrize("landmarks", [pytest.param(None, marks=pytest.mark.slow), 300])
 def test_more_clips_than_features(fill_store: Fill, tmp_path: Path, landmarks: int | None) -> None:
     """Several chunks and strips of clips; the features' own number bounds the rank."""
     splits: list[Split] = ["train", "train", "test"] * 900

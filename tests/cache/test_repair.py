@@ -24,6 +24,8 @@ from emonet.progress import Progress, silent
 from tests.cache.repairing import CLIPS, SHARD, Made, check_same, contents, copied, cut, flip, times
 from tests.cache.test_locks import Other
 
+pytestmark = pytest.mark.numeric
+
 
 def refuse(record: ExtractionRecord) -> Any:
     raise AssertionError("not needed")

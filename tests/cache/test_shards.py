@@ -18,6 +18,8 @@ from cache.tiers import DamagedChunkError, checked
 from emonet.clips import Clip, Corpus
 from emonet.windows import Window
 
+pytestmark = pytest.mark.numeric
+
 Make = Callable[..., ExtractionRecord]
 States = Callable[..., np.ndarray]
 Fill = Callable[..., str]

@@ -11,6 +11,8 @@ from numcodecs import BitRound
 
 from cache.tiers import TIERS, DamagedChunkError, channel_scales, checked, rounded, transposed, unchecked
 
+pytestmark = pytest.mark.numeric
+
 FINITE = st.floats(-65504, 65504, width=16, allow_subnormal=True)
 
 

@@ -15,6 +15,8 @@ from cache.verify import verify
 from emonet.clips import Corpus
 from emonet.errors import RequestError
 
+pytestmark = pytest.mark.numeric
+
 Make = Callable[..., Any]
 
 

@@ -19,6 +19,8 @@ from emonet.errors import EmonetError, RequestError
 from emonet.tokenizer import train_tokenizer
 from emonet.windows import Window
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def corpus(make_wav: Callable[..., Path]) -> Corpus:

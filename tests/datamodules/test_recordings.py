@@ -11,6 +11,8 @@ from emonet.audio import decode
 from emonet.clips import Clip
 from emonet.windows import Window
 
+pytestmark = pytest.mark.numeric
+
 WINDOW = Window(1.0)
 
 

@@ -21,6 +21,8 @@ from emonet.inputs import InputSpec
 from emonet.targets import EMOTIONS
 from lightningmodules.guards import quiet
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH = 25, 3
 SPLITS: list[Split] = ["train"] * 40 + ["validation"] * 5 + ["test"] * 5
 FAILED = 3

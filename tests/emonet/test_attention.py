@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder, eager_attention_forward
+from transformers import AttentionInterface
+from transformers.models.whisper.modeling_whisper import eager_attention_forward
 
 from emonet import attention
 from emonet.attention import SCORES, SHORTEST, applies, per_head
+from tests.tiny import random_encoder
+
+pytestmark = pytest.mark.numeric
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -50,7 +53,7 @@ def test_large_scores_cost_no_more_than_in_transformers_own(scale: float) -> Non
     query, key, value = states(scale=scale)
     eager, _ = eager_attention_forward(Layer().eval(), query, key, value, None, scaling=1.0)
     expected = exact(query, key, value)
-    assert error(per_head(query, key, value), expected) < 1.02 * error(eager, expected)
+    assert error(per_head(query, key, value), expected) < 1.1 * error(eager, expected)  # both round to bf16, elsewhere
 
 
 def test_scores_too_large_for_an_exponential_are_no_problem() -> None:
@@ -141,10 +144,8 @@ def test_the_usual_scaling_is_the_default() -> None:
 @pytest.mark.parametrize("matrix_units", [False, True])
 def test_inside_whispers_encoder(matrix_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "has_matrix_units", lambda: matrix_units)
-    torch.manual_seed(0)
-    shape = {"d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 128}
-    encoder = WhisperEncoder(WhisperConfig(max_source_positions=200, **shape)).eval()
-    mel = torch.randn(2, 80, 400)
+    encoder = random_encoder(d_model=64, encoder_layers=2, encoder_ffn_dim=128, max_source_positions=200)
+    mel = torch.randn(2, 80, 400, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = encoder(mel).last_hidden_state
         encoder.set_attn_implementation(attention.NAME)

@@ -13,6 +13,8 @@ from emonet.audio import AudioInfo, decode, probe
 from emonet.errors import AudioError
 from emonet.windows import SAMPLE_RATE
 
+pytestmark = pytest.mark.numeric
+
 ODD = Path(__file__).parents[3] / "shared" / "corpora" / "odd-audio"
 ODD_FILES = sorted(path for path in ODD.rglob("*") if path.is_file())
 

@@ -7,6 +7,8 @@ import torch
 from emonet.augment import SpecAugment, augment_waveform, changes_waveforms
 from emonet.configs import AugmentConfig
 
+pytestmark = pytest.mark.numeric
+
 OFF = AugmentConfig(frequency_masks=0, time_masks=0, shift_seconds=0)
 TONE = np.sin(np.arange(16_000) / 10).astype(np.float32)
 

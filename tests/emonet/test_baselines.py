@@ -14,6 +14,8 @@ from emonet.errors import AudioError
 from emonet.progress import silent
 from emonet.windows import Window
 
+pytestmark = pytest.mark.numeric
+
 NAN = float("nan")
 
 

@@ -19,6 +19,8 @@ from emonet.calibration import FEWEST, Calibration, Curve, fit, read_calibration
 from emonet.errors import RequestError
 from emonet.targets import EMOTIONS, TargetSpec
 
+pytestmark = pytest.mark.numeric
+
 SPEC = EMOTIONS.subset(["anger"])
 KINDS = ("affine", "isotonic")
 BROAD = np.linspace(-10, 20, 301)[:, None]

@@ -19,6 +19,8 @@ from emonet.parameters import freeze, parameter_groups
 from emonet.tokenizer import prompt_ids
 from emonet.windows import Window
 
+pytestmark = pytest.mark.numeric
+
 CAPTIONS = ["The speaker feels strong anger.", "One hears slight joy."] * 3
 
 

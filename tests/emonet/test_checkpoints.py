@@ -23,6 +23,8 @@ from emonet.inputs import InputSpec
 from emonet.scaling import Scaling
 from emonet.targets import EMOTIONS
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH = 10, 4
 TARGETS = ("fear", "anger")
 PUBLISHED = {

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +10,8 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import METRIC_NAMES, difference, evaluate
 from emonet.permutation import swapped
+
+pytestmark = pytest.mark.numeric
 
 TARGETS = ("anger", "fear", "awe", "pride")
 CONFIG = EvaluationConfig(resamples=60)
@@ -181,12 +181,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
         )
 
 
-def test_ten_thousand_swaps_of_40_emotions_take_seconds() -> None:
+def test_ten_thousand_swaps_of_40_emotions() -> None:
+    """Differences around nothing: their p-values lie all over, and none is zero."""
     rng = np.random.default_rng(0)
     differences = rng.normal(0, 1, (1440, 40))
-    started = time.process_time()
-    swapped(differences, np.arange(1440), permutations=10_000, seed=0)
-    assert time.process_time() - started < 10
+    p = swapped(differences, np.arange(1440), permutations=10_000, seed=0)
+    assert p.shape == (41,)  # the mean as well
+    assert 1 / 10_001 <= p.min() < 0.2 < 0.8 < p.max() <= 1
 
 
 def test_bins_of_predicted_scores_cover_the_scale_of_the_targets() -> None:

@@ -5,6 +5,8 @@ import torch
 
 from emonet.dropout import ExpertDropout
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = ("anger", "fear", "awe")
 WIDTHS, SHARES = (64, 32, 16), (0.5, 0.0, 0.2)
 
@@ -60,7 +62,6 @@ def test_the_global_random_state_is_left_alone() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_draws_by_expert_too() -> None:
     among, alone = (
         ExpertDropout(targets, WIDTHS, SHARES, 0)(100, torch.zeros(1, device="cuda"))[0]

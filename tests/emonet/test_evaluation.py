@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 import tracemalloc
 
 import numpy as np
@@ -11,6 +10,8 @@ from scipy import stats
 
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import METRIC_NAMES, METRICS, Scores, difference, evaluate, metrics, resample, sample
+
+pytestmark = pytest.mark.numeric
 
 TARGETS = ("anger", "fear", "awe")
 
@@ -170,13 +171,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate(truth[:0], predictions[:0], targets=TARGETS, speakers=[], config=config)
 
 
-def test_a_thousand_resamples_of_40_targets_take_seconds() -> None:
+def test_a_thousand_resamples_of_40_targets() -> None:
     rng = np.random.default_rng(0)
     truth, predictions = rng.random((2, 300, 40))
     names = [str(column) for column in range(40)]
-    started = time.process_time()
-    evaluate(truth, predictions, targets=names, speakers=speakers(300, 8), config=EvaluationConfig())
-    assert time.process_time() - started < 10
+    scores = evaluate(truth, predictions, targets=names, speakers=speakers(300, 8), config=EvaluationConfig())
+    for estimate in (scores.mae.mean, scores.pearson.mean, *scores.spearman.per_target.values()):
+        assert estimate.low < estimate.value < estimate.high
 
 
 def test_a_difference_has_an_interval_of_its_own() -> None:

@@ -11,6 +11,8 @@ from emonet.experts import HeadBank, layer_keys
 from emonet.inputs import Features, InputSpec
 from emonet.scaling import ScalingMeter
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH = 10, 6
 TARGETS = ("anger", "fear", "awe")
 

@@ -23,6 +23,30 @@ def test_capabilities_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware.has_bf16(torch.device("cpu"))
 
 
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        ("", {"avx2", "avx512_bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}),
+        ("ALL", {"avx2", "avx512_bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}),
+        ("avx512_core_fp16", {"avx2", "avx512_bw", "avx512_vnni", "avx512_bf16"}),
+        ("AVX512_CORE_VNNI", {"avx2", "avx512_bw", "avx512_vnni"}),
+        ("AVX2", {"avx2", "avx512_bw"}),
+        ("SSE41", {"avx2", "avx512_bw"}),
+    ],
+)
+def test_what_onednn_may_not_use_is_not_there(limit: str, left: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("avx2", "avx512_bw", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True) | {"l2_cache_size": 1})
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    assert hardware.cpu_abilities() == left
+    assert hardware.onednn_may_use("AVX512_CORE") == (limit not in {"AVX2", "SSE41"})
+
+
+@pytest.fixture(autouse=True)
+def _unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+
+
 @pytest.mark.parametrize("found", [{"amx_bf16": True}, {"amx_bf16": False}, {"avx512_bf16": True}, {}])
 def test_matrix_units_of_a_cpu(found: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)

@@ -7,6 +7,8 @@ import torch
 from emonet.inputs import InputSpec, statistics, uniform_views
 from emonet.pooling import attentive_views
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH = 12, 5
 
 

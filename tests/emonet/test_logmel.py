@@ -8,6 +8,8 @@ from transformers import WhisperFeatureExtractor
 from emonet.logmel import LogMel, pad
 from emonet.windows import SAMPLE_RATE, Window
 
+pytestmark = pytest.mark.numeric
+
 
 def speech_like(seconds: float, gain: float = 0.1, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)

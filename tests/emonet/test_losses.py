@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from emonet.configs import Loss
 from emonet.losses import absolute_errors, expert_losses
 
+pytestmark = pytest.mark.numeric
+
 NAN = float("nan")
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 

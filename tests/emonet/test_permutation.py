@@ -10,6 +10,8 @@ from scipy import stats
 
 from emonet.permutation import describe, holm, swapped
 
+pytestmark = pytest.mark.numeric
+
 
 def all_swaps(differences: np.ndarray, owner: np.ndarray) -> list[float]:
     """P values by the definition: every swap of every unit, one target after another, and the mean."""

@@ -26,6 +26,8 @@ from emonet.serving import VoiceModel, _load_pyfunc
 from emonet.targets import PUBLISHED
 from emonet.tracking import default_uri, start_run
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def pipeline(voice: Path) -> EmotionPipeline:

@@ -7,6 +7,8 @@ from torch import Tensor
 from emonet.inputs import VARIANCE_FLOOR
 from emonet.pooling import attentive_views
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH, EXPERTS, QUERIES = 30, 5, 3, 2
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from emonet.errors import RequestError
 from emonet.principal import PrincipalBasis, decompose, rotate
 
+pytestmark = pytest.mark.numeric
+
 FEATURES = 300
 
 

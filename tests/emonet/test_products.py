@@ -14,6 +14,8 @@ from emonet import products
 from emonet.hardware import Arithmetic, has_matrix_units
 from emonet.products import MANY, Standardised, add_combinations, arithmetic_for, gram, inner_products
 
+pytestmark = pytest.mark.numeric
+
 ARITHMETICS = get_args(Arithmetic)
 
 
@@ -52,7 +54,7 @@ def test_products_of_many_features_are_those_of_float64(arithmetic: Arithmetic) 
 
 def test_one_bf16_product_alone_would_not_do() -> None:
     if not has_matrix_units():
-        pytest.skip("no matrix units here")
+        pytest.skip("this processor has no matrix units (Intel AMX)")
     clips = made(60, MANY)
     values, expected = clips.block(slice(None)), exact(clips) @ exact(clips).T
     with products._multiplying("bf16"):

@@ -23,6 +23,8 @@ from emonet.published import (
 )
 from emonet.targets import PUBLISHED, Target, TargetSpec
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH = 1500, 16
 LARGE = (128, 128, 64, 32)
 POOLED = 4 * WIDTH

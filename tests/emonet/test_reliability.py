@@ -5,6 +5,8 @@ import pytest
 
 from emonet.reliability import reliability
 
+pytestmark = pytest.mark.numeric
+
 
 def test_bins_and_line() -> None:
     rng = np.random.default_rng(0)

@@ -6,6 +6,8 @@ import torch
 from emonet import rounding
 from emonet.rounding import RoundedAdamW, stochastic_bf16
 
+pytestmark = pytest.mark.numeric
+
 COUNT = 1 << 18
 
 

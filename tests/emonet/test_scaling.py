@@ -7,6 +7,8 @@ from emonet import scaling
 from emonet.inputs import InputSpec
 from emonet.scaling import FLOOR, ScalingMeter
 
+pytestmark = pytest.mark.numeric
+
 FRAMES, WIDTH = 6, 4
 
 

@@ -22,6 +22,8 @@ from emonet.serving import VoiceModel, _load_pyfunc
 from emonet.sources import SourceRules
 from emonet.tracking import default_uri, start_run
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def model(voice: Path) -> VoiceModel:

@@ -53,21 +53,23 @@ class Answers(BaseHTTPRequestHandler):
         elif self.path == "/slow":
             self.send_response(200)
             self.end_headers()
-            self.drip(b"x" * 20)
+            self.drip(b"")
         elif self.path == "/slow-headers":
-            self.drip(b"HTTP/1.0 200 OK\r\n" + b"X: x\r\n" * 20)
+            self.drip(b"HTTP/1.0 200 OK\r\nX: ")
         elif self.path.partition("?")[0] == "/a.wav":
             self.answer(SOUND, len(SOUND))
         else:
             self.send_error(404)
 
-    def drip(self, data: bytes) -> None:
-        for byte in data:
-            try:
-                self.wfile.write(bytes([byte]))
-            except OSError:
-                return
-            time.sleep(0.05)
+    def drip(self, start: bytes) -> None:
+        """Never end, and never let a socket be idle for long."""
+        try:
+            self.wfile.write(start)
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+        except OSError:
+            return
 
     def answer(self, body: bytes, length: int) -> None:
         self.send_response(200)
@@ -207,10 +209,9 @@ def test_what_goes_wrong_in_a_download(port: int, allowed: tuple[Host, ...], pat
 
 @pytest.mark.parametrize("path", ["slow", "slow-headers"])
 def test_a_download_ends(port: int, allowed: tuple[Host, ...], path: str) -> None:
-    start = time.monotonic()
+    """The host itself would go on for ever."""
     with pytest.raises(AudioError, match="takes too long"):
         fetch(f"http://127.0.0.1:{port}/{path}", allowed, deadline=0.2)
-    assert time.monotonic() - start < 0.9  # a byte comes each 0.05 s, so no socket is ever idle
 
 
 def test_lines_of_base64_do_not_cost_an_object_each() -> None:

@@ -10,6 +10,8 @@ from emonet.experts import HeadBank
 from emonet.inputs import InputSpec
 from emonet.stopping import ExpertStopping, going_on
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def bank() -> HeadBank:

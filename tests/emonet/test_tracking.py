@@ -172,6 +172,7 @@ def test_a_server_that_stays_away_is_told_when_the_work_is_done(
     assert done == ["work"]
 
 
+@pytest.mark.slow
 def test_runs_that_start_together_share_one_new_database(tmp_path: Path) -> None:
     tmp_path = tmp_path / "why? 100% of a#b;c Gefühle {x}"
     code = (

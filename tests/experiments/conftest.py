@@ -7,9 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from experiments.config import Experiment
 from tests.experiments.compare_fixtures import (
@@ -22,6 +19,7 @@ from tests.experiments.compare_fixtures import (
     two_versions,
     world,
 )
+from tests.tiny import write_encoder
 
 __all__ = ["comparing", "examining", "flags_of", "good", "poor", "registered", "two_versions", "world"]  # fixtures
 SPLITS = {"a": "train", "b": "train", "c": "train", "d": "validation", **dict.fromkeys("efghi", "test")}
@@ -44,12 +42,8 @@ def mini_experiment(tmp_path: Path, runs: Path, make_wav: Callable[..., Path]) -
             rows.append({key: value for key, value in row.items() if value is not None})
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-    )
-    WhisperEncoder(config).save_pretrained(tmp_path / "encoder")
-    extraction = {"captioner": str(tmp_path / "encoder"), "batch_size": 8, "shard_clips": 16}
+    encoder = write_encoder(tmp_path / "encoder")
+    extraction = {"captioner": str(encoder), "batch_size": 8, "shard_clips": 16}
     return Experiment.model_validate(
         {"name": "mini", "corpus": f"manifest:{manifest}", "runs": runs, "extraction": extraction, **CONFIG}
     )

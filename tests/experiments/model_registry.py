@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.extraction import extract
 from cache.store import FeatureStore
@@ -26,6 +24,7 @@ from emonet.pipeline import assemble
 from emonet.registry import register_voice
 from emonet.targets import EMOTIONS
 from emonet.tracking import default_uri, start_run
+from tests.tiny import write_encoder
 
 SPLITS = {"a": "train", "b": "train", "c": "validation", **dict.fromkeys("defghi", "test")}
 TARGETS = ("anger", "fear")
@@ -137,13 +136,8 @@ def make_world(folder: Path, write_wav: Callable[[Path, float, float], None]) ->
             rows.append(row | {"anger": 1 + take / 2, "fear": float(number % 4)})
     world = World(folder)
     world.manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for name in ("first", "second"):
-            config = WhisperConfig(
-                d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-            )
-            WhisperEncoder(config).save_pretrained(world.encoder(name))
+    for seed, name in enumerate(("first", "second")):
+        write_encoder(world.encoder(name), seed=seed)
     first = FrozenEncoder.load(str(world.encoder("first")))
     config = ExtractionConfig(shard_clips=16, workers=1)
     extract(open_corpus(world.spec), first, world.store, config, source=str(world.encoder("first")))

@@ -17,6 +17,8 @@ from emonet.tracking import default_uri
 from experiments import extract, heads
 from experiments.config import Experiment
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.mark.slow
 def test_calibrated_experts_end_to_end(

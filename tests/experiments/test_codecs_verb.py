@@ -22,6 +22,8 @@ from experiments import codecs, console, extract, heads
 from experiments.codecs import CodecScores, CodecsResult
 from experiments.config import Experiment
 
+pytestmark = pytest.mark.numeric
+
 
 def changed(experiment: Experiment, section: str = "extraction", **changes: object) -> Experiment:
     fields = experiment.model_dump()

@@ -23,6 +23,8 @@ from experiments.compare_states import STATES
 from tests.experiments.compare_fixtures import Compare, Examine
 from tests.experiments.model_registry import World
 
+pytestmark = pytest.mark.numeric
+
 
 def test_two_folders_on_a_store(
     comparing: Compare, good: Path, poor: Path, runs: Path, capsys: pytest.CaptureFixture[str]

@@ -19,7 +19,8 @@ from experiments.arguments import DashboardArguments
 from experiments.studies import Study
 from experiments.study_records import plan_of
 from tests.experiments.sweep_fakes import fake_experiment
-from tests.experiments.test_ui_verb import free_port, heed_interrupts
+from tests.experiments.test_ui_verb import heed_interrupts
+from tests.ports import free_port
 
 
 @pytest.mark.slow

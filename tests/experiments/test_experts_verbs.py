@@ -14,6 +14,8 @@ from emonet.pipeline import EmotionPipeline
 from emonet.tracking import default_uri
 from experiments.cli import main
 
+pytestmark = pytest.mark.numeric
+
 NAMES = ("Anger", "Fear", "Jealousy_&_Envy", "Arousal", "Warm_vs._Cold")
 TARGETS = {"anger", "fear", "jealousy", "arousal", "warm_cold", "speech_quality"}
 

@@ -10,9 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.layout import shard_file
 from emonet.clips import Rejection
@@ -21,6 +18,7 @@ from emonet.errors import EmonetError, RequestError
 from experiments import extract, store
 from experiments.cli import main
 from experiments.config import Experiment
+from tests.tiny import write_encoder
 
 
 @pytest.fixture
@@ -32,12 +30,8 @@ def experiment(tmp_path: Path, runs: Path, make_wav: Callable[..., Path]) -> Exp
         rows.append({"audio": str(path), "speaker": split, "split": split, "anger": row})
     manifest = tmp_path / "m.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-    )
-    WhisperEncoder(config).save_pretrained(tmp_path / "encoder")
-    extraction = ExtractionConfig(captioner=str(tmp_path / "encoder"), batch_size=2, shard_clips=2, workers=1)
+    encoder = write_encoder(tmp_path / "encoder")
+    extraction = ExtractionConfig(captioner=str(encoder), batch_size=2, shard_clips=2, workers=1)
     return Experiment(name="mini", corpus=f"manifest:{manifest}", runs=runs, extraction=extraction)
 
 
@@ -58,11 +52,7 @@ def test_extract_then_again_then_verify(experiment: Experiment, capsys: pytest.C
 
 def test_other_weights_need_force(experiment: Experiment) -> None:
     before = extract.run(experiment)
-    folder = Path(str(experiment.extraction.captioner))
-    module = WhisperEncoder.from_pretrained(folder)
-    with torch.no_grad():
-        module.layer_norm.bias.add_(0.5)
-    module.save_pretrained(folder)
+    write_encoder(Path(str(experiment.extraction.captioner)), seed=1)
     with pytest.raises(RequestError, match=r"(?s)encoder_digest: the store has .*--force"):
         extract.run(experiment)
     assert extract.ExtractResult.model_validate_json((experiment.folder / "extract.json").read_text()) == before

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.store import FeatureStore
 from emonet.checkpoints import load_bank
@@ -16,6 +15,9 @@ from emonet.errors import RequestError
 from emonet.tracking import default_uri
 from experiments import extract, heads
 from experiments.config import Experiment
+from tests.tiny import write_encoder
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture
@@ -27,7 +29,6 @@ def changed(experiment: Experiment, **changes: object) -> Experiment:
     return Experiment.model_validate({**experiment.model_dump(), **changes})
 
 
-@pytest.mark.slow
 def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     (experiment.runs.parent / "e1.wav").write_bytes(b"")  # left out everywhere
     extract.run(experiment)
@@ -115,7 +116,8 @@ def test_coordinates_give_published_experts_and_all_forms_are_compared(
         scores = bank(features).numpy()
     frame = pd.read_parquet(experiment.folder / "heads" / "predictions.parquet")
     predicted = frame[[f"prediction.{target}" for target in bank.targets]].to_numpy()
-    assert np.abs(scores - predicted).max() <= 1e-3 * predicted.std()
+    # Coordinates, lifted weights and products of raw states are each rounded to float32.
+    assert np.abs(scores - predicted).max() <= 5e-3 * predicted.std()
 
 
 @pytest.mark.slow
@@ -147,11 +149,7 @@ def test_a_store_of_something_else_is_refused_before_any_work(experiment: Experi
         manifest = Path(experiment.corpus.removeprefix("manifest:"))
         manifest.write_text(manifest.read_text().replace('"anger": 3', '"anger": 2'))
     else:
-        folder = Path(str(experiment.extraction.captioner))
-        encoder = WhisperEncoder.from_pretrained(folder)
-        with torch.no_grad():
-            encoder.layer_norm.bias.add_(0.5)
-        encoder.save_pretrained(folder)
+        write_encoder(Path(str(experiment.extraction.captioner)), seed=1)
     with pytest.raises(RequestError, match=rf"(?s)extracted from another {what}.*expected.*found.*emonet extract"):
         heads.run(experiment)
     assert not (experiment.folder / "heads").exists()

@@ -16,7 +16,8 @@ from emonet.tracking import default_uri, start_run
 from emonet.versions import tell_metrics, versions
 from tests.browsers import Browser
 from tests.experiments.model_registry import register
-from tests.experiments.test_ui_verb import answer, free_port
+from tests.experiments.test_ui_verb import answer
+from tests.ports import free_port
 
 KEY = "compare/toy test/mae/mean"
 

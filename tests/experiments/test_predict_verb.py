@@ -18,6 +18,8 @@ from emonet.tracking import default_uri, start_run
 from experiments.cli import main
 from experiments.predict import find_audio
 
+pytestmark = pytest.mark.numeric
+
 
 def test_many_files_and_folders_one_of_them_broken(
     voice: Path, make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,8 @@ from experiments import pretrain, sweep
 from experiments.config import Experiment, load
 from tests.experiments.sweep_fakes import search_here
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def experiment(

@@ -24,12 +24,9 @@ from emonet.tracking import default_uri, start_run
 from experiments import serve
 from experiments.cli import main
 from experiments.serving_arguments import ServeArguments
+from tests.ports import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture
@@ -77,7 +74,7 @@ def test_a_served_model_scores_until_interrupted(
             text = base64.b64encode(path.read_bytes()).decode()
             rows = [{"audio": a} for a in ("a.wav", text, "../a.wav", "none.wav", "http://127.0.0.1/a.wav")]
             answers = post(port, {"dataframe_records": rows})["predictions"]
-            assert post(port, {"inputs": ["a.wav"]})["predictions"] == [answers[0]]
+            (alone,) = post(port, {"inputs": ["a.wav"]})["predictions"]
             with pytest.raises(urllib.error.HTTPError) as refused:
                 post(port, {"dataframe_records": [{"path": "a.wav"}]})
             assert refused.value.code == 400
@@ -87,6 +84,7 @@ def test_a_served_model_scores_until_interrupted(
             server.kill()
     assert server.returncode == 0, err
     assert json.loads(out)["address"] == f"http://127.0.0.1:{port}"
+    assert alone == pytest.approx(answers[0], abs=0.02)  # a batch of another size, perhaps in bf16: 2^-8 of the states
     here = EmotionPipeline.from_folder(voice)(path)
     assert answers[0].pop("error") is None
     assert answers[0] == pytest.approx(here, abs=0.02)

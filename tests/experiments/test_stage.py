@@ -58,6 +58,36 @@ def test_what_makes_a_stage_run_again(experiment: Experiment, change: str) -> No
     assert run_toy(experiment, inputs=inputs, answer=2).answer == 2
 
 
+DAMAGED = {
+    "cut short": b'{"inputs": ', "a list": b"[]", "a number": b"7", "nothing": b"null", "a text": b'"inputs"', "empty": b"",
+    "other types": b'{"inputs": [1], "answer": "x"}', "no UTF-8": b"\xff\xfe{}", "zeros": bytes(4096),
+    "deep": b"[" * 100_000, "of another version": b'{"stage": "toy", "inputs": "x", "colour": 1}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_result_is_none_and_said(
+    experiment: Experiment, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = experiment.folder / "toy.json"
+    path.parent.mkdir()
+    path.write_bytes(DAMAGED[damage])
+    message = f"{path} does not hold a result of this version"
+    assert read_result(experiment, "toy", ToyResult) is None
+    with pytest.raises(RequestError, match=r"(?s)has not finished.*found: +a file that cannot be used"):
+        require_result(experiment, "toy", ToyResult)
+    assert capsys.readouterr().err.count(message) == 2
+    assert run_toy(experiment, answer=3).answer == 3
+    assert message in capsys.readouterr().err
+    assert run_toy(experiment, answer=4).answer == 3
+
+
+def test_a_folder_in_the_place_of_a_result_is_none(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    (experiment.folder / "toy.json").mkdir(parents=True)
+    assert read_result(experiment, "toy", ToyResult) is None
+    assert "Is a directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_stage_that_fails_keeps_the_former_result_until_it_replaces_outputs(
     experiment: Experiment, committed: bool

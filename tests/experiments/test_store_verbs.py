@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
-from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.extraction import extract
 from cache.info import describe
@@ -24,6 +21,7 @@ from emonet.corpora import open_corpus
 from emonet.encoder import FrozenEncoder
 from experiments import store
 from experiments.cli import main
+from tests.tiny import write_encoder
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +35,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sf.write(folder / f"{row}.wav", loudness * np.sin(2 * np.pi * (150 + 40 * row) * time), 16_000)
         rows.append({"id": f"t/{row}", "audio": f"{row}.wav", "speaker": f"s{row}", "split": split, "anger": row % 5})
     (folder / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=32, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=64, max_source_positions=50
-    )
-    WhisperEncoder(config).save_pretrained(folder / "encoder")
+    write_encoder(folder / "encoder")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         encoder = FrozenEncoder.load("./encoder")
@@ -216,11 +210,7 @@ def test_repair_with_another_corpus_or_encoder(folder: Path, capsys: pytest.Capt
     (folder / "less.jsonl").write_text("".join(lines[:-1]))
     assert main(["store", "repair", "s.zarr", "--corpus", "manifest:less.jsonl"]) == 2
     assert "clips: the store has 7, wanted 6" in said(capsys)
-    torch.manual_seed(1)
-    module = WhisperEncoder.from_pretrained(folder / "encoder")
-    with torch.no_grad():
-        module.layer_norm.bias.add_(0.5)
-    module.save_pretrained(folder / "encoder")
+    write_encoder(folder / "encoder", seed=1)
     assert main(["store", "repair", "s.zarr"]) == 2
     assert "encoder_digest: the store has" in said(capsys)
 

@@ -49,6 +49,7 @@ def searched(experiment: Experiment) -> tuple[Study, Path]:
     return study, folder
 
 
+@pytest.mark.slow
 def test_two_workers_and_all_of_it_in_mlflow(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,15 +150,15 @@ def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.Popen[str], runs: Path) -> None:
     experiment = fake_experiment(runs, trials=2, workers=2)
     study = Study(plan_of(experiment, STUDY))
     wait_for(lambda: sum(record.state == "running" and bool(record.curve) for record in study.records()) == 2)
     pids = [int(record.worker.rpartition("/")[2]) for record in study.records()]
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    wait_for(lambda: not any(alive(pid) for pid in pids), 10)
+    _, said = process.communicate(timeout=60)
+    wait_for(lambda: not any(alive(pid) for pid in pids))
     records = study.records()
     interrupted = [record for record in records if record.reason == "interrupted"]
     assert len(interrupted) == 2

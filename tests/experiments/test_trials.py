@@ -24,6 +24,8 @@ from experiments.config import Experiment
 from experiments.sweep_config import merged
 from experiments.trials import CaptionerTrials, TrialOutcome, TrialPruned, Trials, _Curve
 
+pytestmark = pytest.mark.numeric
+
 Params = dict[str, Any]
 EACH: list[Params] = [
     {"heads.inputs": ["statistics"]},

@@ -14,12 +14,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+from tests.ports import free_port
 
 
 def test_a_port_that_is_taken(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,8 @@ from lightningmodules.guards import enough_memory, interruptible
 from lightningmodules.judging import Heard, hit_rate
 from lightningmodules.reporting import Watch
 
+pytestmark = pytest.mark.numeric
+
 PLAIN = AugmentConfig(frequency_masks=0, time_masks=0, shift_seconds=0)
 
 
@@ -137,6 +139,16 @@ def test_same_seed_same_weights_and_torch_is_left_alone(corpus: Corpus, tmp_path
     torch.manual_seed(4)
     assert equal(one, fit(corpus, tmp_path / "b", dropout=0.1, epochs=1))
     assert not equal(one, fit(corpus, tmp_path / "c", seed=1, dropout=0.1, epochs=1))
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt", "identity.txt"])
+def test_what_is_damaged_is_made_anew(corpus: Corpus, tmp_path: Path, name: str) -> None:
+    one, seen = fit(corpus, tmp_path, epochs=1), Seen()
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-100] + b"\xff")
+    assert equal(one, fit(corpus, tmp_path, seen, epochs=1))
+    assert "training" in seen.counts
+    assert not name.endswith("ckpt") or seen.lines[0].startswith(f"{name} of a run")
 
 
 def test_a_finished_training_is_only_read_back(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

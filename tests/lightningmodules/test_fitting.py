@@ -16,6 +16,8 @@ from emonet.inputs import InputSpec
 from emonet.targets import EMOTIONS
 from lightningmodules.fitting import FittedBank, fit_bank
 
+pytestmark = pytest.mark.numeric
+
 CONFIG = {"epochs": 30, "learning_rate": 3e-3, "batch_size": 32, "dropout": (0.0, 0.0, 0.0, 0.0)}
 TARGETS = EMOTIONS.subset(["anger", "fear"]).ids
 

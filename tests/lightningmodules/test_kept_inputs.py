@@ -18,6 +18,8 @@ from lightningmodules.heads import unreported
 from lightningmodules.kept_inputs import KeptInputs
 from lightningmodules.training import TrainedExperts, Wanted, Watch, train_experts
 
+pytestmark = pytest.mark.numeric
+
 TARGETS = EMOTIONS.subset(["anger", "fear"]).ids
 MakeStore = Callable[..., FeatureStore]
 SETTINGS: list[tuple[InputForm, dict[str, Any]]] = [
