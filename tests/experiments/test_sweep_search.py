@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from emonet.errors import EmonetError
 from emonet.tracking import default_uri
-from experiments import sweep_search, sweep_tracking, sweep_worker
+from experiments import sweep_search, sweep_tracking, sweep_worker, sweep_workers
 from experiments.config import Experiment
 from experiments.studies import Study
 from experiments.study_records import plan_of
@@ -255,6 +255,15 @@ def test_processor_cores_and_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) ->
     assert [own_gpu(number, 4, "3,5") for number in range(2)] == ["3", "5"]
     assert own_gpu(1, 1, None) is None
     assert own_gpu(1, 4, "2") is None
+
+
+def test_a_worker_takes_no_modules_of_the_working_folder(somebodys_project: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [*sweep_workers.COMMAND, "0"]
+    done = subprocess.run(
+        command, input="no job\n", capture_output=True, text=True, cwd=somebodys_project, env=environment
+    )
+    assert "validation error for Job" in done.stderr
 
 
 def test_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
