@@ -134,7 +134,7 @@ def test_no_worker_left(runs: Path) -> None:
 
 @pytest.fixture
 def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "FAKE_SECONDS": "0.2"}
+    environment = {**os.environ, "FAKE_SECONDS": "0.5"}
     script = str(sweep_fakes.__file__)
     with subprocess.Popen(
         [sys.executable, script, "search", str(runs)],
@@ -158,7 +158,7 @@ def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.P
     wait_for(lambda: not any(alive(pid) for pid in pids), 10)
     records = study.records()
     interrupted = [record for record in records if record.reason == "interrupted"]
-    assert len(interrupted) == 2
+    assert len(interrupted) == 2, [(r.number, r.state, r.reason, len(r.curve)) for r in records]
     if number != signal.SIGKILL:
         assert process.returncode == 130
         assert "ending the running trials" in said
