@@ -34,11 +34,12 @@ was extracted with another captioner is never replaced unasked: `emonet extract 
 Environment: `MLFLOW_TRACKING_URI` names a tracking server in place of `runs/mlflow.db`; `HF_HOME` is where Hugging
 Face keeps downloaded models.
 
-Exit codes: 0 done, 1 the run failed, 2 the request was wrong; 128 + N where signal N ended it (130 after Ctrl-C, 143 after
-SIGTERM, 129 when the terminal closed), and then the last line says what is kept and how to go on.
+Exit codes: 0 done, 1 the run failed, 2 the request was wrong; 128 + N where signal N ended it (130 after Ctrl-C, 143
+after SIGTERM, 129 when the terminal closed), and then the last line says what is kept and how to go on.
 
-With `make`, `CORPUS`, `EXPERIMENT`, `ON`, `WORKERS`, `PYTHON` and `TORCH_INDEX` reach the command as they were typed, whatever is in
-them: `make extract CORPUS='manifest:/data/my corpus/$1 clips.csv'`. `ARGS` and `MODELS` are several words, quoted as in a shell.
+With `make`, `CORPUS`, `EXPERIMENT`, `ON`, `WORKERS`, `PYTHON` and `TORCH_INDEX` reach the command as they were typed,
+whatever is in them: `make extract CORPUS='manifest:/data/my corpus/$1 clips.csv'`. `ARGS` and `MODELS` are several
+words, quoted as in a shell.
 
 A file of your own:
 
