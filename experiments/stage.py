@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
@@ -45,6 +47,7 @@ class StageResult(Schema):
 
 
 R = TypeVar("R", bound=StageResult)
+_PROBE = 1 << 20  # bytes that must find room before a stage begins
 
 
 @dataclass(frozen=True)
@@ -208,9 +211,15 @@ def _read(path: Path, result_type: type[R]) -> R | None:
 
 
 def _make(folder: Path) -> None:
+    """Make the folder, and see that something can be written there before hours go into it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        with durable.explained(folder, what="the results", kept="nothing was begun", then="it begins"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_PROBE))
+                probe.flush()
+                os.fsync(probe.fileno())
+    except (RequestError, OSError) as error:
         raise _unwritable(folder, error) from error
 
 
@@ -227,10 +236,10 @@ def _alone(folder: Path, stage: str) -> AbstractContextManager[Any]:
         raise _unwritable(folder, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> RequestError:
-    return RequestError(
-        "the folder for the results cannot be written", where=folder, found=error.strerror, hint="--runs FOLDER"
-    )
+def _unwritable(folder: Path, error: Exception) -> RequestError:
+    reason = error.__cause__ if isinstance(error, RequestError) else error
+    found = reason.strerror if isinstance(reason, OSError) else None
+    return RequestError("the folder for the results cannot be written", where=folder, found=found, hint="--runs FOLDER")
 
 
 def _run_of(

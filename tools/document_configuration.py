@@ -40,6 +40,13 @@ fails at its end, with all results kept on disk.
 A captioner is a folder, a hub id, or a hub id at a tag, branch or commit: `openai/whisper-small@REVISION`. A hub model
 that was downloaded before is used as it was, without a network. Its weights fix the outcome of a stage, not its name.
 
+Exit codes: 0 done, 1 the run failed, 2 the request was wrong; 128 + N where signal N ended it (130 after Ctrl-C, 143
+after SIGTERM, 129 when the terminal closed), and then the last line says what is kept and how to go on.
+
+With `make`, `CORPUS`, `EXPERIMENT`, `ON`, `WORKERS`, `PYTHON` and `TORCH_INDEX` reach the command as they were typed,
+whatever is in them: `make extract CORPUS='manifest:/data/my corpus/$1 clips.csv'`. `ARGS` and `MODELS` are several
+words, quoted as in a shell.
+
 A file of your own:
 
 ```yaml

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,32 @@ CONFIG = {
     "heads": {"inputs": ["flatten", "statistics", "attention"], "epochs": 4, "batch_size": 8},
     "evaluation": {"resamples": 50},
 }
+
+
+SHADOWS = (
+    "queue",
+    "socket",
+    "string",
+    "emonet",
+    "experiments",
+    "cache",
+    "mlflow",
+    "uvicorn",
+    "optuna",
+    "torch",
+    "yaml",
+)
+COMMAND = str(Path(sys.executable).parent / "emonet")
+
+
+@pytest.fixture
+def somebodys_project(tmp_path: Path) -> Path:
+    """A folder to work in, whose modules have the names of those that verbs and servers import."""
+    folder = tmp_path / "somebodys project"
+    for name in SHADOWS:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise SystemExit('my own {name}')\n")
+    return folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 import urllib.request
@@ -18,19 +17,22 @@ from experiments import dashboard
 from experiments.arguments import DashboardArguments
 from experiments.studies import Study
 from experiments.study_records import plan_of
+from tests.experiments.conftest import COMMAND
 from tests.experiments.sweep_fakes import fake_experiment
 from tests.experiments.test_ui_verb import heed_interrupts
 from tests.ports import free_port
 
 
 @pytest.mark.slow
-def test_pages_show_the_study_until_interrupted(tmp_path: Path) -> None:
+def test_pages_show_the_study_until_interrupted(tmp_path: Path, somebodys_project: Path) -> None:
     storage = f"journal:{tmp_path / 'study.log'}"
     Study(plan_of(fake_experiment(tmp_path, storage=storage), "the-study"))
     port = free_port()
-    command = [sys.executable, "-m", "experiments.cli", "dashboard", "--port", str(port), "--runs", str(tmp_path)]
+    command = [COMMAND, "dashboard", "--port", str(port), "--runs", str(tmp_path)]
     command += ["--storage", storage]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as server:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts, cwd=somebodys_project
+    ) as server:
         try:
             assert studies(port) == ["the-study"]
             server.send_signal(signal.SIGINT)

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from emonet.tracking import default_uri, start_run
 from experiments import serve
 from experiments.cli import main
 from experiments.serving_arguments import ServeArguments
+from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
 
 pytestmark = pytest.mark.numeric
@@ -49,11 +49,11 @@ def post(port: int, body: dict[str, Any]) -> Any:
 
 @pytest.mark.slow
 def test_a_served_model_scores_until_interrupted(
-    registered: Path, voice: Path, make_wav: Callable[..., Path], tmp_path: Path
+    registered: Path, voice: Path, make_wav: Callable[..., Path], somebodys_project: Path
 ) -> None:
     port, path = free_port(), make_wav("sounds/a.wav")
     command = [
-        *(sys.executable, "-m", "experiments.cli", "serve", "--port", str(port), "--runs", str(registered)),
+        *(COMMAND, "serve", "--port", str(port), "--runs", str(registered)),
         *("--allow-paths", str(path.parent), "--experts-precision", "bf16", "--json"),
     ]
     with subprocess.Popen(
@@ -62,6 +62,7 @@ def test_a_served_model_scores_until_interrupted(
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background shells ignore it
+        cwd=somebodys_project,
     ) as server:
         try:
             assert server.stderr is not None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from emonet.errors import EmonetError, RequestError
 from emonet.tracking import default_uri
 from experiments.config import Experiment
 from experiments.stage import StageResult, Work, read_result, require_result, run_stage, write_text
+from tests.cache.test_full_disk import fill, small_disk
+
+__all__ = ["small_disk"]  # a fixture
 
 
 class ToyResult(StageResult):
@@ -148,6 +152,24 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(RequestError, match=r"(?s)cannot be written.*--runs FOLDER"):
         run_toy(Experiment(name="toy", runs=tmp_path / "runs"))
+
+
+def test_a_disk_that_may_only_be_read(small_disk: Path) -> None:
+    experiment = Experiment(name="toy", runs=small_disk / "runs")
+    experiment.folder.mkdir(parents=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(RequestError, match=r"(?s)cannot be written.*Read-only file system.*--runs FOLDER"):
+        run_toy(experiment)
+
+
+def test_a_full_disk_is_told_before_anything_begins(small_disk: Path) -> None:
+    experiment = Experiment(name="toy", runs=small_disk / "runs")
+    experiment.folder.mkdir(parents=True)
+    fill(small_disk)
+    with pytest.raises(EmonetError, match=r"(?s)the disk is full; nothing was begun.*toy.*free some space") as full:
+        run_toy(experiment)
+    assert full.value.exit_code == 1
+    assert list(small_disk.rglob("mlflow.db")) == []
 
 
 def test_a_text_is_written_whole(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from emonet.errors import EmonetError
 from emonet.tracking import default_uri
-from experiments import sweep, sweep_search, sweep_tracking, sweep_worker
+from experiments import sweep, sweep_search, sweep_tracking, sweep_worker, sweep_workers
 from experiments.config import Experiment
 from experiments.studies import Study
 from experiments.study_records import plan_of
@@ -137,7 +137,7 @@ def test_no_worker_left(runs: Path) -> None:
 
 @pytest.fixture
 def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "FAKE_SECONDS": "0.2"}
+    environment = {**os.environ, "FAKE_SECONDS": "0.5"}
     script = str(sweep_fakes.__file__)
     with subprocess.Popen(
         [sys.executable, script, "search", str(runs)],
@@ -161,7 +161,7 @@ def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.P
     wait_for(lambda: not any(alive(pid) for pid in pids))
     records = study.records()
     interrupted = [record for record in records if record.reason == "interrupted"]
-    assert len(interrupted) == 2
+    assert len(interrupted) == 2, [(r.number, r.state, r.reason, len(r.curve)) for r in records]
     if number != signal.SIGKILL:
         assert process.returncode == 130
         assert "ending the running trials" in said
@@ -258,6 +258,15 @@ def test_processor_cores_and_gpus_are_shared(monkeypatch: pytest.MonkeyPatch) ->
     assert [own_gpu(number, 4, "3,5") for number in range(2)] == ["3", "5"]
     assert own_gpu(1, 1, None) is None
     assert own_gpu(1, 4, "2") is None
+
+
+def test_a_worker_takes_no_modules_of_the_working_folder(somebodys_project: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [*sweep_workers.COMMAND, "0"]
+    done = subprocess.run(
+        command, input="no job\n", capture_output=True, text=True, cwd=somebodys_project, env=environment
+    )
+    assert "validation error for Job" in done.stderr
 
 
 def test_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

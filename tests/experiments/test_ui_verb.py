@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
 
 
@@ -30,11 +30,16 @@ def test_a_port_that_is_taken(runs: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.slow
-def test_pages_answer_until_interrupted(runs: Path) -> None:
+def test_pages_answer_until_interrupted(runs: Path, somebodys_project: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "experiments.cli", "ui", "--port", str(port), "--runs", str(runs)]
+    command = [COMMAND, "ui", "--port", str(port), "--runs", str(runs)]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
+        cwd=somebodys_project,
     ) as server:
         try:
             assert answer(port, server, seconds=120) == 200
