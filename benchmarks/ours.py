@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.formats import SHARD, Decoded, Format, Reader, Rows, States
 from benchmarks.states import StateSet
-from cache.layout import TABLE, create, table_bytes
+from cache.layout import TABLE, TEXTS, create, table_bytes
 from cache.record import MARKERS, ExtractionRecord, fingerprint, marker_file
 from cache.store import THREADS, FeatureStore
 from cache.writer import StoreWriter
@@ -130,7 +130,7 @@ def metadata_store(folder: Path, subject: StateSet, clips: int) -> Path:
         },
         "seconds": np.array(subject.seconds())[rows],
         "speech_frames": np.full(clips, record.frames),
-        "failed": [None] * clips,
+        **dict.fromkeys(TEXTS, [None] * clips),
         **dict(zip(corpus.targets.ids, first.scores()[rows].T, strict=True)),
     }
     durable.write(path / TABLE, table_bytes(columns, corpus.targets, fingerprint(record, [])))

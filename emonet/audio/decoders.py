@@ -197,7 +197,8 @@ def serve() -> None:
     parent = Parent(gone=lambda: os._exit(0))
     for request in parent.requests():
         _forget_words()
-        audio, start, end, seconds = pickle.loads(request)  # noqa: S301 from the process that started this one
+        folder, audio, start, end, seconds = pickle.loads(request)  # noqa: S301 from the process that started this one
+        audio = audio if isinstance(audio, bytes) else Path(folder) / audio
         try:
             if seconds is None:
                 info = probe(audio)
@@ -301,7 +302,7 @@ class _Worker:
     def _send(self, child: Child, job: _Job) -> bool:
         """Hand over a clip; False if the process is dead or stands still, which reading its answers explains."""
         try:
-            request = pickle.dumps((job.clip.audio, job.clip.start, job.clip.end, job.seconds))
+            request = pickle.dumps((_working_folder(), job.clip.audio, job.clip.start, job.clip.end, job.seconds))
             child.send(request, self._timeout)
         except (BrokenPipeError, TimeoutError):
             return False
@@ -342,6 +343,14 @@ def _broken(error: Exception) -> EmonetError:
         found=f"{type(error).__name__}: {error}",
         hint="the same command again: it goes on where it stopped",
     )
+
+
+def _working_folder() -> str:
+    """Where relative paths start from: the process may have gone elsewhere since its workers were started."""
+    try:
+        return os.getcwd()  # noqa: PTH109 as text
+    except FileNotFoundError:  # it was removed: only whole paths are found
+        return ""
 
 
 def _answer(child: Child, patience: float) -> Answer:

@@ -277,6 +277,15 @@ with Decoders(2, timeout=20.0) as decoders:
 """
 
 
+def test_relative_paths_start_from_where_the_process_is_now(
+    clips: list[Clip], decoders: Decoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_right(next(decoders.decode(clips[:1])), clips[0])  # the workers have started somewhere
+    monkeypatch.chdir(Path(str(clips[1].audio)).parent)
+    near = Clip("near", Path(Path(str(clips[1].audio)).name), "s", "train")
+    assert_right(next(decoders.decode([near])), clips[1])
+
+
 def test_a_script_without_a_guard_is_not_run_again(clips: list[Clip], tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -103,7 +103,7 @@ def test_trials_that_all_fail_end_the_sweep(runs: Path, monkeypatch: pytest.Monk
 def test_a_worker_that_dies_is_told_and_the_others_go_on(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FAKE_SECONDS", "0.05")
+    monkeypatch.setenv("FAKE_SECONDS", "0.3")
     experiment = fake_experiment(runs, trials=8, workers=2, pruner="none", heartbeat=1000)
     started: list[Workers] = []
     monkeypatch.setattr(sweep_search, "Workers", lambda *arguments: started.append(Workers(*arguments)) or started[0])
