@@ -72,9 +72,9 @@ def extract(
         any_batch_size=config.batch_size == "auto",
         notices=notices,
     )
-    meter = meter or Meter(encoder.flops_per_clip)
+    meter, copies = meter or Meter(encoder.flops_per_clip), config.copies == "note"
     with decoders, writer:
-        Filling(writer, corpus, encoder, decoders, config.max_failed, meter, progress).run()
+        Filling(writer, corpus, encoder, decoders, config.max_failed, copies, meter, progress).run()
         return _report(writer, corpus, config, meter, started)
 
 
@@ -120,8 +120,6 @@ def _report(
     markers = [read_marker(writer.path, record, shard) for shard in range(record.shards) if shard not in pending]
     failures = rejections(corpus, markers)
     sounds = sounds_of(corpus, record, markers)
-    if config.copies == "refuse":
-        sounds.require_apart()
     if len(failures) == len(corpus):
         writer.discard()
         what = f"none of the {len(corpus)} clips could be read"

@@ -23,7 +23,7 @@ from emonet.encoder import FrozenEncoder
 from emonet.errors import AudioError, EmonetError
 from emonet.logmel import pad
 from emonet.progress import Progress
-from emonet.sounds import Sounds
+from emonet.sounds import Sounds, refuse_copies
 from emonet.windows import Window
 
 AHEAD = 2  # passes that are decoded before the encoder asks for them
@@ -57,6 +57,7 @@ class Filling:
         encoder: makes the states.
         decoders: entered.
         max_failed: share of the clips that may fail (0 to 1).
+        copies: whether the same sound may be in two splits.
         meter: counts what this run does.
         progress: called with clips done, those of other processes included.
     """
@@ -68,6 +69,7 @@ class Filling:
         encoder: FrozenEncoder,
         decoders: Decoders,
         max_failed: float,
+        copies: bool,
         meter: Meter,
         progress: Progress,
     ) -> None:
@@ -82,13 +84,15 @@ class Filling:
         self._unread = set(range(writer.record.shards))  # shards whose markers are not read yet
         self._own: set[int] = set()  # shards that this process has begun
         self._behind: dict[int, int] = {}  # of these, those that are committed but not on disk: their clips
+        self._of_sound: dict[str, Clip] | None = None if copies else {}  # digest of a sound -> the first clip with it
         self._done = 0  # clips, those of other processes included
 
     def run(self) -> None:
         """Do all that there is for this process to do, and wait for what others of the same part do.
 
         Raises:
-            EmonetError: if too many clips fail, decoders cannot be started, or a shard cannot be written.
+            RequestError: if the same sound is in two splits.
+        EmonetError: if too many clips fail, decoders cannot be started, or a shard cannot be written.
         """
         self._count(fresh=True)
         self._show()
@@ -146,6 +150,7 @@ class Filling:
                 unreadable.append(Rejection(self._corpus.clips[done.sink.rows[position]].id, heard.reason))
             else:
                 done.sink.put(position, one, heard.seconds, content=heard.content, notices=heard.notices)
+                self._require_apart(done.sink.rows[position], heard.content)
         self._failures += unreadable
         self._meter.add(len(states), failed=len(unreadable))
         self._check_failures()
@@ -168,10 +173,21 @@ class Filling:
                 self._meter.wrote(marker.stored_bytes)
             else:
                 self._failures += rejections(self._corpus, [marker])
+                for row, content in zip(self._writer.record.rows(shard), marker.contents, strict=False):
+                    self._require_apart(row, content)
         if pending:
             self._check_failures()
         missing = sum(len(self._writer.record.rows(shard)) for shard in pending)
         self._done = max(self._done, len(self._corpus) - missing + sum(self._behind.values()))
+
+    def _require_apart(self, row: int, content: str | None) -> None:
+        """Refuse the same sound in two splits at once: the corpus must change, and with it the store."""
+        if self._of_sound is None or content is None:
+            return
+        clip = self._corpus.clips[row]
+        first = self._of_sound.setdefault(content, clip)
+        if first.split != clip.split:
+            refuse_copies(self._corpus.name, [[first, clip]])
 
     def _check_failures(self) -> None:
         if not self._most_failed < len(self._failures) < len(self._corpus):

@@ -244,7 +244,7 @@ def overlap_with(clips: pd.DataFrame, known: pd.DataFrame, *, window_seconds: fl
     same = both.loc[~(apart > SAME_SECONDS), ["id", "split"]]
     if SOUND in clips and SOUND in known:
         alike = clips[["id", SOUND]].dropna().merge(known[[SOUND, "split"]].dropna(), on=SOUND)
-        same = pd.concat([same, alike[["id", "split"]]]).drop_duplicates("id")
+        same = pd.concat([same, alike[["id", "split"]]]).sort_values("split", kind="stable").drop_duplicates("id")
     heard = set(known["speaker"])
     return Overlap(
         train=tuple(same.loc[same["split"] == "train", "id"]),

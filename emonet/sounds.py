@@ -97,14 +97,7 @@ class Sounds:
         Raises:
             RequestError: if one is; names the clips.
         """
-        raise_collected(
-            f"the same sound is in two splits of the corpus {self.name!r}",
-            [
-                " = ".join(f"{clip.id} ({clip.split})" for clip in clips[: SHOWN + 1])
-                for clips in self._copies(leaking=True)
-            ],
-            hint="leave copies out, or put them into one split (emonet corpus lists all); or --extraction.copies note",
-        )
+        refuse_copies(self.name, self._copies(leaking=True))
 
     def report(self) -> SoundReport:
         """All that was gathered."""
@@ -126,8 +119,21 @@ class Sounds:
         return [clips for clips in found if (len({clip.split for clip in clips}) > 1) == leaking]
 
 
-def _equal(clips: Sequence[Clip]) -> str:
-    return " = ".join(f"{clip.id} ({clip.split})" for clip in clips[: SHOWN + 1])
+def refuse_copies(name: str, copies: Sequence[Sequence[Clip]]) -> None:
+    """Refuse a corpus for clips of the same sound in several splits; nothing happens where there are none.
+
+    Args:
+        name: of the corpus.
+        copies: the clips of each sound.
+
+    Raises:
+        RequestError: if there are any.
+    """
+    raise_collected(
+        f"the same sound is in two splits of the corpus {name!r}",
+        [" = ".join(f"{clip.id} ({clip.split})" for clip in clips[: SHOWN + 1]) for clips in copies],
+        hint="leave copies out, or put them into one split (emonet corpus lists all); or --extraction.copies note",
+    )
 
 
 def contents(clips: Sequence[Clip], window: Window, progress: Progress = silent) -> list[str | None]:

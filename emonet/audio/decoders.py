@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -105,7 +106,8 @@ class Decoders:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._workers = [_Worker(self._jobs, timeout) for _ in range(workers or min(MOST_WORKERS, processors()))]
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()  # around the threads: whoever asks first starts them
+        self._lock = threading.Lock()  # around the two: whoever asks first starts them
+        self._is_closed = False
 
     def __enter__(self) -> Decoders:
         self.start()
@@ -124,7 +126,9 @@ class Decoders:
                 thread.start()
 
     def close(self) -> None:
-        """End the processes, if they were started."""
+        """End the processes, if they were started; what is still asked is refused."""
+        with self._lock:
+            self._is_closed = True
         for worker in self._workers:
             worker.end()
             self._jobs.put(None)
@@ -169,8 +173,8 @@ class Decoders:
         ahead = max(ahead, DEPTH * len(self._workers))
         try:
             for job in jobs:
+                self._put(job)
                 waiting.append(job)
-                self._jobs.put(job)
                 if len(waiting) > ahead:
                     yield waiting.popleft().answer.result()
             while waiting:
@@ -178,6 +182,12 @@ class Decoders:
         finally:
             for job in waiting:
                 job.answer.cancel()
+
+    def _put(self, job: _Job) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise _closed()
+            self._jobs.put(job)
 
 
 def shared_decoders() -> Decoders:
@@ -249,19 +259,22 @@ class _Worker:
                 self._child.kill()
 
     def run(self) -> None:
-        """Do jobs until there is a None among them."""
-        try:
-            child = self._start()
-            while (busy := self._fill(child)) is not None:
-                child = self._answer(busy)
-        except _EndedError:
-            pass
-        except EmonetError as error:
-            self._refuse(error)
-        except Exception as error:  # noqa: BLE001 whoever waits for a clip would wait for ever
-            self._refuse(_broken(error))
-        finally:
-            self._close()
+        """Do jobs until there is a None among them; what cannot be done is answered with the reason."""
+        wanted = True
+        while wanted:
+            try:
+                child = self._start()
+                while (busy := self._fill(child)) is not None:
+                    child = self._answer(busy)
+                wanted = False
+            except _EndedError:
+                wanted = False
+            except EmonetError as error:
+                wanted = self._refuse(error) and self._await()
+            except Exception as error:  # noqa: BLE001 whoever waits for a clip would wait for ever
+                wanted = self._refuse(_broken(error)) and self._await()
+        self._refuse(_closed())
+        self._close()
 
     def _start(self) -> Child:
         self._close()
@@ -328,13 +341,27 @@ class _Worker:
             return f"decoding took longer than {self._timeout:g} s"
         return f"the decoder crashed ({error})" + (f": {words}" if (words := child.last_words()) else "")
 
-    def _refuse(self, error: EmonetError) -> None:
-        """Answer everything with the error that keeps processes from starting."""
-        for job in self._flight:
-            job.answer.set_exception(error)
-        for job in iter(self._jobs.get, None):
-            if job.answer.set_running_or_notify_cancel():
-                job.answer.set_exception(error)
+    def _refuse(self, error: EmonetError) -> bool:
+        """Answer all that is asked now with what keeps a process from starting; False if no more is to come."""
+        while self._flight:
+            self._flight.popleft().answer.set_exception(error)
+        with suppress(Empty):
+            while (job := self._jobs.get_nowait()) is not None:
+                if job.answer.set_running_or_notify_cancel():
+                    job.answer.set_exception(error)
+            return False
+        return True
+
+    def _await(self) -> bool:
+        """Wait for the next job, with which a process is tried to be started again; False if there is none."""
+        job = self._jobs.get()
+        if job is not None and job.answer.set_running_or_notify_cancel():
+            self._flight.append(job)
+        return job is not None
+
+
+def _closed() -> EmonetError:
+    return EmonetError("the decoders are closed", hint="decode within the block that opened them")
 
 
 def _broken(error: Exception) -> EmonetError:

@@ -42,11 +42,13 @@ class RawSamples:
         offset: of the first one, in bytes.
         declared: size that the header tells, in bytes.
         found: size of what follows, in bytes.
+        big_endian: whether the most significant byte comes first.
     """
 
     offset: int
     declared: int
     found: int
+    big_endian: bool
 
 
 def undeclared(content: Content) -> RawSamples | None:
@@ -55,7 +57,7 @@ def undeclared(content: Content) -> RawSamples | None:
     if magic == b".snd":
         first, declared = struct.unpack(">II", content[4:12])
         there = len(content) - first
-        return RawSamples(first, declared, there) if declared < there else None
+        return RawSamples(first, declared, there, big_endian=True) if declared < there else None
     for chunk in _chunks(content) if magic in _CHUNKED else ():
         if chunk.name not in _SAMPLES:
             continue
@@ -65,11 +67,22 @@ def undeclared(content: Content) -> RawSamples | None:
         elif not 0 <= size < _STREAMED:
             return None  # a stream: libsndfile reads on to the end
         end = chunk.body + size + size % 2
-        if end >= len(content) or (size and _is_rest(content, end)):
+        if end >= len(content) or _is_rest(content, end):
             return None
         skipped = _SAMPLES[chunk.name] if magic != b"caff" else 4
-        return RawSamples(chunk.body + skipped, max(0, size - skipped), len(content) - chunk.body - skipped)
+        first = chunk.body + skipped
+        return RawSamples(first, max(0, size - skipped), max(0, len(content) - first), _is_big_endian(content))
     return None
+
+
+def _is_big_endian(content: Content) -> bool:
+    """The byte order of samples, which in AIFF-C and CAF need not be that of the chunks."""
+    for chunk in _chunks(content):
+        if chunk.name == b"COMM" and content[8:12] == b"AIFC":
+            return bytes(content[chunk.body + 18 : chunk.body + 22]) != b"sowt"
+        if chunk.name == b"desc":
+            return not content[chunk.body + 15] & 2  # the flag of little-endian samples
+    return _CHUNKED[bytes(content[:4])] == ">"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,7 @@ class Mpeg:
     """What the frames of an MPEG audio file tell.
 
     Args:
+        first: offset of the first frame, in bytes.
         frames: of sound (count), without the one that carries the Xing or Info header.
         samples: per frame and channel (count).
         rate: samples per second.
@@ -163,6 +177,7 @@ class Mpeg:
         counted: that number.
     """
 
+    first: int
     frames: int
     samples: int
     rate: int
@@ -194,7 +209,7 @@ def mpeg(content: Content) -> Mpeg | None:
     if kind is None:
         return None
     count_at, counted = _count(content, first)
-    return Mpeg(frames - (count_at is not None), samples, rate, count_at, counted)
+    return Mpeg(first, frames - (count_at is not None), samples, rate, count_at, counted)
 
 
 def _after_id3(content: Content) -> int:

@@ -7,6 +7,7 @@ import io
 import mmap
 import os
 import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,8 +27,11 @@ _STREAMED = 0x7FFF_F000  # bytes; programs that write to a pipe leave a data siz
 _LENGTHS = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _PREFIX = re.compile(r"^Error (?:: |in \S+ file\. )?|\.$")
 _CONVERT = "ffmpeg -i IN -ar 16000 -ac 1 OUT.wav"
+_BROKEN = (
+    *(soundfile.LibsndfileError, RuntimeError, TypeError, ValueError),
+    *(ArithmeticError, LookupError, struct.error),  # of our own look at the bytes, should they be odder than foreseen
+)
 _PLAIN: Final = re.compile(r"PCM_\w+|FLOAT|DOUBLE|ULAW|ALAW")  # subtypes that are samples one after the other
-_BIG_ENDIAN = (b"RIFX", b"FORM", b"caff", b".snd")
 
 
 @dataclass(frozen=True)
@@ -90,20 +94,16 @@ def opened(audio: Path | bytes) -> Iterator[Source]:
     try:
         with ExitStack() as stack:
             content = stack.enter_context(_content(audio))
-            name: Any = io.BytesIO(audio) if isinstance(audio, bytes) else _native(audio)
+            # A name with bytes that are not UTF-8 is refused as text.
+            name: Any = io.BytesIO(audio) if isinstance(audio, bytes) else os.fsencode(audio)
             sound = stack.enter_context(_Stream(name))
             _check_header(sound, where)
             yield _source(sound, content, where, stack)
     except OSError as error:
         raise AudioError(f"cannot be opened: {error.strerror or error}", where=where) from error
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
+    except _BROKEN as error:
         # soundfile raises TypeError for `.raw`, which has no header to say what is in it.
         raise AudioError(f"not readable: {_reason(error)}", where=where, hint=_CONVERT) from error
-
-
-def _native(path: Path) -> str | bytes:
-    """A path as soundfile takes it: text that holds bytes which are not UTF-8 it would refuse to encode."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def truncated(share: float, where: str) -> AudioError:
@@ -154,13 +154,15 @@ def _source(sound: Any, content: Content, where: str, stack: ExitStack) -> Sourc
         links = ogg_links(content)
         chained = f"{links} recordings one after the other in one file, of which only the first is heard"
         return Source(sound, _declared(sound), (Notice("length", chained),) if links > 1 else ())
+    if not raw.found:
+        raise AudioError("no samples", where=where)
     whole = _Stream(
         _Tail(content, raw.offset),
         samplerate=sound.samplerate,
         channels=sound.channels,
         format="RAW",
         subtype=sound.subtype,
-        endian="BIG" if content[:4] in _BIG_ENDIAN else "LITTLE",
+        endian="BIG" if raw.big_endian else "LITTLE",
     )
     per_second = raw.found / (whole.frames or 1) * sound.samplerate
     return _other(stack, whole, raw.declared / per_second, raw.found / per_second)
@@ -171,7 +173,7 @@ def _mpeg_source(sound: Any, content: Content, where: str, stack: ExitStack) -> 
     if stream is None:
         return Source(sound, None)
     if stream.count_at is None:  # libmpg123 guesses from the first bit rate; in a pipe it knows of no length
-        endless = stack.enter_context(_Stream(_piped(content, stack), closefd=True))
+        endless = stack.enter_context(_Stream(_piped(content, stream.first, stack), closefd=True))
         return Source(endless, stream.frames * stream.samples)
     if stream.is_counted:
         return Source(sound, _declared(sound))
@@ -187,13 +189,13 @@ def _counted(content: Content, stream: Mpeg) -> bytes:
     return bytes(content[: stream.count_at]) + stream.frames.to_bytes(4, "big") + bytes(content[stream.count_at + 4 :])
 
 
-def _piped(content: Content, stack: ExitStack) -> int:
-    """The reading end of a pipe through which the content comes."""
+def _piped(content: Content, first: int, stack: ExitStack) -> int:
+    """The reading end of a pipe for the content; from a byte on, since libsndfile skips no large tag in a pipe."""
     reading, writing = os.pipe()
 
     def feed() -> None:
         with os.fdopen(writing, "wb", buffering=0) as pipe:
-            for start in range(0, len(content), 1 << 16):
+            for start in range(first, len(content), 1 << 16):
                 try:
                     pipe.write(content[start : start + (1 << 16)])
                 except (BrokenPipeError, ValueError):  # enough was heard, or the file was closed

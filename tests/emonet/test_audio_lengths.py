@@ -158,6 +158,34 @@ def test_an_mp3_without_its_header_of_variable_bit_rates_is_heard_whole(tmp_path
         decode(content, start=25.0)
 
 
+def test_an_mp3_behind_a_large_picture_is_heard_whole() -> None:
+    bare = without_xing(variable(3.0))
+    tag = b"ID3\x04\x00\x00\x00\x12\x27\x60" + bytes(300_000)  # a cover of 300 kB
+    assert decode(tag + bare).seconds == decode(bare).seconds == pytest.approx(3.0, abs=0.2)
+
+
+@pytest.mark.parametrize("form", ["AIFF", "CAF"])
+def test_little_endian_samples_in_big_endian_chunks(form: str) -> None:
+    whole = encoded(2.0, form, "PCM_16", endian="LITTLE")
+    content = declaring(whole, form, RATE)
+    if form == "CAF":
+        content = content[: content.index(b"data") + 16 + 4 * RATE]
+    np.testing.assert_array_equal(decode(content).samples, decode(whole).samples)
+
+
+@pytest.mark.parametrize("form", ["AIFF", "WAV", "AU"])
+def test_a_recorder_that_was_killed_before_the_first_sample(form: str) -> None:
+    content = declaring(encoded(1.0, form, "PCM_16"), form, 0)
+    with pytest.raises(AudioError, match="no samples"):
+        decode(content[: len(content) - 2 * RATE])
+
+
+def test_an_empty_chunk_of_samples_before_a_tag_is_no_sound() -> None:
+    content = declaring(encoded(1.0, "WAV", "PCM_16"), "WAV", 0)[: -2 * RATE]
+    with pytest.raises(AudioError, match="no samples"):
+        decode(content + b"id3 " + struct.pack("<I", 64_000) + bytes(range(250)) * 256)
+
+
 def test_mp3_files_put_together_are_heard_whole() -> None:
     content = variable(3.0) + variable(2.0)
     heard = decode(content)

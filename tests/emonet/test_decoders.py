@@ -364,3 +364,24 @@ def test_a_thread_that_dies_in_the_middle_refuses_its_clips(clips: list[Clip], m
                 list(decoders.decode(clips, ahead=2))
         with pytest.raises(EmonetError, match="ended unexpectedly"):
             list(decoders.decode(clips, ahead=2))
+
+
+def test_a_process_that_could_not_start_is_tried_again(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
+    with Decoders(1, timeout=20.0) as decoders:
+        assert_right(next(decoders.decode(clips[:1])), clips[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(children.tempfile, "TemporaryFile", lambda: (_ for _ in ()).throw(OSError(28, "full")))
+            with pytest.raises(EmonetError, match="cannot start"):
+                list(decoders.decode([trap("segfault"), trap("segfault")]))
+        assert_right(next(decoders.decode(clips[1:2])), clips[1])
+
+
+def test_decoders_that_are_closed_answer_that_they_are(clips: list[Clip]) -> None:
+    decoders = Decoders(1, timeout=20.0)
+    waiting = decoders.decode([*clips[:2], trap("hang"), *clips[2:4]])
+    assert_right(next(waiting), clips[0])
+    decoders.close()
+    with pytest.raises(EmonetError, match="the decoders are closed"):
+        list(waiting)
+    with pytest.raises(EmonetError, match="the decoders are closed"):
+        next(decoders.decode(clips[:1]))
