@@ -18,6 +18,7 @@ from rich.markup import escape
 from emonet import durable
 from emonet.errors import EmonetError, RequestError
 from emonet.progress import Progress
+from emonet.relocation import ARTIFACTS
 from emonet.schema import Schema, digest
 from experiments import console
 from experiments.config import Experiment
@@ -248,7 +249,7 @@ def _run_of(
     """An MLflow run for the stage: that of the result whose work is done, if there is one and MLflow still has it."""
     from emonet.tracking import default_uri, exists, start_run, taken_up
 
-    uri, artifacts = default_uri(experiment.runs), experiment.runs / "mlartifacts"
+    uri, artifacts = default_uri(experiment.runs), experiment.runs / ARTIFACTS
     if done is not None and exists(uri, done.run_id, artifacts):
         return taken_up(uri, done.run_id, artifacts)
     config = experiment.model_dump(mode="json", exclude={"force", "description", "sweep"})
