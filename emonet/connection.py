@@ -47,8 +47,12 @@ for _name in ("mlflow", "alembic"):
 
 
 def default_uri(runs: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite database `mlflow.db` below `runs`."""
-    return os.environ.get(URI_VARIABLE) or sqlite_url(runs.resolve() / "mlflow.db")
+    """`MLFLOW_TRACKING_URI`, or the SQLite database `mlflow.db` below `runs`.
+
+    Raises:
+        RequestError: if SQLite cannot name that folder.
+    """
+    return os.environ.get(URI_VARIABLE) or sqlite_url(require_text(runs.resolve()) / "mlflow.db")
 
 
 def location_of(source: str, uri: str) -> str:
