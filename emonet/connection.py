@@ -52,7 +52,7 @@ def default_uri(runs: Path) -> str:
     Raises:
         RequestError: if SQLite cannot name that folder.
     """
-    return os.environ.get(URI_VARIABLE) or sqlite_url(require_text(runs.resolve()) / "mlflow.db")
+    return os.environ.get(URI_VARIABLE) or sqlite_url(runs.resolve() / "mlflow.db")
 
 
 def location_of(source: str, uri: str) -> str:
