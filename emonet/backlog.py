@@ -113,6 +113,9 @@ class Backlog:
         Raises:
             EmonetError: always.
         """
-        hint = "what was computed is kept on disk; once MLflow answers again, the same command goes on from there"
+        hint = (
+            "what was computed is kept on disk; once MLflow answers again, the same command goes on from there; "
+            'where it says "up to date", --force runs it again'
+        )
         with answering(self._uri, f"MLflow has not taken {len(self._waiting) - 1} of the things to log", hint):
             raise error

@@ -147,7 +147,7 @@ def artifacts_kept(uri: str, run: Any) -> Iterator[None]:
 
 
 def _take_back(place: Path | None, there: Collection[Path]) -> None:
-    """Remove the first artefact of a run from where nobody would look for it, with the folders that were not `there`."""
+    """Remove a run's first artefact from where nobody would look for it, with the folders that were not `there`."""
     if place is not None:
         (place / CONFIG).unlink(missing_ok=True)
         with suppress(OSError):  # the first that holds something else

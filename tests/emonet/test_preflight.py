@@ -18,7 +18,12 @@ def test_only_the_folders_that_were_made_for_an_artefact_are_taken_back(
     own.mkdir(parents=True)
     place = own / "mlartifacts" / "1" / "artifacts"
     run = SimpleNamespace(artifact_uri=place.as_uri(), run_id="1")
-    with pytest.raises(RequestError, match="of its own machine"), artifacts_kept("http://127.0.0.1:9", run):
-        place.mkdir(parents=True)
-        (place / CONFIG).write_text("{}")
+
+    def log() -> None:
+        with artifacts_kept("http://127.0.0.1:9", run):
+            place.mkdir(parents=True)
+            (place / CONFIG).write_text("{}")
+
+    with pytest.raises(RequestError, match="of its own machine"):
+        log()
     assert list(own.iterdir()) == []

@@ -12,7 +12,6 @@ from emonet.pruning import DELETED, delete, prunable
 from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, register_captioner
 from emonet.tracking import client, default_uri, start_run
 from emonet.versions import (
-    Version,
     ChampionMovedError,
     Version,
     files,
