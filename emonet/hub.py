@@ -217,7 +217,8 @@ def _digests_on_hub(name: str, revision: str | None) -> list[bytes]:
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT, files_metadata=True)
         told: dict[str, Any] = {one.rfilename: one.lfs for one in info.siblings or ()}
         kept = [told.get(file) for file in _loaded(list(told), partial(_index, name, revision))]
-    return [bytes.fromhex(one.sha256) for one in kept] if all(one is not None for one in kept) else []
+    known = [bytes.fromhex(one.sha256) for one in kept if one is not None]
+    return known if len(known) == len(kept) else []
 
 
 def _index(name: str, revision: str | None, index: str) -> Path:
