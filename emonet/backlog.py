@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable
 
 from emonet.answers import answering, brief, reason
-from emonet.errors import EmonetError
 
 PAUSE = 30.0  # seconds between attempts while a server is away
 PATIENCE = 60.0  # seconds, at the end, for a server to come back
 _ASK_EVERY = 2.0  # seconds, at the end
+_LOCKED = "database is locked"  # what SQLite says
 _log = logging.getLogger(__name__)  # on stderr, where nobody has set up another place
 
 
@@ -62,12 +62,10 @@ class Backlog:
                 time.sleep(_ASK_EVERY)
 
     def _drain(self) -> Exception | None:
-        """Make the calls that wait, up to one that fails; why it failed."""
+        """Make the calls that wait, as long as the server answers; what it said if it does not."""
         while self._waiting:
-            call, short = self._waiting[0]
-            try:
-                self._make(call, short)
-            except Exception as error:  # noqa: BLE001  # whatever MLflow, SQLAlchemy or requests raise
+            error = self._tried(*self._waiting[0])
+            if error is not None:
                 self._next = time.monotonic() + PAUSE
                 if not self._away:
                     self._away = True
@@ -80,6 +78,24 @@ class Backlog:
             self._away = False
             _log.warning("MLflow answers again; what was kept is logged")
         self._next = 0.0
+        return None
+
+    def _tried(self, call: Callable[[], object], short: bool) -> Exception | None:
+        """Make a call, or give it up where the server answers and refuses it; the error of a server that is away."""
+        try:
+            self._make(call, short)
+        except Exception as first:  # noqa: BLE001  # whatever MLflow, SQLAlchemy or requests raise
+            try:
+                with brief(self._uri):
+                    self._ask()
+            except Exception:  # noqa: BLE001  # as above
+                return first
+            try:
+                self._make(call, short)  # again: the server may have been away for a moment
+            except Exception as refused:  # noqa: BLE001  # as above
+                if _LOCKED in str(refused):  # it can be read, and will be written once another process is done
+                    return refused
+                _log.warning("not logged: %s", reason(refused))  # it would fail for ever, and hold up all behind it
         return None
 
     def _make(self, call: Callable[[], object], short: bool) -> None:
@@ -97,8 +113,9 @@ class Backlog:
         Raises:
             EmonetError: always.
         """
-        hint = "what was computed is kept on disk; once MLflow answers again, the same command goes on from there"
+        hint = (
+            "what was computed is kept on disk; once MLflow answers again, the same command goes on from there; "
+            'where it says "up to date", --force runs it again'
+        )
         with answering(self._uri, f"MLflow has not taken {len(self._waiting) - 1} of the things to log", hint):
-            if isinstance(error, EmonetError):
-                raise error
             raise error

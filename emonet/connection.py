@@ -47,7 +47,11 @@ for _name in ("mlflow", "alembic"):
 
 
 def default_uri(runs: Path) -> str:
-    """`MLFLOW_TRACKING_URI`, or the SQLite database `mlflow.db` below `runs`."""
+    """`MLFLOW_TRACKING_URI`, or the SQLite database `mlflow.db` below `runs`.
+
+    Raises:
+        RequestError: if SQLite cannot name that folder.
+    """
     return os.environ.get(URI_VARIABLE) or sqlite_url(runs.resolve() / "mlflow.db")
 
 

@@ -11,6 +11,9 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
+from emonet.errors import RequestError
+from emonet.names import as_text
+
 _COPIES: dict[tuple[Path, int, int], tempfile.TemporaryDirectory[str]] = {}
 _COPYING = threading.Lock()
 PATIENCE = 30.0  # seconds that another process may hold a lock
@@ -21,9 +24,18 @@ def sqlite_url(path: Path) -> str:
 
     A folder may be called `why?` or `100%`: such characters are quoted. Then the driver is named as well, since MLflow
     takes the rest of `sqlite:///` for a path as it is and would make a folder `why%3F`.
+
+    Raises:
+        RequestError: if the path is not valid UTF-8, which no URL of SQLAlchemy's can name.
     """
     from sqlalchemy import URL
 
+    if as_text(path) != str(path):
+        raise RequestError(
+            "a database cannot lie in a folder whose name is not UTF-8",
+            where=path,
+            hint="rename the folder, or --runs FOLDER names another one",
+        )
     plain = f"sqlite:///{path}"
     url = URL.create("sqlite+pysqlite", database=str(path)).render_as_string(hide_password=False)
     return plain if url == plain.replace("sqlite:", "sqlite+pysqlite:", 1) else url

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ TIMEOUT = 10.0  # seconds; transformers alone would retry for half a minute befo
 _FOLDER_HINT = "give a folder instead: download the model where there is a network and copy it here"
 _EXPECTED = "a folder, a hub id such as openai/whisper-small or openai/whisper-small@REVISION, or scratch:SIZE"
 _TEXTS = ("*.json", "*.txt", "*.jinja")  # configurations and tokenizers
-_INDEX = ".index.json"  # of weights in several files
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
+_INDEX = ".index.json"  # ends the name of a list of weights in several files
 
 
 def locate(source: str) -> str:
@@ -98,7 +99,7 @@ def weights_identity(source: str) -> str:
         SHA-256 over the weights' files (about a second per GB): the same for a hub model and for a folder with it.
 
     Raises:
-        RequestError: if there is no such folder, hub model or revision.
+        RequestError: if there is no such folder, hub model or revision, or a file with weights is missing.
         EmonetError: if the hub cannot be reached and the model was not downloaded before.
     """
     folder = Path(source).expanduser()
@@ -110,7 +111,11 @@ def weights_identity(source: str) -> str:
         if there is None and (digests := _digests_on_hub(name, revision)):
             return _identity(digests)  # before gigabytes are fetched
         folder = there or Path(locate(source))
-    return _identity([bytes.fromhex(file_digest(path)) for path in _weights(folder)])
+    try:
+        return _identity([bytes.fromhex(file_digest(path)) for path in _weights(folder)])
+    except FileNotFoundError as error:
+        found = Path(str(error.filename)).name
+        raise RequestError("a file with weights is missing", where=folder, expected=found) from error
 
 
 def file_digest(path: Path) -> str:
@@ -131,8 +136,31 @@ def _digest(path: Path, *state: int) -> str:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """The files with weights: safetensors, or where there are none, PyTorch's own."""
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    """The files of a folder with the weights that are loaded.
+
+    Raises:
+        RequestError: if the list of them is damaged.
+    """
+    files = [path.name for path in folder.iterdir() if path.is_file()]
+    try:
+        return [folder / name for name in _loaded(files, lambda index: folder / index)]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RequestError("the list of files with weights is damaged", where=folder, found=str(error)) from error
+
+
+def _loaded(files: Sequence[str], read: Callable[[str], Path]) -> list[str]:
+    """Which files hold the weights that are loaded, sorted: one, or those that its index names.
+
+    Args:
+        files: names in a folder or in a model's on the hub.
+        read: where an index can be read, by its name.
+    """
+    for alone in _WEIGHTS:
+        if alone in files:
+            return [alone]
+        if alone + _INDEX in files:
+            return sorted(set(json.loads(read(alone + _INDEX).read_text("utf-8"))["weight_map"].values()))
+    return []
 
 
 def _check_folder(path: Path) -> None:
@@ -166,12 +194,8 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
-    for index in folder.glob(f"*{_INDEX}"):
-        parts = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        if all((folder / part).is_file() for part in parts):
-            return True
-    alone = ("model.safetensors", "pytorch_model.bin")
-    return any((folder / one).is_file() for one in alone)
+    found = _weights(folder)
+    return bool(found) and all(path.is_file() for path in found)
 
 
 def _fetched(name: str, revision: str | None) -> Path:
@@ -181,7 +205,7 @@ def _fetched(name: str, revision: str | None) -> Path:
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT)
         files = [one.rfilename for one in info.siblings or ()]
         # By name of the revision, not by commit: the cache then knows the one by the other without a network.
-        wanted = [*_TEXTS, *_of_weights(files)]
+        wanted = [*_TEXTS, *_loaded(files, partial(_index, name, revision))]
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=TIMEOUT))
 
 
@@ -191,16 +215,16 @@ def _digests_on_hub(name: str, revision: str | None) -> list[bytes]:
 
     with _explained(name, revision):
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT, files_metadata=True)
-    told: dict[str, Any] = {one.rfilename: one.lfs for one in info.siblings or ()}
-    kept = [told[file] for file in sorted(_of_weights(list(told)))]
-    return [bytes.fromhex(one.sha256) for one in kept] if all(one is not None for one in kept) else []
+        told: dict[str, Any] = {one.rfilename: one.lfs for one in info.siblings or ()}
+        kept = [told.get(file) for file in _loaded(list(told), partial(_index, name, revision))]
+    known = [bytes.fromhex(one.sha256) for one in kept if one is not None]
+    return known if len(known) == len(kept) else []
 
 
-def _of_weights(files: Sequence[str]) -> list[str]:
-    """Which of a model's files hold the weights that are loaded."""
-    own = [file for file in files if "/" not in file]
-    safe = [file for file in own if file.endswith(".safetensors")]
-    return safe or [file for file in own if file.startswith("pytorch_model") and file.endswith(".bin")]
+def _index(name: str, revision: str | None, index: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, index, revision=revision, etag_timeout=TIMEOUT))
 
 
 @contextmanager

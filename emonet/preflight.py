@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ def artifacts_kept(uri: str, run: Any) -> Iterator[None]:
         RequestError: if they cannot be written, or the server keeps them elsewhere than this machine writes them.
     """
     place = local_path(run.artifact_uri)
+    there = set() if place is None else {folder for folder in (place, *place.parents) if folder.exists()}
     remote = is_server(uri)
     hint = (
         "start it with mlflow server --serve-artifacts --artifacts-destination PLACE, or let this machine write there"
@@ -136,7 +137,7 @@ def artifacts_kept(uri: str, run: Any) -> Iterator[None]:
             hint=hint or "--runs FOLDER names another place",
         ) from error
     if not seen:
-        _take_back(place)
+        _take_back(place, there)
         raise RequestError(
             "the server keeps artefacts at a path of its own machine, where this one cannot put them",
             where=hidden(uri),
@@ -145,10 +146,11 @@ def artifacts_kept(uri: str, run: Any) -> Iterator[None]:
         )
 
 
-def _take_back(place: Path | None) -> None:
-    """Remove the first artefact of a run from where nobody would look for it, with the folders made for it."""
+def _take_back(place: Path | None, there: Collection[Path]) -> None:
+    """Remove a run's first artefact from where nobody would look for it, with the folders that were not `there`."""
     if place is not None:
         (place / CONFIG).unlink(missing_ok=True)
         with suppress(OSError):  # the first that holds something else
             for folder in (place, *place.parents):
-                folder.rmdir()
+                if folder not in there:
+                    folder.rmdir()

@@ -50,7 +50,7 @@ class _Value:
 def local_path(location: str) -> Path | None:
     """The path that a location of MLflow's names on a machine; None if it is on a server or in a store of objects."""
     if location.startswith("file:"):
-        return Path(unquote(urlsplit(location).path))
+        return Path(unquote(urlsplit(location).path, errors="surrogateescape"))
     return Path(location) if location.startswith("/") else None
 
 

@@ -105,7 +105,12 @@ class Run:
 
     def text(self, text: str, name: str) -> None:
         """Log a text as the artefact `name`."""
-        self._log(lambda: self.client.log_text(self.id, text, name))
+
+        def send() -> None:
+            self._settle()
+            self.client.log_text(self.id, text, name)
+
+        self._log(send)
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
@@ -215,7 +220,7 @@ def start_run(
         EmonetError: if the tracking server or database cannot be used.
     """
     server = connect(uri, artifacts)
-    _close_orphans(server)
+    _close_orphans(server, uri)
     with answering(uri, UNUSABLE):
         experiment_id = experiment_of(server, uri, experiment, artifacts)
     nested = {} if parent is None else {PARENT: parent}
@@ -243,18 +248,18 @@ def taken_up(uri: str, run_id: str, artifacts: Path) -> Iterator[Run]:
         EmonetError: if the tracking server or database cannot be used.
     """
     server = connect(uri, artifacts)
-    _close_orphans(server)
+    _close_orphans(server, uri)
     with ExitStack() as begun:
         with shielded(), answering(uri, UNUSABLE):
+            # The tag comes first: a run that is open and names dead processes only is closed by others.
+            server.log_batch(run_id, tags=[RunTag(key, value) for key, value in owner().items()])
             server.update_run(run_id, status="RUNNING")
             begun.enter_context(_ending(server, uri, run_id))
-        handle = begun.enter_context(_in_progress(server, uri, run_id))
-        handle.tags(owner())
-        yield handle
+        yield begun.enter_context(_in_progress(server, uri, run_id))
 
 
-def _close_orphans(server: Server) -> None:
-    with suppress(Exception):  # what others have left does not stop this one
+def _close_orphans(server: Server, uri: str) -> None:
+    with suppress(Exception), brief(uri):  # what others have left does not stop this one
         close_orphans(server)
 
 
@@ -262,7 +267,12 @@ def _close_orphans(server: Server) -> None:
 def _in_progress(server: Server, uri: str, run_id: str) -> Iterator[Run]:
     backlog = Backlog(uri, lambda: server.search_experiments(max_results=1))
     with pointed_at(uri), active(run_id):
-        yield Run(run_id, server, uri, backlog)
+        try:
+            yield Run(run_id, server, uri, backlog)
+        except BaseException:
+            with suppress(Exception):  # a server that has come back gets what it missed; nothing waits for one
+                backlog.flush(0)
+            raise
         backlog.flush()
 
 
@@ -301,7 +311,7 @@ def record_run(
     Args:
         parent: the run above it.
         name: of the run.
-        config: JSON-able, as of `start_run`.
+        config: JSON-able, as in `start_run`.
         tags: of the run.
         curves: by key, the steps counted from 0.
         figures: metrics without steps.
@@ -312,7 +322,8 @@ def record_run(
     experiment = server.get_run(parent.id).info.experiment_id
     run_id = server.create_run(experiment, began, {**tags, PARENT: parent.id}, name).info.run_id
     run = Run(run_id, server, parent.uri)
-    server.log_dict(run_id, dict(config), "config.json")
+    reachable(parent.uri)  # as before each artefact
+    server.log_dict(run_id, dict(config), CONFIG)
     server.log_batch(run_id, params=[Param(key, value) for key, value in _flat(config)])
     run.curves(curves)
     run.metrics(figures)

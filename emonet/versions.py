@@ -194,7 +194,7 @@ def promote(version: Version, uri: str, runs: Path, *, expected: int | None, why
         if found != expected:
             raise ChampionMovedError(
                 f"@{CHAMPION} has moved meanwhile; nothing was changed",
-                where=f"{version.name} in {uri}",
+                where=f"{version.name} in {hidden(uri)}",
                 expected=f"version {expected}",
                 now=found,
                 hint="compare with the new champion: emonet compare champion ...",

@@ -116,7 +116,7 @@ def run(experiment: Experiment) -> CodecsResult:
         "seed": experiment.seed,
         "ways": [way.label for way in WAYS],
     }
-    return run_stage(experiment, "codecs", CodecsResult, inputs, [], lambda job: _work(job, corpus))
+    return run_stage(experiment, "codecs", CodecsResult, inputs, [], lambda job: _work(job, corpus), relog=_relog)
 
 
 def show(result: CodecsResult) -> None:
@@ -249,6 +249,11 @@ def _scores(
         test=trained.test,
         **changes,
     )
+
+
+def _relog(job: Work, done: CodecsResult) -> None:
+    for label, scores in done.ways.items():
+        _log(job, label, scores)
 
 
 def _log(job: Work, label: str, scores: CodecScores) -> None:

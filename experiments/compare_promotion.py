@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from emonet.database import hidden
 from emonet.errors import RequestError
 from emonet.promotion import Verdict, judge
 from experiments.compare_work import Compared
@@ -49,7 +50,7 @@ def with_champion(models: Sequence[str], uri: str) -> tuple[str, ...]:
     if find(VOICE, CHAMPION, uri) is None:
         raise RequestError(
             "there is no @champion that could be challenged",
-            where=uri,
+            where=hidden(uri),
             hint="emonet registry promote VERSION --yes makes a version the champion without a comparison",
         )
     return (*models, CHAMPION) if len(models) == 1 else tuple(models)

@@ -72,7 +72,7 @@ def run(experiment: Experiment) -> ExtractResult:
     shards = -(-len(corpus) // experiment.extraction.shard_clips)
     outputs = [path / "clips.parquet", *(marker_file(path, shard) for shard in range(shards))]
     check = partial(_check, path)
-    return run_stage(experiment, "extract", ExtractResult, inputs, outputs, work, shared=True, check=check)
+    return run_stage(experiment, "extract", ExtractResult, inputs, outputs, work, shared=True, check=check, relog=_log)
 
 
 def show(result: ExtractResult) -> None:
@@ -143,11 +143,7 @@ def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> 
     report = _fill(job, corpus, source, place, path)
     if report.complete:
         _check(path)
-    counts = {"clips", "failed", "bytes_raw", "bytes_stored"}
-    speeds = {"clips_per_second", "encoder_tflops", "encoder_share", "megabytes_per_second"}
-    job.run.metrics(report.model_dump(include=counts | speeds))
-    job.run.text(report.model_dump_json(indent=2), "extraction.json")
-    job.run.tags({"store": report.fingerprint})
+    _log(job, report)
     return {
         "store": path,
         "corpus": corpus.fingerprint,
@@ -157,6 +153,14 @@ def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> 
         "resumed": there,
         **report.model_dump(mode="json", exclude={"seconds"}),
     }
+
+
+def _log(job: Work, report: ExtractionReport) -> None:
+    counts = {"clips", "failed", "bytes_raw", "bytes_stored"}
+    speeds = {"clips_per_second", "encoder_tflops", "encoder_share", "megabytes_per_second"}
+    job.run.metrics(report.model_dump(include=counts | speeds))
+    job.run.text(report.model_dump_json(indent=2, include=set(ExtractionReport.model_fields)), "extraction.json")
+    job.run.tags({"store": report.fingerprint})
 
 
 def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> ExtractionReport:

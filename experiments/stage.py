@@ -18,6 +18,7 @@ from rich.markup import escape
 from emonet import durable
 from emonet.errors import EmonetError, RequestError
 from emonet.progress import Progress
+from emonet.relocation import ARTIFACTS
 from emonet.schema import Schema, digest
 from experiments import console
 from experiments.config import Experiment
@@ -94,6 +95,7 @@ def run_stage(
     parent: str | None = None,
     opened: Callable[[], AbstractContextManager[Run]] | None = None,
     resume: Callable[[Work, R], Mapping[str, Any]] | None = None,
+    relog: Callable[[Work, R], None] | None = None,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
@@ -111,6 +113,7 @@ def run_stage(
         parent: id of the MLflow run of that other one.
         opened: opens the MLflow run that it logs to, where that is not one of its own.
         resume: does what is left where a former run kept its result and then failed; returns all of its own fields.
+        relog: logs what a complete result says, where MLflow did not take it.
 
     Raises:
         EmonetError: if another process runs this stage, and it is not shared.
@@ -120,7 +123,9 @@ def run_stage(
     folder = out or experiment.folder
     path = folder / f"{stage}.json"
     done = None if experiment.force else _complete(path, result_type, fixed, outputs)
-    if done is not None and (done.settled or resume is None):
+    unlogged = folder / f".{stage}.unlogged"
+    left = None if done is None else _left(done, resume, relog if unlogged.exists() else None)
+    if done is not None and left is None:
         check()
         console.say(f"[bold]{stage}[/]: up to date ({console.name(path)}); --force runs it again")
         return done
@@ -140,8 +145,11 @@ def run_stage(
                 return result
 
             job = Work(experiment, run, path, keep)
-            fields = work(job) if done is None or resume is None else resume(job, done)
+            fields = work(job) if done is None or left is None else left(job, done)
+            if relog is not None:
+                unlogged.touch()  # until the run has ended
             result = keep(fields)  # before the run ends: the server may be gone by now
+    unlogged.unlink(missing_ok=True)
     where = str(path) if fields.get("complete", True) else f"this part; {path} is written when all are done"
     console.say(f"[bold]{stage}[/]: done in {console.duration(result.seconds)} ({console.name(where)})")
     return result
@@ -189,6 +197,22 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write(path, text.encode())
+
+
+def _left(
+    done: R, resume: Callable[[Work, R], Mapping[str, Any]] | None, relog: Callable[[Work, R], None] | None
+) -> Callable[[Work, R], Mapping[str, Any]] | None:
+    """Does what is left of a stage whose work is done, if anything is."""
+    if not done.settled:
+        return resume
+    if relog is None:
+        return None
+
+    def log(job: Work, result: R) -> Mapping[str, Any]:
+        relog(job, result)
+        return dict(result)
+
+    return log
 
 
 def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Path]) -> R | None:
@@ -248,7 +272,7 @@ def _run_of(
     """An MLflow run for the stage: that of the result whose work is done, if there is one and MLflow still has it."""
     from emonet.tracking import default_uri, exists, start_run, taken_up
 
-    uri, artifacts = default_uri(experiment.runs), experiment.runs / "mlartifacts"
+    uri, artifacts = default_uri(experiment.runs), experiment.runs / ARTIFACTS
     if done is not None and exists(uri, done.run_id, artifacts):
         return taken_up(uri, done.run_id, artifacts)
     config = experiment.model_dump(mode="json", exclude={"force", "description", "sweep"})

@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -331,9 +331,8 @@ def _database(url: str, patience: float) -> optuna.storages.BaseStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):  # its tables are made by one process
         prepare(path)
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for writers; kept in the file
-        connection.close()
         return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": min(30.0, patience)}})
 
 

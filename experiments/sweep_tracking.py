@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from rich.markup import escape
 
 from emonet.answers import reason
+from emonet.relocation import ARTIFACTS
 from emonet.schema import digest
 from experiments import console
 from experiments.config import Experiment
@@ -47,7 +48,7 @@ def study_run(experiment: Experiment, study: Study) -> Iterator[Run]:
     """
     from emonet.tracking import default_uri, exists, start_run, taken_up
 
-    uri, artifacts = default_uri(experiment.runs), experiment.runs / "mlartifacts"
+    uri, artifacts = default_uri(experiment.runs), experiment.runs / ARTIFACTS
     note = f"{_NOTE}{digest(uri)[:8]}"
     # Whoever uses another MLflow has noted a run of his own; a folder that was moved still has the run that it had.
     known = next((one for one in study.attributes(_NOTE) if exists(uri, str(one), artifacts)), None)
@@ -144,11 +145,8 @@ def log_study(parent: Run, study: Study, records: Sequence[TrialRecord], folder:
     drawn: list[Path] = []
     with decoration("the study's pictures"):
         drawn = study_figures(study.plan, records, study.importance(), folder / "plots")
-    try:
-        for path in [*drawn, folder / "trials.csv"]:
-            parent.artifact(path, "study")
-    except Exception as error:  # noqa: BLE001  # as above
-        console.say(f"[yellow]MLflow does not take the study's pictures[/] ({escape(reason(error))}); see {folder}")
+    for path in [*drawn, folder / "trials.csv"]:
+        parent.artifact(path, "study")
 
 
 def table(plan: Plan, records: Sequence[TrialRecord]) -> str:

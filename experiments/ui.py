@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from emonet.database import hidden, sqlite_path
+from emonet.relocation import ARTIFACTS
 from experiments import console
 from experiments.local_server import check_port, serve_until_interrupted
 
@@ -32,7 +33,7 @@ def run(arguments: UiArguments) -> dict[str, str]:
         console.say("  [yellow]read only[/]: a copy as it is now; what is changed on these pages is not kept")
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(arguments.port),
-        "--backend-store-uri", there, "--default-artifact-root", (arguments.runs.resolve() / "mlartifacts").as_uri(),
+        "--backend-store-uri", there, "--default-artifact-root", (arguments.runs.resolve() / ARTIFACTS).as_uri(),
     ]  # fmt: skip
     serve_until_interrupted(
         command,

@@ -63,7 +63,7 @@ def test_a_server_that_is_away_is_not_asked_at_every_call() -> None:
     waiting = Backlog(URI, server.ask)
     for value in range(50):
         waiting.offer(server.take(value))
-    assert server.away == 99
+    assert server.away == 98, "the first call, and whether it is the server or the call"
 
 
 @pytest.mark.usefixtures("quick")
@@ -80,6 +80,37 @@ def test_what_was_never_taken_is_said_at_the_end() -> None:
 def test_a_server_is_asked_at_the_end_also_if_nothing_waits() -> None:
     with pytest.raises(EmonetError, match="MLflow has not taken 0"):
         Backlog(URI, Server(away=10**9).ask).flush(patience=0.0)
+
+
+def test_a_call_that_no_server_would_take_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
+    def refused() -> None:
+        raise FileNotFoundError("no such picture")
+
+    server = Server()
+    waiting = Backlog(URI, server.ask)
+    with caplog.at_level(logging.WARNING):
+        for brief_one in (True, False):
+            waiting.offer(refused, brief=brief_one)
+            waiting.offer(server.take(int(brief_one)))
+        waiting.flush(patience=0.0)
+    assert server.taken == [1, 0]
+    assert [record.message for record in caplog.records] == ["not logged: no such picture"] * 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_database_that_another_process_writes_is_waited_for() -> None:
+    failures, taken = ["(OperationalError) database is locked"] * 4, list[int]()
+
+    def call() -> None:
+        if failures:
+            raise RuntimeError(failures.pop())
+        taken.append(1)
+
+    waiting = Backlog(URI, lambda: None)
+    waiting.offer(call)
+    assert taken == []
+    waiting.flush(patience=5.0)
+    assert taken == [1]
 
 
 def test_errors_of_libraries_tell_their_first_cause() -> None:

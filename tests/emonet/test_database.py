@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine
 
 from emonet.database import copy_of, sqlite_path, sqlite_url
+from emonet.errors import RequestError
 
 
 @pytest.mark.parametrize("name", ["plain", "my data", "why?", "Gefühle", "a#b", "100%", "50%25", "a;b", "{x}", "a@b:c"])
@@ -20,6 +22,12 @@ def test_the_url_of_a_file_leads_to_it_whatever_its_folder_is_called(tmp_path: P
         connection.exec_driver_sql("CREATE TABLE x (y)")
     assert path.is_file()
     assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_is_not_utf8_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)name is not UTF-8.*Gef\\xfchle.*--runs FOLDER"):
+        sqlite_url(tmp_path / os.fsdecode(b"Gef\xfchle") / "mlflow.db")
+    sqlite_url(tmp_path / "Gefühle" / "mlflow.db")
 
 
 def test_paths_that_were_typed_into_a_url_as_they_are() -> None:

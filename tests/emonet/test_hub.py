@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,6 +89,66 @@ def test_a_model_without_its_weights_counts_as_not_downloaded(cache: Cache) -> N
         locate("me/whisper")
     (snapshot / "model-2.safetensors").write_bytes(b"2")
     assert locate("me/whisper") == str(snapshot)
+
+
+PARTS = {"weight_map": {"a": "model-00002-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"}}
+
+
+def fill(folder: Path, files: Mapping[str, str]) -> str:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "loaded",
+    [
+        {"model.safetensors": "1"},
+        {"model.safetensors.index.json": json.dumps(PARTS), **dict.fromkeys(PARTS["weight_map"].values(), "1")},
+        {"pytorch_model.bin": "1"},
+    ],
+)
+def test_only_the_weights_that_are_loaded_count(tmp_path: Path, loaded: Mapping[str, str]) -> None:
+    others = ("model.fp32-00001-of-00002.safetensors", "._model.safetensors", "x.safetensors", "pytorch_model-1.bin")
+    alone = fill(tmp_path / "a", loaded)
+    among = fill(tmp_path / "b", {**dict.fromkeys(others, "other"), **loaded})
+    assert weights_identity(alone) == weights_identity(among)
+    for name in set(loaded) - {"model.safetensors.index.json"}:
+        (tmp_path / "b" / name).write_text("2")
+    assert weights_identity(alone) != weights_identity(among)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"), [(json.dumps(PARTS), "missing"), ("{", "damaged"), ("{}", "damaged"), ("[]", "damaged")]
+)
+def test_weights_that_are_not_whole(tmp_path: Path, index: str, message: str) -> None:
+    folder = fill(tmp_path / "a", {"model.safetensors.index.json": index})
+    with pytest.raises(RequestError, match=message):
+        weights_identity(folder)
+
+
+def test_only_the_weights_that_are_loaded_are_fetched(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, wanted = tmp_path / "index.json", list[str]()
+    index.write_text(json.dumps(PARTS))
+    lfs = {"sha256": hashlib.sha256(b"1").hexdigest(), "size": 1, "pointerSize": 1}
+    names = [*PARTS["weight_map"].values(), "model.fp32-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    siblings = [{"rfilename": name, "lfs": None if name.endswith("json") else lfs} for name in names]
+    info = huggingface_hub.ModelInfo(id="me/parts", sha="a" * 40, tags=[], siblings=siblings)
+
+    def fetched(*args: object, allow_patterns: list[str], **kwargs: object) -> str:
+        wanted.extend(allow_patterns)
+        files = {**dict.fromkeys(PARTS["weight_map"].values(), "1"), "model.safetensors.index.json": index.read_text()}
+        return fill(tmp_path / "parts", {**files, "config.json": json.dumps({"model_type": "whisper"})})
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *args, **kwargs: info)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **kwargs: str(index))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    before = weights_identity("me/parts")
+    assert weights_identity(locate("me/parts")) == before
+    assert [name for name in wanted if "safetensors" in name] == sorted(PARTS["weight_map"].values())
 
 
 def test_a_revision_that_the_hub_does_not_have(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

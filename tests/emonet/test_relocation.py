@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from emonet.database import sqlite_url
 from emonet.pruning import delete, prunable
 from emonet.registry import CAPTIONER, register_captioner, resolve
-from emonet.relocation import settle
+from emonet.relocation import local_path, settle
 from emonet.tracking import default_uri, start_run
 from emonet.versions import files, version_of, versions
 
@@ -196,3 +197,8 @@ def test_a_file_that_is_no_database_of_mlflow_stays_as_it_is(tmp_path: Path) -> 
     (tmp_path / "empty.db").touch()
     settle(tmp_path / "empty.db")
     assert (tmp_path / "empty.db").stat().st_size == 0
+
+
+def test_a_location_that_is_not_utf8_is_still_the_same_path(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"Gef\xfchle")
+    assert local_path(odd.as_uri()) == odd

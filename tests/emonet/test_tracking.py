@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from mlflow.cli import cli
 
 from emonet import backlog
 from emonet.errors import EmonetError, RequestError
-from emonet.tracking import default_uri, require_experiment, start_run
+from emonet.orphans import owner
+from emonet.relocation import settle
+from emonet.tracking import default_uri, record_run, require_experiment, start_run, taken_up
 
 
 @pytest.fixture
@@ -33,6 +37,21 @@ def started(runs: Path, parent: str | None = None, **config: object):
         tags={"a": "b"},
         parent=parent,
     )
+
+
+def go_away(runs: Path) -> None:
+    _rename(runs, "experiments", "metrics")
+
+
+def come_back(runs: Path) -> None:
+    _rename(runs, "experiments", "metrics", back=True)
+
+
+def _rename(runs: Path, *tables: str, back: bool = False) -> None:
+    with closing(sqlite3.connect(runs / "mlflow.db")) as connection:
+        for table in tables:
+            old, new = (f"{table}_away", table) if back else (table, f"{table}_away")
+            connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
 
 def test_the_environment_names_another_server(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,15 +162,74 @@ def test_what_is_logged_while_the_database_is_away_does_not_end_the_work(
 ) -> None:
     monkeypatch.setattr(backlog, "PAUSE", 0.0)
     with started(runs) as run:
-        with sqlite3.connect(runs / "mlflow.db") as connection:
-            connection.execute("ALTER TABLE metrics RENAME TO away")
+        go_away(runs)
         run.metrics({"loss": 1.0})
-        with sqlite3.connect(runs / "mlflow.db") as connection:
-            connection.execute("ALTER TABLE away RENAME TO metrics")
+        come_back(runs)
         run.metrics({"loss": 2.0}, 1)
     found = MlflowClient(tracking_uri=uri)
     assert [point.value for point in found.get_metric_history(run.id, "loss")] == [1.0, 2.0]
     assert found.get_run(run.id).info.status == "FINISHED"
+
+
+def test_what_waits_is_logged_also_where_the_work_fails(runs: Path, uri: str) -> None:
+    def work() -> None:
+        with started(runs) as run:
+            done.append(run.id)
+            go_away(runs)
+            run.metrics({"loss": 1.0})
+            come_back(runs)
+            raise ValueError("out of luck")
+
+    done: list[str] = []
+    with pytest.raises(ValueError, match="out of luck"):
+        work()
+    found = MlflowClient(tracking_uri=uri).get_run(done[0])
+    assert (found.data.metrics, found.info.status) == ({"loss": 1.0}, "FAILED")
+
+
+def test_a_file_that_is_gone_costs_only_itself(
+    runs: Path, uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with started(runs) as run:
+        run.artifact(tmp_path / "gone.png")
+        run.metrics({"loss": 1.0})
+    found = MlflowClient(tracking_uri=uri).get_run(run.id)
+    assert (found.data.metrics, found.info.status) == ({"loss": 1.0}, "FINISHED")
+    assert "not logged:" in caplog.text
+    assert "gone.png" in caplog.text
+
+
+def test_a_run_that_is_taken_up_is_never_open_under_a_dead_owner(
+    runs: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(runs) as run:
+        pass
+    tags: list[set[str]] = []
+    update = MlflowClient.update_run
+
+    def watched(client: MlflowClient, run_id: str, *args: object, **kwargs: object) -> None:
+        tags.append(set(MlflowClient(tracking_uri=uri).get_run(run_id).data.tags))
+        update(client, run_id, *args, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "update_run", watched)
+    with taken_up(uri, run.id, runs / "mlartifacts"):
+        pass
+    assert set(owner()) <= tags[0]
+
+
+def test_texts_and_trials_follow_a_folder_that_was_moved_meanwhile(runs: Path, uri: str) -> None:
+    with started(runs) as run:
+        elsewhere = runs.with_name("elsewhere")
+        shutil.copytree(runs / "mlartifacts", elsewhere / "mlartifacts")
+        before = len(list(elsewhere.rglob("*")))
+        for name in ("text", "trial"):
+            settle(runs / "mlflow.db", elsewhere)
+            assert "elsewhere" in MlflowClient(tracking_uri=uri).get_run(run.id).info.artifact_uri
+            if name == "text":
+                run.text("hello", "hello.txt")
+            else:
+                record_run(run, name="x", config={}, tags={}, curves={}, figures={}, span=(0.0, 1.0), status="FINISHED")
+    assert len(list(elsewhere.rglob("*"))) == before, "nothing was written there"
 
 
 def test_a_server_that_stays_away_is_told_when_the_work_is_done(
@@ -162,8 +240,7 @@ def test_a_server_that_stays_away_is_told_when_the_work_is_done(
 
     def work() -> None:
         with started(runs) as run:
-            with sqlite3.connect(runs / "mlflow.db") as connection:
-                connection.execute("ALTER TABLE metrics RENAME TO away")
+            go_away(runs)
             run.metrics({"loss": 1.0})
             done.append("work")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from emonet import versions as registry
 from emonet.errors import EmonetError, RequestError
 from emonet.pruning import DELETED, delete, prunable
 from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, register_captioner
@@ -197,3 +198,12 @@ def test_a_registry_that_cannot_be_used(runs: Path, tmp_path: Path) -> None:
     (runs / "mlflow.db").write_text("this is no database")
     with pytest.raises(EmonetError, match=r"(?s)the registry cannot be used.*--runs"):
         versions(CAPTIONER, default_uri(runs))
+
+
+def test_no_message_shows_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "find", lambda *_: None)
+    uri = "postgresql://me:secret@host/db"
+    version = Version.model_construct(name="emonet-voice", version=2)
+    with pytest.raises(EmonetError, match=r"me:\*\*\*@host") as told:
+        promote(version, uri, tmp_path, expected=1, why="")
+    assert "secret" not in str(told.value)

@@ -14,7 +14,7 @@ from emonet.versions import find, metrics_of, promote, version_of, versions
 from experiments import cli, compare, compare_report, heads
 from experiments import extract as extract_stage
 from experiments.compare import CompareResult
-from experiments.compare_promotion import carry_out, verdict_of
+from experiments.compare_promotion import carry_out, verdict_of, with_champion
 from experiments.config import Experiment
 from experiments.registry_arguments import CompareArguments
 from tests.databases import Postgres
@@ -229,3 +229,10 @@ def test_what_heads_registers_is_compared_and_knows_its_clips(mini_experiment: E
         assert found == pytest.approx(trained.test.mae.mean.value, abs=1e-5)
         with pytest.raises(RequestError, match="trained on 12 of these clips"):
             compare.examine(CompareArguments(models=("champion",), on=on, split="train", **flags))
+
+
+def test_without_a_champion_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emonet.versions.find", lambda *_: None)
+    with pytest.raises(RequestError, match=r"(?s)no @champion.*me:\*\*\*@host") as told:
+        with_champion(["3"], "postgresql://me:secret@host/db")
+    assert "secret" not in str(told.value)

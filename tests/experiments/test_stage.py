@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from emonet import backlog
 from emonet.errors import EmonetError, RequestError
 from emonet.tracking import default_uri
 from experiments.config import Experiment
@@ -225,3 +226,35 @@ def test_the_result_is_written_before_the_run_is_ended(experiment: Experiment, m
     with pytest.raises(EmonetError, match=r"(?s)tracking server cannot be used.*the server is gone"):
         run_toy(experiment, answer=5)
     assert read_result(experiment, "toy", ToyResult).answer == 5
+
+
+def test_figures_that_mlflow_did_not_take_are_logged_by_the_next_call(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked: list[Work] = []
+
+    def work(job: Work) -> dict[str, Any]:
+        worked.append(job)
+        monkeypatch.setattr(backlog, "PATIENCE", 0.0)
+        monkeypatch.setattr(MlflowClient, "log_batch", away)
+        monkeypatch.setattr(MlflowClient, "search_experiments", away)
+        relog(job, ToyResult.model_construct(answer=3))
+        return {"answer": 3}
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("the server is gone")
+
+    def relog(job: Work, done: ToyResult) -> None:
+        job.run.metrics({"answer": done.answer})
+
+    def run() -> ToyResult:
+        return run_stage(experiment, "toy", ToyResult, {"corpus": "a"}, [], work, relog=relog)
+
+    with pytest.raises(EmonetError, match="MLflow has not taken 1 "):
+        run()
+    monkeypatch.undo()
+    result = run()
+    assert (len(worked), result.answer) == (1, 3)
+    found = MlflowClient(tracking_uri=default_uri(experiment.runs)).get_run(result.run_id)
+    assert (found.data.metrics, found.info.status) == ({"answer": 3}, "FINISHED")
+    assert run() == result, "up to date"
