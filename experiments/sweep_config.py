@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from emonet.database import sqlite_path, sqlite_url
+from emonet.folders import expanded
 from emonet.schema import Schema
 
 JOURNAL = "journal:"
@@ -150,7 +151,7 @@ def storage_of(config: SweepConfig, runs: Path) -> str:
     path = file_of(storage)
     if path is None:
         return storage
-    whole = path.expanduser().resolve()
+    whole = expanded(path).resolve()
     return f"{JOURNAL}{whole}" if storage.startswith(JOURNAL) else sqlite_url(whole)
 
 
