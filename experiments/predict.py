@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from rich.markup import escape
 from rich.table import Table
 
 from emonet.audio import shared_decoders
@@ -192,7 +191,7 @@ def show(result: PredictResult) -> None:
             _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
         for notice in prediction.notices:
-            console.say(f"  [yellow]note[/] {escape(notice)}")
+            console.say(f"  [yellow]note[/] {console.name(notice)}")
     if result.unwritten is not None:
         console.say(f"[bold red]the table could not be written[/] {console.name(result.unwritten)}")
     failed = sum(prediction.error is not None for prediction in result.predictions)
@@ -205,7 +204,7 @@ def show(result: PredictResult) -> None:
 def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
     share = (score - target.low) / (target.high - target.low)
     bar = "█" * round(max(0.0, min(share, 1.0)) * width)
-    table.add_row(escape(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
+    table.add_row(console.name(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
 
 
 def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
@@ -253,14 +252,14 @@ def _model(arguments: PredictArguments) -> Path:
         origin = (
             "imported from published files"
             if version.experiment == PUBLISHED
-            else (f"trained by the experiment {version.experiment!r}")
+            else (f"trained by the experiment {console.name(repr(version.experiment))}")
         )
         console.say(f"model: {VOICE} version {version.version}, {origin}")
         if version.experiment == "sandbox":
             console.say("note: it was trained on synthetic voices; its scores of human voices mean nothing")
     if version is champion is not None and candidate is not None and candidate != champion:
         console.say(
-            f"note: version {candidate.version} ({candidate.experiment!r}) is newer; "
+            f"note: version {candidate.version} ({console.name(repr(candidate.experiment))}) is newer; "
             f"to use it: --model models:/{VOICE}@{CANDIDATE}"
         )
     return folder

@@ -139,7 +139,7 @@ def _run(attempt: Attempt, experiment: Experiment, runner: Runner) -> None:
     from experiments.trials import TrialPruned
 
     label, started = f"trial {attempt.number}", time.monotonic()
-    console.say(f"{label}: {escape(str(dict(attempt.params)))}")
+    console.say(f"{label}: {console.name(dict(attempt.params))}")
     epochs = 0
 
     def report(epoch: int, value: float) -> None:
@@ -166,7 +166,7 @@ def _run(attempt: Attempt, experiment: Experiment, runner: Runner) -> None:
         facts = {**outcome.values, "epochs": outcome.epochs, "seconds": outcome.seconds, **outcome.best}
         kept, said = attempt.complete(outcome.values, facts), str(outcome.values)
     lost = "" if kept else " (not counted: for lack of signs of life it had been given up)"
-    console.say(f"{label}: {escape(said)}{lost}, {console.duration(time.monotonic() - started)}")
+    console.say(f"{label}: {console.name(said)}{lost}, {console.duration(time.monotonic() - started)}")
 
 
 def own_gpu(number: int, devices: int, named: str | None) -> str | None:
