@@ -73,7 +73,7 @@ def run(arguments: CompareArguments) -> CompareResult:
     """Compare models on the same clips, write the page and the tables, and log all of it.
 
     Raises:
-        RequestError: as of `examine`, or if the comparison could not be logged afterwards.
+        RequestError: as in `examine`, or if the comparison could not be logged afterwards.
         EmonetError: if states cannot be read or made, or the registry cannot be used.
     """
     from emonet.tracking import default_uri, require_experiment

@@ -55,7 +55,7 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     """Write published experts and their encoder as a voice model.
 
     Raises:
-        RequestError: if files are unusable, the encoder does not fit them, or the folder is there already.
+        RequestError: if files are unusable, the encoder does not fit them, or the folder already exists.
     """
     from emonet.card import write_card
     from emonet.pipeline import assemble_published
@@ -100,7 +100,7 @@ def export(arguments: ExpertsExportArguments) -> ExportResult:
     """Write a model's experts in the published layout; their scores are not calibrated then.
 
     Raises:
-        RequestError: if there is no such model, its experts have no published form, or the folder is there already.
+        RequestError: if there is no such model, its experts have no published form, or the folder already exists.
     """
     from emonet.calibration import read_calibration
     from emonet.pipeline import experts_of
@@ -139,7 +139,7 @@ def _nothing_but_voice(folder: Path) -> bool:
 def _check_place(out: Path, *, replace: bool) -> None:
     if out.exists() and not replace:
         raise RequestError(
-            "the folder is there already",
+            "the folder already exists",
             where=out,
             hint="another folder, or --force, which replaces what this verb made and nothing else",
         )

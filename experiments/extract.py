@@ -165,7 +165,7 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
 
     config, force = job.experiment.extraction, job.experiment.force
     devices = choose(config)
-    # A store that is there already is finished as it was begun, or refused: then the former result describes it still.
+    # A store that already exists is finished as it was begun, or refused: then the former result describes it still.
     notices = Notices(job.commit, waiting=lambda: job.say("another process prepares the store; this one waits for it"))
     if len(devices) > 1:
         job.say(f"encoder of {console.name(source)}: a process on each of {', '.join(devices)}")

@@ -151,7 +151,7 @@ def export(arguments: StoreExportArguments) -> ExportReport:
     """Write states and table for other programs.
 
     Raises:
-        RequestError: if there is no finished store, nothing to export, or the folder is there already.
+        RequestError: if there is no finished store, nothing to export, or the folder already exists.
         EmonetError: if the store is damaged, or the disk is full.
     """
     from cache.export import export

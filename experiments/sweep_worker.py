@@ -165,7 +165,7 @@ def _run(attempt: Attempt, experiment: Experiment, runner: Runner) -> None:
     else:
         facts = {**outcome.values, "epochs": outcome.epochs, "seconds": outcome.seconds, **outcome.best}
         kept, said = attempt.complete(outcome.values, facts), str(outcome.values)
-    lost = "" if kept else " (not counted: for lack of signs of life it had been given up)"
+    lost = "" if kept else " (not counted: it had been given up, since it gave no sign of life)"
     console.say(f"{label}: {console.name(said)}{lost}, {console.duration(time.monotonic() - started)}")
 
 
@@ -175,7 +175,7 @@ def own_gpu(number: int, devices: int, named: str | None) -> str | None:
     Args:
         number: of the worker, from 0.
         devices: GPUs of the machine (count).
-        named: those that may be used, as of `CUDA_VISIBLE_DEVICES`; None for all.
+        named: those that may be used, as in `CUDA_VISIBLE_DEVICES`; None for all.
     """
     allowed = [str(device) for device in range(devices)] if named is None else [one for one in named.split(",") if one]
     return allowed[number % len(allowed)] if len(allowed) > 1 else None
