@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from rich.table import Table
 
+from emonet import durable
 from emonet.audio import shared_decoders
 from emonet.corpora.finding import at, exists
 from emonet.errors import RequestError
@@ -282,5 +283,9 @@ def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> Non
         for p in result.predictions
     ]
     columns = ["audio", "seconds", "total", *targets, "notices", "error"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    table = pd.DataFrame(rows, columns=columns).to_csv(index=False).encode()
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # `/dev/stdout`, a pipe: it stays what it is
+        path.write_bytes(table)
+    else:
+        durable.write(path, table)
     console.say(f"table: {console.name(path)}")
