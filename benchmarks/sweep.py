@@ -160,7 +160,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=50, help="of the whole sweep; 0 leaves it out")
     parser.add_argument("--fixed", type=int, default=8, help="fixed trials (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=20, help="of fixed trials (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="clips per step of the plain script, as of the trials")
+    parser.add_argument("--batch", type=int, default=64, help="clips per step of the plain script, as in the trials")
     parser.add_argument("--batches", type=int, default=6, help="of the plain script, measured (default: %(default)s)")
     parser.add_argument("--scratch", type=Path, help="for a copy of the store (default: the system's)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/sweep.json"), help="where the rows go")

@@ -89,7 +89,7 @@ def extract_on(
         path: the folder NAME.zarr.
         config: how.
         source: where the encoder came from, for the record.
-        force: start anew where a store is there already.
+        force: start anew where a store already exists.
         progress: called with clips done.
         notices: called, in this process, before one begins.
 

@@ -71,11 +71,11 @@ def export(
         form: `safetensors`: files `states-00000-of-00023.safetensors` with tensors `states` (clips, frames, width) and
             `rows` (of the table); `npy`: one `states.npy`, float16 (clips, frames, width).
         split: only its clips; None takes all.
-        force: replace an export that is there already.
+        force: replace an export that already exists.
         progress: called with clips written.
 
     Raises:
-        RequestError: if `out` is there already and is not to be replaced, or no export, or no clip is to be exported.
+        RequestError: if `out` already exists and is not to be replaced, or no export, or no clip is to be exported.
         EmonetError: if the disk has too little space, or a chunk of the store is damaged.
     """
     rows = store.rows(split)
@@ -187,7 +187,7 @@ def _check_place(store: FeatureStore, out: Path, *, force: bool) -> None:
     if not out.exists():
         return
     if not force:
-        raise RequestError("the folder is there already", where=out, hint="another folder, or --force to replace it")
+        raise RequestError("the folder already exists", where=out, hint="another folder, or --force to replace it")
     if not _is_export(out):
         raise RequestError(
             "what is there is no export of emonet, so it is not replaced",

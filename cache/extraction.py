@@ -45,7 +45,7 @@ def extract(
         path: the folder NAME.zarr.
         config: how; `captioner`, `precision`, `devices` and `compile` were heeded when the encoder was made.
         source: where the encoder came from, for the record.
-        force: start anew where a store is there already.
+        force: start anew where a store already exists.
         progress: called with clips done, those of other processes included.
         meter: counts what this run does; by default one of its own.
         notices: called before it begins.

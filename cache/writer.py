@@ -79,7 +79,7 @@ class StoreWriter:
         path: the folder NAME.zarr.
         record: what the store is made from.
         corpus: its clips, in the order of the rows.
-        force: start anew where a store is there already.
+        force: start anew where a store already exists.
         part: which shards are this process' own.
         threads: that compress (count).
         silence: makes what the states that are not kept read as; asked once, by the process that makes the store.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 
-from emonet.names import as_text
+from emonet.names import line_by_line, on_one_line
 
 _LONGEST = 600  # characters of a line that tells what is wrong; paths and commands stay whole
+_UNDER = "\n" + 12 * " "  # below a value that begins in the line before
 
 
 class EmonetError(Exception):
@@ -32,15 +33,16 @@ class EmonetError(Exception):
         found: object = None,
         hint: str | None = None,
     ) -> None:
-        self.what = what = "\n".join(map(_cut, as_text(what).split("\n")))
+        self.what = what = "\n".join(map(_cut, line_by_line(what).split("\n")))
         self.hint = hint
         parts = {
-            "where": where,
-            "expected": expected,
-            "found": None if found is None else _cut(str(found)),
-            "try": hint,
+            "where": None if where is None else on_one_line(where),
+            "expected": None if expected is None else on_one_line(expected),
+            # Other libraries' messages have several lines; none of them may look like a part of ours.
+            "found": None if found is None else line_by_line(_cut(str(found))).replace("\n", _UNDER),
+            "try": None if hint is None else on_one_line(hint),
         }
-        lines = [f"  {name + ':':<10}{as_text(str(value))}" for name, value in parts.items() if value is not None]
+        lines = [f"  {name + ':':<10}{value}" for name, value in parts.items() if value is not None]
         super().__init__("\n".join([what, *lines]))
 
 

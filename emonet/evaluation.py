@@ -95,8 +95,8 @@ class MetricScores(Schema):
     def _counted(cls, fields: Any) -> Any:
         if not isinstance(fields, dict) or "over" in fields or not isinstance(fields.get("per_target"), dict):
             return fields  # else a result of an earlier version
-        each = fields["per_target"].values()
-        return {**fields, "over": sum(isinstance(one, dict) and one.get("value") is not None for one in each)}
+        values = (one.get("value") if isinstance(one, dict) else one.value for one in fields["per_target"].values())
+        return {**fields, "over": sum(value is not None for value in values)}
 
 
 class Scores(Schema):

@@ -1,4 +1,7 @@
-"""Walks over users' folders: links are followed, each real folder once; hidden and system files are passed over."""
+"""Walks over users' folders: links are followed, each real folder once; hidden and system files are passed over.
+
+Also what `~` stands for at the beginning of a path.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,14 @@ def _real_folders(
         links = [name for name in shown if os.path.islink(f"{place}{os.sep}{name}")]  # noqa: PTH114
         folders[:] = [name for name in shown if name not in links]
         yield Path(place), [name for name in files if not is_hidden(name)], links
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder in place of `~` or `~NAME`; as it is where there is no such user or home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def is_hidden(name: str) -> bool:

@@ -21,6 +21,11 @@ def as_text(name: object) -> str:
     return encoded.decode("utf-8", "backslashreplace")
 
 
+def line_by_line(text: object) -> str:
+    """Text of several lines for a screen: each as `on_one_line` spells it."""
+    return "\n".join(map(on_one_line, as_text(text).split("\n")))
+
+
 def on_one_line(name: object) -> str:
     r"""A path or text for a screen: also line breaks and what else would steer a terminal is spelled, as `\n`."""
     text = as_text(name)

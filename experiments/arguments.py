@@ -79,7 +79,7 @@ class StoreExportArguments(StoreArguments):
     split: Split | None = None
     """Only clips of this split; by default all."""
     force: bool = False
-    """Replace an export that is there already."""
+    """Replace an export that already exists."""
 
 
 class PredictArguments(Common):
@@ -121,7 +121,7 @@ class ExpertsImportArguments(Common):
     registered: Annotated[bool, spelled(name="register")] = False
     """Register it as a version of emonet-voice, too; the registry keeps a copy of its own."""
     force: bool = False
-    """Replace OUT if it is there already."""
+    """Replace OUT if it already exists."""
     runs: Path = Path("runs")
     """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
 
@@ -134,7 +134,7 @@ class ExpertsExportArguments(Common):
     out: Positional[Path]
     """The folder to make."""
     force: bool = False
-    """Replace OUT if it is there already."""
+    """Replace OUT if it already exists."""
     runs: Path = Path("runs")
     """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
 

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from emonet import signals
 from emonet.errors import EmonetError
+from emonet.names import line_by_line
 from experiments import console
 from experiments.arguments import (
     Common,
@@ -254,7 +255,7 @@ def _say(error: BaseException) -> int:
         sys.stderr.close()
         return 1
     console.say(
-        f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(str(error))}\n"
+        f"[bold red]error:[/] {escape(type(error).__name__)}: {escape(line_by_line(error))}\n"
         "  try:      the same command with --debug shows where"
     )
     return 1

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from emonet.comparison import Comparison
 from emonet.database import hidden
 from emonet.errors import EmonetError, RequestError
@@ -75,7 +73,7 @@ def run(arguments: CompareArguments) -> CompareResult:
     """Compare models on the same clips, write the page and the tables, and log all of it.
 
     Raises:
-        RequestError: as of `examine`, or if the comparison could not be logged afterwards.
+        RequestError: as in `examine`, or if the comparison could not be logged afterwards.
         EmonetError: if states cannot be read or made, or the registry cannot be used.
     """
     from emonet.tracking import default_uri, require_experiment
@@ -124,7 +122,7 @@ def show(result: CompareResult) -> None:
     comparison = result.comparison
     for warning in result.warnings:
         style = "bold red" if warning.startswith("FORCED") else "yellow"
-        console.say(f"[{style}]note[/] {escape(warning)}")
+        console.say(f"[{style}]note[/] {console.name(warning)}")
     console.console.print(comparison_table(comparison))
     console.console.print(costs_table(comparison))
     if comparison.pairs:
@@ -133,15 +131,15 @@ def show(result: CompareResult) -> None:
     if len(models) == 1 and set(comparison.targets) <= set(EMOTIONS.ids):
         console.console.print(differences_table(comparison, models[0], EMOTIONS.subset(comparison.targets)))
     for pair in models or comparison.pairs:
-        console.say(escape(sentence(comparison, pair)))
+        console.say(console.name(sentence(comparison, pair)))
     if result.promoted is not None:
         console.say("[bold green]promoted[/]" if result.promoted else "[bold yellow]not promoted[/]")
         for reason in result.decision:
-            console.say(f"  {escape(reason)}")
+            console.say(f"  {console.name(reason)}")
     if result.forced:
         console.say("[bold red]FORCED[/] a model was trained on some of these clips: the figures prove nothing")
     page = result.folder / "index.html"
-    console.say(f"page: {escape(str(page))}" if page.is_file() else f"tables: {escape(str(result.folder))}")
+    console.say(f"page: {console.name(page)}" if page.is_file() else f"tables: {console.name(result.folder)}")
 
 
 def _publish(arguments: CompareArguments, compared: Compared, challenge: Challenge | None) -> CompareResult:
@@ -176,9 +174,9 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
             outcome |= {"promoted": promoted, "decision": decision}
             return _result(arguments, compared, folder, run, outcome)
     except EmonetError:
-        console.say(f"[yellow]note[/] the comparison itself is done and lies in {escape(str(folder))}")
+        console.say(f"[yellow]note[/] the comparison itself is done and lies in {console.name(folder)}")
         if promoted:
-            console.say(f"[yellow]note[/] {escape(decision[-1])}")
+            console.say(f"[yellow]note[/] {console.name(decision[-1])}")
         raise
     except Exception as error:  # mlflow lets SQLAlchemy's, requests' and the operating system's errors through
         raise EmonetError(

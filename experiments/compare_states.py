@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from emonet.configs import ExtractionConfig
 from emonet.errors import EmonetError, RequestError
 from experiments import console
@@ -102,7 +100,7 @@ def states_of(digest: str, clips: ComparedClips, encoders: Encoders, runs: Path)
     if store is None:
         store = _extracted(digest, clips, encoders, runs)
     else:
-        console.say(f"states by the encoder {digest[:12]}: {escape(str(store.path))}")
+        console.say(f"states by the encoder {digest[:12]}: {console.name(store.path)}")
     rows = store.rows(clips.split)
     return States(store, dict(zip(store.clips["id"].iloc[rows], rows.tolist(), strict=True)))
 
@@ -130,7 +128,7 @@ def _extracted(digest: str, clips: ComparedClips, encoders: Encoders, runs: Path
     encoder = encoders.load(digest)
     path = runs / STATES / f"{digest[:12]}-{part.fingerprint[:12]}-{encoder.precision}.zarr"
     path.parent.mkdir(parents=True, exist_ok=True)
-    console.say(f"states by the encoder {digest[:12]} are extracted into {escape(str(path))}")
+    console.say(f"states by the encoder {digest[:12]} are extracted into {console.name(path)}")
     with console.progress("encoding") as progress:
         extract(part, encoder, path, ExtractionConfig(), source=str(encoders.find(digest)), progress=progress)
     return FeatureStore.open(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from emonet.corpora import CorpusReport, describe, open_corpus
@@ -41,18 +40,18 @@ def show(report: CorpusReport) -> None:
     )
     console.say(f"languages: {languages or 'none'}; lengths: {lengths or 'unknown'}")
     if report.note:
-        console.say(escape(report.note))
+        console.say(console.name(report.note))
     splits = Table("split", "clips", "speakers", "hours")
     for name, counts in report.splits.items():
         splits.add_row(name, f"{counts.clips}", f"{counts.speakers}", f"{counts.hours:.2f}")
     console.console.print(splits)
     emotions = Table("rated emotion", "rated clips", "above 0", "mean")
     for name, ratings in report.emotions.items():
-        emotions.add_row(escape(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
+        emotions.add_row(console.name(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
     console.console.print(emotions)
     _show_sounds(report)
     for rejected in report.rejected[:_SHOWN]:
-        console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {escape(rejected.reason)}")
+        console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {console.name(rejected.reason)}")
     if len(report.rejected) > _SHOWN:
         console.say(f"... and {len(report.rejected) - _SHOWN} more; --json lists all")
     if report.passed_over:

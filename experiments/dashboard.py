@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from emonet.database import hidden
 from emonet.errors import RequestError
 from experiments import console
@@ -33,7 +31,7 @@ def run(arguments: DashboardArguments) -> dict[str, str]:
     storage = _storage(arguments)
     check_port(arguments.port, _OTHER_PORT)
     address = f"http://127.0.0.1:{arguments.port}"
-    console.say(f"Optuna's pages on {address} ({escape(hidden(storage))}); Ctrl-C stops it")
+    console.say(f"Optuna's pages on {address} ({console.name(hidden(storage))}); Ctrl-C stops it")
     settings = {"storage": storage.removeprefix(JOURNAL), "host": "127.0.0.1", "port": arguments.port}
     if storage.startswith(JOURNAL):
         settings["storage_class"] = "JournalFileStorage"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.markup import escape
-
 from experiments import console
 
 
@@ -21,4 +19,6 @@ def decoration(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  # whatever it is, hours of training are worth more
         reason = (str(error).splitlines() or [""])[0]
-        console.say(f"[yellow]{escape(what)} could not be made[/] ({escape(f'{type(error).__name__}: {reason}')})")
+        console.say(
+            f"[yellow]{console.name(what)} could not be made[/] ({console.name(f'{type(error).__name__}: {reason}')})"
+        )

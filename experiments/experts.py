@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from emonet.errors import RequestError
 from emonet.relocation import ARTIFACTS
 from emonet.schema import Registered, Schema
@@ -57,7 +55,7 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     """Write published experts and their encoder as a voice model.
 
     Raises:
-        RequestError: if files are unusable, the encoder does not fit them, or the folder is there already.
+        RequestError: if files are unusable, the encoder does not fit them, or the folder already exists.
     """
     from emonet.card import write_card
     from emonet.pipeline import assemble_published
@@ -91,7 +89,7 @@ def show_import_(result: ImportResult) -> None:
     groups = {"emotion": EMOTIONS, "attribute": ATTRIBUTES, "quality score": QUALITY}
     counts = {name: sum(target in spec.ids for target in result.targets) for name, spec in groups.items()}
     found = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count)
-    console.say(f"{escape(str(result.folder))}: experts for {found}, encoder {result.encoder_digest[:12]}")
+    console.say(f"{console.name(result.folder)}: experts for {found}, encoder {result.encoder_digest[:12]}")
     if result.absent:
         console.say(f"  no expert for {len(result.absent)} of {len(EMOTIONS)} emotions: {', '.join(result.absent)}")
     if result.registered is not None:
@@ -102,7 +100,7 @@ def export(arguments: ExpertsExportArguments) -> ExportResult:
     """Write a model's experts in the published layout; their scores are not calibrated then.
 
     Raises:
-        RequestError: if there is no such model, its experts have no published form, or the folder is there already.
+        RequestError: if there is no such model, its experts have no published form, or the folder already exists.
     """
     from emonet.calibration import read_calibration
     from emonet.pipeline import experts_of
@@ -120,8 +118,8 @@ def export(arguments: ExpertsExportArguments) -> ExportResult:
 def show_export(result: ExportResult) -> None:
     """One line on stderr."""
     size = sum(path.stat().st_size for path in result.files) / 1e6
-    first = escape(result.files[0].name)
-    console.say(f"{escape(str(result.folder))}: {len(result.files)} experts ({size:,.1f} MB), such as {first}")
+    first = console.name(result.files[0].name)
+    console.say(f"{console.name(result.folder)}: {len(result.files)} experts ({size:,.1f} MB), such as {first}")
     if result.calibrated:
         console.say(
             "  the model's calibration is left out: published experts have none, and score as they were trained"
@@ -141,7 +139,7 @@ def _nothing_but_voice(folder: Path) -> bool:
 def _check_place(out: Path, *, replace: bool) -> None:
     if out.exists() and not replace:
         raise RequestError(
-            "the folder is there already",
+            "the folder already exists",
             where=out,
             hint="another folder, or --force, which replaces what this verb made and nothing else",
         )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from rich.markup import escape
 
 from cache.record import marker_file
 from cache.report import ExtractionReport
@@ -80,7 +79,7 @@ def show(result: ExtractResult) -> None:
     clips, frames, width = result.shape
     kept = ", frames: speech" if result.kept == "speech" else ""
     console.say(
-        f"{escape(str(result.store))}: {console.counted(clips, 'clip')} x {frames} states x {width}, "
+        f"{console.name(result.store)}: {console.counted(clips, 'clip')} x {frames} states x {width}, "
         f"{result.failed} failed, "
         f"{result.bytes_stored / 1e6:.1f} MB stored as {result.codec}{kept} ({result.bytes_raw / 1e6:.1f} MB raw)"
     )
@@ -98,9 +97,9 @@ def show(result: ExtractResult) -> None:
         )
     show_sounds(result.sounds)
     for lost in result.lost:
-        console.say(f"  [yellow]ended early[/] {escape(lost)}; the others did its work")
+        console.say(f"  [yellow]ended early[/] {console.name(lost)}; the others did its work")
     for failure in result.failures[:10]:
-        console.say(f"  [yellow]left out[/] {escape(failure.id)}: {escape(failure.reason)}")
+        console.say(f"  [yellow]left out[/] {console.name(failure.id)}: {console.name(failure.reason)}")
     if result.failed > 10:
         console.say(f"  ... and {result.failed - 10} more; all are in extract.json")
 
@@ -170,10 +169,10 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
 
     config, force = job.experiment.extraction, job.experiment.force
     devices = choose(config)
-    # A store that is there already is finished as it was begun, or refused: then the former result describes it still.
+    # A store that already exists is finished as it was begun, or refused: then the former result describes it still.
     notices = Notices(job.commit, waiting=lambda: job.say("another process prepares the store; this one waits for it"))
     if len(devices) > 1:
-        job.say(f"encoder of {escape(source)}: a process on each of {', '.join(devices)}")
+        job.say(f"encoder of {console.name(source)}: a process on each of {', '.join(devices)}")
         with job.progress("encoding") as progress:
             return extract_on(
                 devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
@@ -184,7 +183,7 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
     device = devices[0] if devices else None
     encoder = FrozenEncoder.load(place, precision=config.precision, device=device, compile=config.compile)
     job.say(
-        f"encoder of {escape(source)}: {encoder.window.seconds:g} s -> {encoder.window.frames} states x "
+        f"encoder of {console.name(source)}: {encoder.window.seconds:g} s -> {encoder.window.frames} states x "
         f"{encoder.width}, {encoder.precision} on {encoder.device.type}"
     )
     with job.progress("encoding") as progress:

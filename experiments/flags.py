@@ -26,7 +26,7 @@ def parse(arguments: type[M], command: str, words: list[str], **options: Any) ->
         arguments: the model of the flags.
         command: what was typed before them, e.g. `emonet heads`.
         words: the flags.
-        options: `default` and `description`, as of tyro.
+        options: `default` and `description`, as in tyro.
 
     Raises:
         RequestError: if the model refuses a value.

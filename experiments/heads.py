@@ -121,9 +121,10 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     experiment = job.experiment
     data = open_data(experiment, corpus)
     if data.skipped:
-        job.say(f"no expert, since not rated in both the training and the validation split: {', '.join(data.skipped)}")
+        skipped = console.name(", ".join(data.skipped))
+        job.say(f"no expert, since not rated in both the training and the validation split: {skipped}")
     for note in notes(data, experiment.heads):
-        job.say(f"[yellow]note[/] {note}")
+        job.say(f"[yellow]note[/] {console.name(note)}")
     comparison: tuple[GroupComparison, ...] = ()
     with scratch_folder(folder, "heads") as scratch:
         tried = train_forms(job, data, scratch)

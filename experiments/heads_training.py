@@ -217,7 +217,7 @@ def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[Tr
     spec = data.store.targets.subset(trained.targets)
     calibration = fit(kind, trained.predictions["validation"], data.truth("validation"), spec)
     for target, note in calibration.notes.items():
-        job.say(f"{target} is not calibrated: {note}")
+        job.say(f"{target} is not calibrated: {console.name(note)}")
     test = calibration.apply(trained.predictions["test"], trained.targets).astype(np.float32)
     return replace(trained, predictions={**trained.predictions, "test": test}), calibration
 

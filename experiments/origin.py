@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.errors import RequestError
+from emonet.folders import expanded
 from emonet.hub import weights_identity
 from experiments import console
 from experiments.config import Experiment
@@ -90,7 +91,7 @@ def _other_captioner(experiment: Experiment, captioner: str) -> RequestError:
 
 
 def _same_place(one: str, other: str) -> bool:
-    return one == other or Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    return one == other or expanded(one).resolve() == expanded(other).resolve()
 
 
 def _store(experiment: Experiment) -> Path:

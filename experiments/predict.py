@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from rich.markup import escape
 from rich.table import Table
 
+from emonet import durable
 from emonet.audio import shared_decoders
 from emonet.corpora.finding import at, exists
 from emonet.errors import RequestError
@@ -192,7 +192,7 @@ def show(result: PredictResult) -> None:
             _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
         for notice in prediction.notices:
-            console.say(f"  [yellow]note[/] {escape(notice)}")
+            console.say(f"  [yellow]note[/] {console.name(notice)}")
     if result.unwritten is not None:
         console.say(f"[bold red]the table could not be written[/] {console.name(result.unwritten)}")
     failed = sum(prediction.error is not None for prediction in result.predictions)
@@ -205,7 +205,7 @@ def show(result: PredictResult) -> None:
 def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
     share = (score - target.low) / (target.high - target.low)
     bar = "█" * round(max(0.0, min(share, 1.0)) * width)
-    table.add_row(escape(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
+    table.add_row(console.name(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
 
 
 def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
@@ -253,14 +253,14 @@ def _model(arguments: PredictArguments) -> Path:
         origin = (
             "imported from published files"
             if version.experiment == PUBLISHED
-            else (f"trained by the experiment {version.experiment!r}")
+            else (f"trained by the experiment {console.name(repr(version.experiment))}")
         )
         console.say(f"model: {VOICE} version {version.version}, {origin}")
         if version.experiment == "sandbox":
             console.say("note: it was trained on synthetic voices; its scores of human voices mean nothing")
     if version is champion is not None and candidate is not None and candidate != champion:
         console.say(
-            f"note: version {candidate.version} ({candidate.experiment!r}) is newer; "
+            f"note: version {candidate.version} ({console.name(repr(candidate.experiment))}) is newer; "
             f"to use it: --model models:/{VOICE}@{CANDIDATE}"
         )
     return folder
@@ -283,5 +283,9 @@ def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> Non
         for p in result.predictions
     ]
     columns = ["audio", "seconds", "total", *targets, "notices", "error"]
-    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    table = pd.DataFrame(rows, columns=columns).to_csv(index=False).encode()
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # `/dev/stdout`, a pipe: it stays what it is
+        path.write_bytes(table)
+    else:
+        durable.write(path, table)
     console.say(f"table: {console.name(path)}")

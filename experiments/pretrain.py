@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from rich.markup import escape
 
 from emonet.clips import Rejection, Split
 from emonet.schema import Registered, Schema
@@ -113,14 +112,14 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
 def show(result: PretrainResult) -> None:
     """A summary on stderr."""
     console.say(
-        f"{result.captioner}: {result.parameters / 1e6:.1f} M parameters, {console.counted(result.epochs, 'epoch')} "
-        f"(best {result.best_epoch}), "
+        f"{console.name(result.captioner)}: {result.parameters / 1e6:.1f} M parameters, "
+        f"{console.counted(result.epochs, 'epoch')} (best {result.best_epoch}), "
         f"validation loss {result.val_loss:.3f}, token accuracy {result.token_accuracy:.3f}, "
         f"emotion hit rate {result.emotion_hit_rate:.3f}"
     )
     for sample in result.samples:
         strongest = " or ".join(sample.strongest) or "none"
-        console.say(f"  {escape(sample.id)} (strongest: {strongest}): {escape(sample.caption)}")
+        console.say(f"  {console.name(sample.id)} (strongest: {strongest}): {console.name(sample.caption)}")
     show_sounds(result.sounds)
     if result.unreadable:
         left_out = console.counted(len(result.unreadable), "clip")
@@ -137,7 +136,7 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
     training = folder.with_name(TRAINING)
     if experiment.force:
         shutil.rmtree(training, ignore_errors=True)  # --force means from the start
-    watch = Watch(job.progress, lambda text: job.say(escape(text)), job.run.text, RunLogger(job.run))
+    watch = Watch(job.progress, lambda text: job.say(console.name(text)), job.run.text, RunLogger(job.run))
     fitted = fit_captioner(
         corpus,
         experiment.captioner,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import AwareDatetime, Field
 from rich.box import HORIZONTALS
-from rich.markup import escape
 from rich.table import Table
 
 from emonet.database import hidden
@@ -127,7 +126,7 @@ def list_(arguments: RegistryArguments) -> RegistryListResult:
 def show_list_(result: RegistryListResult) -> None:
     """One table on stderr."""
     if not result.versions:
-        console.say(f"{escape(result.registry)}: an empty registry; emonet pretrain, extract and heads fill it")
+        console.say(f"{console.name(result.registry)}: an empty registry; emonet pretrain, extract and heads fill it")
         return
     console.console.print(_table(result.versions))
     _say_lost(result.versions)
@@ -186,7 +185,7 @@ def show_show(result: RegistryShowResult) -> None:
             f"{title[:-1]} {key}": f"{value:.4g}" if isinstance(value, float) else value for key, value in shown.items()
         }
     for name, line in lines.items():
-        console.say(f"  {escape(name + ':'):<23} {escape(line)}")
+        console.say(f"  {console.name(name + ':'):<23} {console.name(line)}")
     _say_lost((version,))
 
 
@@ -220,10 +219,12 @@ def promote(arguments: RegistryPromoteArguments) -> RegistryMoveResult:
 def show_promote(result: RegistryMoveResult) -> None:
     """What changed, or would."""
     if result.changed:
-        console.say(f"{result.name}: version {result.champion} is @champion now{_instead(result)}")
+        console.say(f"{console.name(result.name)}: version {result.champion} is @champion now{_instead(result)}")
     else:
         now = f"version {result.champion}" if result.champion else "no version"
-        console.say(f"{result.name}: {now} is @champion; nothing was changed: --yes does it without a comparison")
+        console.say(
+            f"{console.name(result.name)}: {now} is @champion; nothing was changed: --yes does it without a comparison"
+        )
         console.say("  emonet compare VERSION --on CORPUS --promote does it if the figures say so")
 
 
@@ -242,7 +243,7 @@ def rollback(arguments: RegistryRollbackArguments) -> RegistryMoveResult:
 
 def show_rollback(result: RegistryMoveResult) -> None:
     """What changed."""
-    console.say(f"{result.name}: version {result.champion} is @champion again{_instead(result)}")
+    console.say(f"{console.name(result.name)}: version {result.champion} is @champion again{_instead(result)}")
 
 
 def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
@@ -274,12 +275,15 @@ def show_prune(result: RegistryPruneResult) -> None:
     """What went, or would go."""
     for one in result.kept:
         why = "are not found at" if one.megabytes is None else "are not below this project's folder, but at"
-        console.say(f"[yellow]kept[/] version {one.version}: its files {why} {escape(one.files)}")
+        console.say(f"[yellow]kept[/] version {one.version}: its files {why} {console.name(one.files)}")
     if any(one.megabytes is not None for one in result.kept):
         console.say("  --runs names the folder that may be deleted from")
     if not result.versions:
         others = "other " if result.kept else ""
-        console.say(f"{result.name}: every {others}version is needed: an alias, a former champion, or among the newest")
+        console.say(
+            f"{console.name(result.name)}: every {others}version is needed: an alias, a former champion, or among the "
+            "newest"
+        )
         return
     console.console.print(_table(result.versions))
     counted = f"{console.counted(len(result.versions), 'version')}, {result.megabytes:,.1f} MB"
@@ -327,9 +331,9 @@ def _table(versions: tuple[RegisteredVersion, ...]) -> Table:
         mae, pearson = (one.figures.get(f"test_{name}", "") for name in ("mae", "pearson"))
         table.add_row(
             one.name.removeprefix("emonet-"),
-            "\n".join([str(one.version), *(f"[bold]@{escape(alias)}[/]" for alias in one.aliases)]),
-            escape(one.experiment),
-            escape(_short(one.corpus)),
+            "\n".join([str(one.version), *(f"[bold]@{console.name(alias)}[/]" for alias in one.aliases)]),
+            console.name(one.experiment),
+            console.name(_short(one.corpus)),
             _figure(mae),
             _figure(pearson),
             one.created.strftime("%Y-%m-%d"),
@@ -342,7 +346,7 @@ def _say_lost(versions: tuple[RegisteredVersion, ...]) -> None:
     """Where files are missing, and what to do; whether somebody deleted them is not known."""
     lost = [one for one in versions if one.megabytes is None]
     for one in lost:
-        console.say(f"{one.name} version {one.version}: not found at {escape(one.files)}")
+        console.say(f"{console.name(one.name)} version {one.version}: not found at {console.name(one.files)}")
     if lost:
         console.say(
             "put the folder back there, or use the registry (--runs) where it is; MLflow's pages delete entries"

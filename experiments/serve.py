@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema
 from experiments import console
@@ -49,7 +47,7 @@ def run(arguments: ServeArguments) -> ServeResult:
     folder = Path(resolve(arguments.model, default_uri(arguments.runs), arguments.runs)).resolve()
     _check_model(folder, environment)
     address = f"http://127.0.0.1:{arguments.port}"
-    console.say(f"{escape(arguments.model)} is loaded; this takes some seconds")
+    console.say(f"{console.name(arguments.model)} is loaded; this takes some seconds")
     command = [
         sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(folder), "--host", "127.0.0.1",
         "--port", str(arguments.port), "--timeout", str(arguments.timeout), "--env-manager", arguments.env_manager,

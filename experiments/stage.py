@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
-from rich.markup import escape
 
 from emonet import durable
 from emonet.errors import EmonetError, RequestError
@@ -130,7 +129,7 @@ def run_stage(
         console.say(f"[bold]{stage}[/]: up to date ({console.name(path)}); --force runs it again")
         return done
     if done is not None:
-        console.say(f"[bold]{stage}[/]: its work is done and safe ({path}); going on with what is left")
+        console.say(f"[bold]{stage}[/]: its work is done and safe ({console.name(path)}); going on with what is left")
     _make(folder)
     with nullcontext() if shared else _alone(folder, stage):
         started = time.monotonic() - (0.0 if done is None else done.seconds)
@@ -230,7 +229,7 @@ def _read(path: Path, result_type: type[R]) -> R | None:
         return None
     except (OSError, ValidationError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.errors(include_url=False)[0]["msg"]
-        console.say(f"[yellow]{console.name(path)} does not hold a result of this version[/] ({escape(str(reason))})")
+        console.say(f"[yellow]{console.name(path)} does not hold a result of this version[/] ({console.name(reason)})")
         return None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from emonet.clips import Corpus, Rejection
 from emonet.errors import EmonetError, RequestError
 from experiments import console
@@ -61,10 +59,10 @@ def show_info(found: StoreInfo) -> None:
         "principal": "; ".join(found.principal),
         "fingerprint": found.fingerprint or "",
     }
-    console.say(f"[bold]{escape(str(found.store))}[/]")
+    console.say(f"[bold]{console.name(found.store)}[/]")
     for name, line in lines.items():
         if line:
-            console.say(f"  {name:<13}{escape(line)}")
+            console.say(f"  {name:<13}{console.name(line)}")
 
 
 def verify(arguments: StoreVerifyArguments) -> StoreReport:
@@ -94,14 +92,14 @@ def show_verify(report: StoreReport) -> None:
     """What was found, on stderr."""
     clips, frames, width = report.shape
     console.say(
-        f"{escape(str(report.store))}: {console.counted(clips, 'clip')} x {frames} states x {width} "
-        f"of {escape(report.corpus)}, {report.failed} without states, {_megabytes(report.bytes_stored)}"
+        f"{console.name(report.store)}: {console.counted(clips, 'clip')} x {frames} states x {width} "
+        f"of {console.name(report.corpus)}, {report.failed} without states, {_megabytes(report.bytes_stored)}"
     )
     _list("[yellow]no states[/]", report.failures)
     for problem in report.problems:
-        console.say(f"  [bold red]problem[/] {escape(problem)}")
+        console.say(f"  [bold red]problem[/] {console.name(problem)}")
     if report.problems:
-        console.say(f"  try:      {escape(_repair(report.store))}")
+        console.say(f"  try:      {console.name(_repair(report.store))}")
     else:
         console.say("whole: every chunk was read back" if report.deep else "whole; --deep reads every chunk back")
 
@@ -124,10 +122,10 @@ def repair(arguments: StoreRepairArguments) -> RepairReport:
 def show_repair(report: RepairReport) -> None:
     """What was done, on stderr."""
     if not report.problems:
-        console.say(f"{escape(str(report.store))}: whole: every chunk was read back; nothing was changed")
+        console.say(f"{console.name(report.store)}: whole: every chunk was read back; nothing was changed")
         return
     for problem in report.problems:
-        console.say(f"  [yellow]was wrong[/] {escape(problem)}")
+        console.say(f"  [yellow]was wrong[/] {console.name(problem)}")
     done = []
     if report.clips:
         shards = f" (shards {', '.join(map(str, report.shards))})" if report.shards else ""
@@ -136,7 +134,7 @@ def show_repair(report: RepairReport) -> None:
         done.append(f"written again: {', '.join(report.written)}")
     if report.removed:
         done.append(f"removed: {', '.join(report.removed)}")
-    console.say(f"{escape(str(report.store))}: {escape('; '.join(done) or 'nothing was changed')}")
+    console.say(f"{console.name(report.store)}: {console.name('; '.join(done) or 'nothing was changed')}")
     _list("[yellow]no states[/]", report.failures)
     if report.different:
         console.say(
@@ -144,7 +142,7 @@ def show_repair(report: RepairReport) -> None:
             "after a change of machine; emonet heads trains again"
         )
     for problem in report.remaining:
-        console.say(f"  [bold red]problem[/] {escape(problem)}")
+        console.say(f"  [bold red]problem[/] {console.name(problem)}")
     if not report.remaining:
         console.say("whole: every chunk was read back")
 
@@ -153,7 +151,7 @@ def export(arguments: StoreExportArguments) -> ExportReport:
     """Write states and table for other programs.
 
     Raises:
-        RequestError: if there is no finished store, nothing to export, or the folder is there already.
+        RequestError: if there is no finished store, nothing to export, or the folder already exists.
         EmonetError: if the store is damaged, or the disk is full.
     """
     from cache.export import export
@@ -171,8 +169,8 @@ def show_export(report: ExportReport) -> None:
     clips, frames, width = report.shape
     files = report.files[0] if len(report.files) == 1 else f"{len(report.files)} {report.format} files"
     console.say(
-        f"{escape(str(report.out))}: {console.counted(clips, 'clip')} x {frames} states x {width}, float16, in {files} "
-        f"({_megabytes(report.bytes)}), with clips.parquet and export.json"
+        f"{console.name(report.out)}: {console.counted(clips, 'clip')} x {frames} states x {width}, float16, "
+        f"in {files} ({_megabytes(report.bytes)}), with clips.parquet and export.json"
     )
     _list("[yellow]left out[/]", report.left_out)
 
@@ -214,7 +212,7 @@ def _not_here(what: str, source: str, error: RequestError, flag: str) -> Request
 
 def _list(label: str, clips: tuple[Rejection, ...]) -> None:
     for clip in clips[:_SHOWN]:
-        console.say(f"  {label} {escape(clip.id)}: {escape(clip.reason)}")
+        console.say(f"  {label} {console.name(clip.id)}: {console.name(clip.reason)}")
     if len(clips) > _SHOWN:
         console.say(f"  ... and {len(clips) - _SHOWN} more; --json lists all")
 

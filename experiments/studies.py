@@ -261,7 +261,7 @@ class Attempt:
         return self._study.plan.prunes and self._study.patiently(self._trial.should_prune)
 
     def complete(self, values: Mapping[str, float], facts: Mapping[str, Any]) -> bool:
-        """End it with its values; false if it was given up by others meanwhile, for lack of signs of life."""
+        """End it with its values; false if it was given up by others meanwhile, since it gave no sign of life."""
         aims = self._study.plan.config.aims
         missing = [aim for aim in aims if not math.isfinite(values.get(aim, math.nan))]
         if missing:
@@ -285,7 +285,7 @@ class Attempt:
             study.patiently(lambda: self._trial.set_user_attr("facts", dict(facts)))
             study.patiently(lambda: study._study.tell(self._trial, values, state))
             return True
-        # Told already: by others, for lack of signs of life, or by us, before the storage stopped answering.
+        # Told already: by others, since it gave no sign of life, or by us, before the storage stopped answering.
         return any(one.number == self.number and one.finished for one in study.records())
 
     def _beat(self) -> None:

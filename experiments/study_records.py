@@ -29,7 +29,7 @@ class Plan:
 
     Args:
         name: of the study; the same for all processes that work on it.
-        storage: as of `sweep_config.storage_of`.
+        storage: as in `sweep_config.storage_of`.
         config: how it is searched.
         space: what is varied, each field after those that it depends on.
         whole: the fields whose range holds whole numbers only.
@@ -63,7 +63,7 @@ class TrialRecord:
         curve: validation error by epoch, so far.
         facts: what else was measured: seconds, epochs, the best input form.
         reason: why it failed.
-        worker: which process ran it, as of `identity`.
+        worker: which process ran it, as in `identity`.
         started: seconds since 1970.
         ended: seconds since 1970; None while it runs.
     """

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from filelock import FileLock
 from pydantic import Field
-from rich.markup import escape
 
 from emonet.database import hidden
 from emonet.schema import Registered, Schema, digest
@@ -131,14 +130,14 @@ def show(result: SweepResult) -> None:
     """A summary on stderr."""
     console.say(
         f"{result.study}: {console.counted(result.finished, 'trial')} finished ({result.pruned} pruned), "
-        f"{result.failed} failed; in {escape(result.storage)}"
+        f"{result.failed} failed; in {console.name(result.storage)}"
     )
     for reason, count in list(result.reasons.items())[:SHOWN]:
-        console.say(f"  {console.counted(count, 'trial')} failed: {escape(reason)}")
+        console.say(f"  {console.counted(count, 'trial')} failed: {console.name(reason)}")
     if result.best is not None:
         best = result.best
         shown = ", ".join(f"{name} {value:z.4g}" for name, value in best.values.items())
-        console.say(f"best: trial {best.number}, {shown} (validation); {escape(settings(best.params))}")
+        console.say(f"best: trial {best.number}, {shown} (validation); {console.name(settings(best.params))}")
     if result.importance and result.finished >= ENOUGH:
         first = sorted(result.importance.items(), key=lambda row: -row[1])[:3]
         console.say(f"what mattered most: {', '.join(f'{path} ({100 * share:.0f} %)' for path, share in first)}")
@@ -146,7 +145,7 @@ def show(result: SweepResult) -> None:
         test = ", ".join(f"{name} {value:z.4g}" for name, value in result.test.items() if value is not None)
         console.say(
             f"trained in full{test and f' and tested once ({test})'}, registered as {result.registered.name} version "
-            f"{result.registered.version} (@candidate); its settings: {escape(str(result.settings))}"
+            f"{result.registered.version} (@candidate); its settings: {console.name(result.settings)}"
         )
 
 
@@ -261,8 +260,8 @@ def _finish(
     place = study.attribute("home")
     if experiment.sweep.final == "no" or (experiment.sweep.final == "auto" and place != home):
         job.say(
-            f"the study is complete; its best trial is trained in full where the study was created, {escape(place)}. "
-            "To train it here: --final yes"
+            "the study is complete; its best trial is trained in full where the study was created, "
+            f"{console.name(place)}. To train it here: --final yes"
         )
         return {"settings": path, "complete": False}
     return {"settings": path, "complete": True, **subject.train(chosen, folder, job.run.id)}

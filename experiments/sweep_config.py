@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
 from emonet.database import sqlite_path, sqlite_url
+from emonet.folders import expanded
 from emonet.schema import Schema
 
 JOURNAL = "journal:"
@@ -76,7 +77,7 @@ class SweepConfig(Schema):
     workers: PositiveInt = 1
     """Processes on this machine (count); they share its processor cores."""
     storage: str | None = None
-    """The study: journal:FILE, or a database URL as of SQLAlchemy; by default sqlite in `runs/optuna.db`."""
+    """The study: journal:FILE, or a database URL as in SQLAlchemy; by default sqlite in `runs/optuna.db`."""
     heartbeat: PositiveFloat = 15.0
     """Every trial gives a sign of life this often; after four that are missing it counts as failed (seconds)."""
     patience: PositiveFloat = 300.0
@@ -150,7 +151,7 @@ def storage_of(config: SweepConfig, runs: Path) -> str:
     path = file_of(storage)
     if path is None:
         return storage
-    whole = path.expanduser().resolve()
+    whole = expanded(path).resolve()
     return f"{JOURNAL}{whole}" if storage.startswith(JOURNAL) else sqlite_url(whole)
 
 
@@ -203,7 +204,7 @@ def _problems(experiment: BaseModel, section: str, path: str, dimension: Dimensi
     fields = list(_paths(type(getattr(experiment, section)), section))
     if path not in fields:
         near = difflib.get_close_matches(path, fields, n=1)
-        others = f"{section}.FIELD, as of docs/configuration.md"
+        others = f"{section}.FIELD, as in docs/configuration.md"
         yield f"no such field of {section}; {f'did you mean {near[0]}?' if near else f'expected {others}'}"
         return
     if dimension.choices:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from emonet.errors import EmonetError
 from experiments import console
 from experiments.config import Experiment
@@ -46,8 +44,8 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
     sweep, records, now = experiment.sweep, study.records(), time.time()
     finished = sum(record.finished for record in records)
     console.say(
-        f"study {study.plan.name} in {escape(study.where)}: {finished} of {sweep.trials} trials finished, "
-        f"{console.counted(sweep.workers, 'worker')} with logs in {escape(str(folder))}"
+        f"study {study.plan.name} in {console.name(study.where)}: {finished} of {sweep.trials} trials finished, "
+        f"{console.counted(sweep.workers, 'worker')} with logs in {console.name(folder)}"
     )
     if finished >= sweep.trials:
         return
@@ -103,7 +101,7 @@ class _Search:
     def _look(self) -> None:
         for ended in self._workers.broken():
             self._broken.append(ended)
-            console.say(f"[yellow]{escape(str(ended))}[/]")
+            console.say(f"[yellow]{console.name(ended)}[/]")
         self._study.retire()
         records = self._study.records()
         own = [record for record in records if record.worker in self._workers.identities]

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -111,11 +110,11 @@ def line(record: TrialRecord, best: TrialRecord | None) -> str:
     seconds = console.duration(max(0.0, (record.ended or record.started) - record.started))
     head = f"trial {record.number}: "
     if record.state == "failed":
-        return f"{head}[yellow]failed[/], {escape(record.reason or '')}"
+        return f"{head}[yellow]failed[/], {console.name(record.reason or '')}"
     if record.state == "pruned":
         return f"{head}pruned after {console.counted(len(record.curve), 'epoch')}{_last(record)}, {seconds}"
     mark = ", [bold]best so far[/]" if best is not None and best.number == record.number else ""
-    return f"{head}{values(record)}, {seconds}{mark}; {escape(settings(record.params))}"
+    return f"{head}{values(record)}, {seconds}{mark}; {console.name(settings(record.params))}"
 
 
 def values(record: TrialRecord) -> str:

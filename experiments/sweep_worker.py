@@ -139,7 +139,7 @@ def _run(attempt: Attempt, experiment: Experiment, runner: Runner) -> None:
     from experiments.trials import TrialPruned
 
     label, started = f"trial {attempt.number}", time.monotonic()
-    console.say(f"{label}: {escape(str(dict(attempt.params)))}")
+    console.say(f"{label}: {console.name(dict(attempt.params))}")
     epochs = 0
 
     def report(epoch: int, value: float) -> None:
@@ -165,8 +165,8 @@ def _run(attempt: Attempt, experiment: Experiment, runner: Runner) -> None:
     else:
         facts = {**outcome.values, "epochs": outcome.epochs, "seconds": outcome.seconds, **outcome.best}
         kept, said = attempt.complete(outcome.values, facts), str(outcome.values)
-    lost = "" if kept else " (not counted: for lack of signs of life it had been given up)"
-    console.say(f"{label}: {escape(said)}{lost}, {console.duration(time.monotonic() - started)}")
+    lost = "" if kept else " (not counted: it had been given up, since it gave no sign of life)"
+    console.say(f"{label}: {console.name(said)}{lost}, {console.duration(time.monotonic() - started)}")
 
 
 def own_gpu(number: int, devices: int, named: str | None) -> str | None:
@@ -175,7 +175,7 @@ def own_gpu(number: int, devices: int, named: str | None) -> str | None:
     Args:
         number: of the worker, from 0.
         devices: GPUs of the machine (count).
-        named: those that may be used, as of `CUDA_VISIBLE_DEVICES`; None for all.
+        named: those that may be used, as in `CUDA_VISIBLE_DEVICES`; None for all.
     """
     allowed = [str(device) for device in range(devices)] if named is None else [one for one in named.split(",") if one]
     return allowed[number % len(allowed)] if len(allowed) > 1 else None

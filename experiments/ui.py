@@ -28,7 +28,7 @@ def run(arguments: UiArguments) -> dict[str, str]:
     uri = default_uri(arguments.runs)
     address = f"http://127.0.0.1:{arguments.port}"
     there = reachable(uri)
-    console.say(f"MLflow on {address} ({hidden(uri)}); Ctrl-C stops it")
+    console.say(f"MLflow on {address} ({console.name(hidden(uri))}); Ctrl-C stops it")
     if sqlite_path(there) != sqlite_path(uri):
         console.say("  [yellow]read only[/]: a copy as it is now; what is changed on these pages is not kept")
     command = [

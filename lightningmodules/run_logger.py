@@ -1,4 +1,4 @@
-"""A Lightning logger that writes into a run that is there already, and leaves starting and ending it to others."""
+"""A Lightning logger that writes into a run that already exists, and leaves starting and ending it to others."""
 
 from __future__ import annotations
 

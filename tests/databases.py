@@ -36,7 +36,7 @@ class Postgres:
     account: dict[str, Any]
 
     def database(self, name: str) -> str:
-        """Make an empty database; its URL, as of SQLAlchemy."""
+        """Make an empty database; its URL, as in SQLAlchemy."""
         self.call("createdb", "--host", "127.0.0.1", "--port", str(self.port), "--username", USER, name)
         return f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/{name}"
 

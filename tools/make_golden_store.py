@@ -39,10 +39,10 @@ def main(folder: Path = GOLDEN / f"v{FORMAT_VERSION}") -> None:
     """Make the stores and `expected.npz`, `expected.json` beside them.
 
     Raises:
-        SystemExit: if the folder is there already.
+        SystemExit: if the folder already exists.
     """
     if folder.exists():
-        raise SystemExit(f"{folder} is there already: what a release wrote is never written again")
+        raise SystemExit(f"{folder} already exists: what a release wrote is never written again")
     corpus, states, silence = _corpus(), _states(), _silence()
     arrays, facts = {}, {}
     for name, (codec, kept) in WAYS.items():

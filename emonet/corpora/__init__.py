@@ -16,6 +16,7 @@ from emonet.corpora.ravdess import open_ravdess
 from emonet.corpora.report import CorpusReport, describe
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError
+from emonet.folders import expanded
 from emonet.progress import Progress, silent
 
 __all__ = [
@@ -93,8 +94,8 @@ def _of_path(pieces: list[str]) -> int:
 def _path(part: str) -> Path:
     """The path in a part, as it is written if that is there, else without spaces around it."""
     path = part.partition(":")[2]
-    written = Path(path).expanduser()
-    return at(written if path and exists(written) else Path(path.strip()).expanduser())
+    written = expanded(path)
+    return at(written if path and exists(written) else expanded(path.strip()))
 
 
 def _open(part: str, folder: Path, progress: Progress) -> Corpus:
@@ -109,7 +110,7 @@ def _check(part: str) -> None:
         return
     kind, _, path = part.partition(":")
     if kind not in _OPENERS:
-        if Path(part).suffix.lower() in _TABLES and Path(part).expanduser().is_file():
+        if Path(part).suffix.lower() in _TABLES and expanded(part).is_file():
             named = shlex.quote(f"manifest:{part}")
             hint = f"--corpus {named} (emonet corpus {named} shows what is in it)"
             raise RequestError("a manifest is named with its kind", expected=_FORMS, found=repr(part), hint=hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,13 +115,21 @@ def _jsonl(path: Path) -> Iterator[Row]:
             place = f"line {number}"
             try:
                 cells = json.loads(line)
-            except json.JSONDecodeError as error:
-                yield Row(place, {}, damage=f"not JSON: {error.msg} at column {error.colno}")
+            except (ValueError, RecursionError) as error:  # also numbers too long and lists too deep for Python
+                yield Row(place, {}, damage=f"not JSON: {_reason(error)}")
                 continue
             if isinstance(cells, dict):
                 yield Row(place, cells)
             else:
                 yield Row(place, {}, damage=f"a JSON object is expected, not {type(cells).__name__}")
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deeply"
+    return f"a whole number has more than {sys.get_int_max_str_digits():,} digits"
 
 
 def _parquet(path: Path) -> Iterator[Row]:

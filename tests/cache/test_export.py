@@ -115,7 +115,7 @@ def test_other_tiers_are_exported_as_they_read(
 def test_what_is_there_is_replaced_only_if_asked_and_an_export(tmp_path: Path, store: FeatureStore) -> None:
     out = tmp_path / "out"
     export(store, out, "npy")
-    with pytest.raises(RequestError, match=r"(?s)there already.*--force"):
+    with pytest.raises(RequestError, match=r"(?s)folder already exists.*--force"):
         export(store, out, "safetensors")
     assert (out / "states.npy").exists()
     report = export(store, out, "safetensors", force=True)

@@ -9,6 +9,21 @@ def test_names_that_are_no_text_are_spelled() -> None:
     assert str(RequestError("no \udce4", where=Path("\udce4"), found="\udce4")).count(r"\xe4") == 3
 
 
+def test_nothing_in_a_message_steers_a_terminal() -> None:
+    bad = "a\x1b[31m\rb"
+    error = RequestError(f"no {bad}\n- {bad}", where=Path(f"{bad}\n"), expected=bad, found=f"{bad}\ntry: x", hint=bad)
+    assert str(error).splitlines() == [
+        r"no a\x1b[31m\rb",
+        r"- a\x1b[31m\rb",
+        r"  where:    a\x1b[31m\rb\n",
+        r"  expected: a\x1b[31m\rb",
+        r"  found:    a\x1b[31m\rb",
+        r"            try: x",
+        r"  try:      a\x1b[31m\rb",
+    ]
+    assert error.what == "no a\\x1b[31m\\rb\n- a\\x1b[31m\\rb"
+
+
 def test_values_in_messages_are_short() -> None:
     assert brief("dev") == "'dev'"
     assert brief(b"RI") == "b'RI'"

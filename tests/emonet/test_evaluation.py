@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import METRIC_NAMES, METRICS, Scores, difference, evaluate, metrics, resample, sample
+from emonet.evaluation import (
+    METRIC_NAMES,
+    METRICS,
+    MetricScores,
+    Scores,
+    difference,
+    evaluate,
+    metrics,
+    resample,
+    sample,
+)
 
 pytestmark = pytest.mark.numeric
 
@@ -209,6 +219,8 @@ def test_a_mean_says_over_how_many() -> None:
     for name in METRIC_NAMES:
         del former[name]["over"]
     assert Scores.model_validate(former) == scores, "results of earlier versions are read"
+    built = MetricScores.model_validate({"mean": scores.pearson.mean, "per_target": scores.pearson.per_target})
+    assert built == scores.pearson, "estimates are counted as their fields are"
     whole = some_scores(12)[0]
     every = evaluate(
         whole, predictions, targets=TARGETS, speakers=speakers(12, 3), config=EvaluationConfig(resamples=5)

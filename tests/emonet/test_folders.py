@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emonet.folders import count_suffixes, walk
+from emonet.folders import count_suffixes, expanded, walk
 
 
 def make(folder: Path, *names: str) -> None:
@@ -26,6 +26,12 @@ def test_hidden_and_system_files_are_passed_over(tmp_path: Path) -> None:
     assert found(tmp_path) == ["a/b.wav", "b.wav"]
     make(tmp_path, ".hidden/in/a.wav")
     assert [file.name for file in walk(tmp_path / ".hidden").files] == ["a.wav"]  # it was named
+
+
+def test_a_home_that_there_is_not_stays_as_it_is_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/x") == tmp_path / "x"
+    assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
 
 
 def test_links_are_followed_each_real_folder_once(tmp_path: Path) -> None:

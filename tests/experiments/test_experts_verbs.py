@@ -161,7 +161,7 @@ def test_force_replaces_what_the_verb_made_and_nothing_else(
     for command in (bring, write):
         assert main(command) == 0
         assert main(command) == 2
-        assert "the folder is there already" in said(capsys)
+        assert "the folder already exists" in said(capsys)
         assert main([*command, "--force"]) == 0
     (tmp_path / "project" / "experts").mkdir(parents=True)
     for command, place, entry in (

@@ -17,6 +17,9 @@ from emonet.registry import register_voice
 from emonet.tracking import default_uri, start_run
 from experiments.cli import main
 from experiments.predict import find_audio
+from tests.cache.test_full_disk import fill, small_disk
+
+__all__ = ["small_disk"]  # a fixture
 
 pytestmark = pytest.mark.numeric
 
@@ -197,3 +200,15 @@ def test_a_table_that_cannot_be_written_costs_no_scores(
     err = capsys.readouterr().err
     assert "Anger" in err
     assert "the table could not be written /dev/full: No space left on device" in err
+
+
+def test_a_full_disk_leaves_the_former_table(
+    voice: Path, make_wav: Callable[..., Path], small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    former = small_disk / "scores.csv"
+    former.write_text("whole\n")
+    fill(small_disk)
+    assert main(["predict", str(make_wav()), "--model", str(voice), "--csv", str(former)]) == 1
+    assert f"the table could not be written {former}: No space left on device" in capsys.readouterr().err
+    assert former.read_text() == "whole\n"
+    assert {path.name for path in small_disk.iterdir()} == {"scores.csv", "filler"}

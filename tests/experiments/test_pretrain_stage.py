@@ -56,6 +56,8 @@ def test_pretrain_then_again(experiment: Experiment, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().err
     assert "epoch 2 of 2" in shown
     assert "emotion hit rate" in shown
+    pretrain.show(pretrain.PretrainResult.model_validate({**dict(result), "captioner": "[/x]"}))
+    assert "[/x]: " in capsys.readouterr().err
     assert pretrain.run(experiment) == result
     assert "up to date" in capsys.readouterr().err
 

@@ -191,7 +191,12 @@ class LateResult(ToyResult):
         return self.published
 
 
-def test_what_follows_the_work_does_not_cost_it(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_follows_the_work_does_not_cost_it(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    markup = tmp_path / "[/x]"
+    markup.parent.mkdir()
+    experiment = Experiment(name="toy", runs=experiment.runs.rename(markup))
     worked: list[Work] = []
 
     def work(job: Work) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def test_what_follows_the_work_does_not_cost_it(experiment: Experiment, capsys: 
         run()
     assert read_result(experiment, "toy", LateResult).answer == 3
     result = run()
-    assert "its work is done and safe" in capsys.readouterr().err
+    assert f"its work is done and safe ({markup}/toy/toy.json)" in capsys.readouterr().err
     assert (len(worked), result.answer, result.published) == (1, 3, True)
     client = MlflowClient(tracking_uri=default_uri(experiment.runs))
     assert client.get_run(result.run_id).info.status == "FINISHED", "the same run, taken up again"

@@ -154,6 +154,7 @@ def test_storages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert of(None) == f"sqlite:///{tmp_path}/runs/optuna.db"
     assert of("journal:a/b.log") == of("journal:./a/b.log") == f"journal:{tmp_path}/a/b.log"
+    assert of("journal:~nobody-of-this-name/b.log") == f"journal:{tmp_path}/~nobody-of-this-name/b.log"
     assert of("shared.journal") == f"journal:{tmp_path}/shared.journal"
     url = "postgresql+psycopg2://me:secret@host:5432/db"
     assert of(url) == url

@@ -261,6 +261,9 @@ def test_files_that_are_no_manifest_say_so(folder: Path) -> None:
     refused("header.csv", b"audio,speaker\n", r"no usable clip")
     refused("ragged.csv", b"audio,speaker\naudio/a.wav\n", r"line 2: 1 cell where the header has 2")
     refused("m.jsonl", b'{"audio": \n[1]\n', r"(?s)line 1: not JSON: .*line 2: a JSON object is expected, not list")
+    long = b'{"anger": ' + b"9" * 5000 + b"}\n"
+    refused("long.jsonl", long, r"line 1: not JSON: a whole number has more than 4,300 digits")
+    refused("deep.jsonl", b"[" * 200_000 + b"\n", r"line 1: not JSON: lists or objects are nested too deeply")
     refused("huge.csv", b'audio,speaker\n"' + b"x" * 200_000 + b'",a\n', r"not a readable CSV file")
 
 

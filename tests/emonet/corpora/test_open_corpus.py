@@ -23,6 +23,7 @@ MakeWav = Callable[..., Path]
         ("sandbox+", r"a corpus has no name"),
         ("", r"a corpus has no name"),
         ("ravdess", r"(?s)'ravdess' needs a path.*expected: +ravdess:PATH"),
+        ("~nobody-of-this-name/x.csv", r"(?s)no corpus of the kind '~nobody-of-this-name/x\.csv'"),
         ("emodb: ", r"(?s)'emodb' needs a path"),
     ],
 )
@@ -38,6 +39,8 @@ def test_a_wrong_spec_says_what_is_right(spec: str, message: str, tmp_path: Path
 def test_a_missing_folder_says_where_the_corpus_comes_from(kind: str, source: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=rf"(?s)does not exist.*{tmp_path}.*no such path.*try:.*{source}"):
         open_corpus(f"{kind}:{tmp_path}/none")
+    with pytest.raises(RequestError, match=r"(?s)does not exist.*~nobody-of-this-name/x"):
+        open_corpus(f"{kind}:~nobody-of-this-name/x")
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match=r"(?s)does not exist.*found: +a file"):
         open_corpus(f"{kind}:{tmp_path}/file")
