@@ -134,6 +134,10 @@ class Decoders:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
+        with suppress(Empty):
+            while True:
+                if (job := self._jobs.get_nowait()) is not None:
+                    _refuse(job, _closed())
 
     @property
     def processes(self) -> list[int]:
@@ -273,7 +277,7 @@ class _Worker:
                 wanted = self._refuse(error) and self._await()
             except Exception as error:  # noqa: BLE001 whoever waits for a clip would wait for ever
                 wanted = self._refuse(_broken(error)) and self._await()
-        self._refuse(_closed())
+        self._let_go(_closed())
         self._close()
 
     def _start(self) -> Child:
@@ -343,14 +347,16 @@ class _Worker:
 
     def _refuse(self, error: EmonetError) -> bool:
         """Answer all that is asked now with what keeps a process from starting; False if no more is to come."""
-        while self._flight:
-            self._flight.popleft().answer.set_exception(error)
+        self._let_go(error)
         with suppress(Empty):
             while (job := self._jobs.get_nowait()) is not None:
-                if job.answer.set_running_or_notify_cancel():
-                    job.answer.set_exception(error)
+                _refuse(job, error)
             return False
         return True
+
+    def _let_go(self, error: EmonetError) -> None:
+        while self._flight:
+            self._flight.popleft().answer.set_exception(error)
 
     def _await(self) -> bool:
         """Wait for the next job, with which a process is tried to be started again; False if there is none."""
@@ -358,6 +364,11 @@ class _Worker:
         if job is not None and job.answer.set_running_or_notify_cancel():
             self._flight.append(job)
         return job is not None
+
+
+def _refuse(job: _Job, error: EmonetError) -> None:
+    if job.answer.set_running_or_notify_cancel():
+        job.answer.set_exception(error)
 
 
 def _closed() -> EmonetError:
