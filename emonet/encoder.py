@@ -12,11 +12,8 @@ import torch
 from jaxtyping import Float16, Float32
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import WhisperConfig, WhisperModel
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
-from transformers.utils.logging import disable_progress_bar
 
-from emonet import attention
+from emonet.attention import attend
 from emonet.configs import Precision
 from emonet.errors import EmonetError, RequestError
 from emonet.hardware import Arithmetic, has_matrix_units, resolve_device, resolve_precision
@@ -24,9 +21,8 @@ from emonet.hub import locate
 from emonet.logmel import LogMel
 from emonet.packed import pack, packable
 from emonet.transfers import Arriving, Transfers
+from emonet.whisper_encoder import WhisperEncoder
 from emonet.windows import Window
-
-disable_progress_bar()  # one bar per file of a few megabytes; what takes long shows ours
 
 MOST_CLIPS = 64  # in a pass, where the choice is ours
 CACHED = 2**21  # entries of a layer's widest activations in a pass (4 MiB in bf16): what a processor's cache holds well
@@ -39,7 +35,7 @@ class FrozenEncoder:
     For bf16 it keeps a second copy of the weights, in which those that layers multiply with are rounded once.
 
     Args:
-        encoder: float32 weights; it is kept, and not changed.
+        encoder: float32 weights, ours or transformers'; they are kept, and not changed.
         precision: arithmetic of the layers; `auto` is bf16 where the processor or GPU computes it.
         device: e.g. `cpu` or `cuda:0`; by default the first GPU, else the processor.
         compile: compile the layers in the first pass, which then takes a minute.
@@ -47,7 +43,7 @@ class FrozenEncoder:
 
     def __init__(
         self,
-        encoder: WhisperEncoder,
+        encoder: WhisperEncoder | Any,
         *,
         precision: Precision = "auto",
         device: str | None = None,
@@ -55,16 +51,20 @@ class FrozenEncoder:
     ) -> None:
         self.device = resolve_device(device)
         self.precision: Arithmetic = resolve_precision(precision, self.device)
+        if not isinstance(encoder, WhisperEncoder):
+            encoder = WhisperEncoder.of(encoder.config.to_dict(), encoder.state_dict())
         self.digest: str = weights_digest(encoder)
-        self.width: int = encoder.config.d_model
-        self.mels: int = encoder.config.num_mel_bins
-        self.window: Window = Window.of_frames(encoder.config.max_source_positions)
+        self.width, self.mels = encoder.width, encoder.mels
+        self.window: Window = Window.of_frames(encoder.frames)
         self._logmel = LogMel(self.mels).to(self.device)
         self._exact = encoder
-        self._most = MOST_CLIPS if self.device.type == "cuda" else _cached_clips(encoder.config)
+        self._most = MOST_CLIPS if self.device.type == "cuda" else _cached_clips(encoder)
         self._encoder = _working_copy(encoder, self.device, self.precision)
         self._layers: Any = self._encoder
         if compile:
+            layer: Any
+            for layer in self._encoder.layers:  # outside of what is compiled: that would undo its writing in place
+                layer.self_attn.attend = torch.compiler.disable(attend)  # type: ignore[no-untyped-call]
             self._layers = torch.compile(self._encoder, dynamic=False)
         elif self.device.type == "cpu" and self.precision == "bf16" and packable():
             pack(self._encoder, rows=self._most * self.window.frames)
@@ -95,13 +95,12 @@ class FrozenEncoder:
     def save(self, folder: Path) -> None:
         """Write the encoder alone, in float32, so that `load(str(folder))` gives the same digest."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._exact.save_pretrained(folder)
+        self._exact.save(folder)
 
     @property
     def flops_per_clip(self) -> float:
         """Operations of one window's convolutions, linear layers and attention products; a multiply-add is two."""
-        layers: int = self._exact.config.encoder_layers
-        hidden: int = self._exact.config.encoder_ffn_dim
+        layers, hidden = len(self._exact.layers), self._exact.hidden
         frames, width = self.window.frames, self.width
         convolutions = 3 * width * (self.mels * self.window.mel_frames + width * frames)
         linear = frames * width * (4 * width + 2 * hidden)
@@ -196,7 +195,7 @@ class FrozenEncoder:
             mel = self._logmel(waveforms)
             # Autocast: layers multiply in bf16, while the residual stream and the norms keep float32.
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                states: Tensor = self._layers(mel).last_hidden_state
+                states: Tensor = self._layers(mel)
             low, high = states.aminmax()  # NaN if one is
             return states.half(), torch.maximum(-low, high)
 
@@ -224,8 +223,7 @@ def weights_digest(module: torch.nn.Module) -> str:
 def _load(source: str) -> WhisperEncoder:
     place = locate(source)
     try:
-        config = WhisperConfig.get_config_dict(place)[0]
-        return _weights(place, alone="WhisperEncoder" in (config.get("architectures") or ()))
+        return WhisperEncoder.read(Path(place))
     except (OSError, ValueError, SafetensorError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise RequestError(
@@ -234,15 +232,6 @@ def _load(source: str) -> WhisperEncoder:
             expected="config.json and model.safetensors, as save_pretrained writes them",
             found=reason,
         ) from error
-
-
-def _weights(place: str, *, alone: bool) -> WhisperEncoder:
-    kind: Any = WhisperEncoder if alone else WhisperModel
-    model, report = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
-    missing = sorted(name for name in report["missing_keys"] if alone or name.startswith("encoder."))
-    if missing:  # transformers would go on with random numbers
-        raise ValueError(f"weights are missing: {', '.join(missing[:3])} ... ({len(missing)} in all)")
-    return model if alone else model.encoder
 
 
 def _working_copy(encoder: WhisperEncoder, device: torch.device, precision: Arithmetic) -> WhisperEncoder:
@@ -263,8 +252,6 @@ def _working_copy(encoder: WhisperEncoder, device: torch.device, precision: Arit
     }
     working = copy.deepcopy(encoder, copied).eval()
     working.layers[0].register_forward_pre_hook(_contiguous)
-    if precision == "bf16" and device.type == "cpu":
-        working.set_attn_implementation(attention.NAME)
     return working
 
 
@@ -274,12 +261,12 @@ def _contiguous(layer: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]
     return (arguments[0].contiguous(), *arguments[1:])
 
 
-def _cached_clips(config: WhisperConfig) -> int:
+def _cached_clips(encoder: WhisperEncoder) -> int:
     """Clips per pass on the processor (count): a power of two, so that a pass stays in cache, but at least one.
 
     Matrix units are too fast for the rows of one clip of Whisper small: two gain 6 %, and four lose it in page faults.
     """
-    clips: int = CACHED // (config.max_source_positions * config.encoder_ffn_dim)
+    clips: int = CACHED // (encoder.frames * encoder.hidden)
     return min(MOST_CLIPS, 1 << (max(clips, 2 if has_matrix_units() else 1).bit_length() - 1))
 
 

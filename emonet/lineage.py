@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from pydantic import AwareDatetime, Field, ValidationError
 
 import emonet
@@ -24,6 +23,9 @@ from emonet import durable
 from emonet.clips import SPLITS, Split
 from emonet.errors import RequestError
 from emonet.schema import Schema, digest
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which `emonet predict` can do without
 
 FILE = "lineage.json"
 CLIPS = "clips.parquet"
@@ -219,6 +221,8 @@ def trained_on(
         return None
     known = _known(folder / CLIPS)
     if sounds is not None and known[SOUND].notna().any():
+        import pandas as pd
+
         clips = clips.assign(**{SOUND: pd.Series(list(sounds(lineage.window_seconds)), clips.index, object)})
     return overlap_with(clips, known, window_seconds=min(lineage.window_seconds, window_seconds))
 
@@ -244,6 +248,8 @@ def overlap_with(clips: pd.DataFrame, known: pd.DataFrame, *, window_seconds: fl
     same = both.loc[~(apart > SAME_SECONDS), ["id", "split"]]
     if SOUND in clips and SOUND in known:
         alike = clips[["id", SOUND]].dropna().merge(known[[SOUND, "split"]].dropna(), on=SOUND)
+        import pandas as pd
+
         same = pd.concat([same, alike[["id", "split"]]]).sort_values("split", kind="stable").drop_duplicates("id")
     heard = set(known["speaker"])
     return Overlap(
@@ -255,6 +261,8 @@ def overlap_with(clips: pd.DataFrame, known: pd.DataFrame, *, window_seconds: fl
 
 def _known(path: Path) -> pd.DataFrame:
     """The clips of a model; those made before digests of sound were kept have none."""
+    import pandas as pd
+
     try:
         return pd.read_parquet(path).reindex(columns=[*COLUMNS, SOUND])
     except (OSError, ValueError) as error:  # pyarrow's own errors are either

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
-from transformers.audio_utils import mel_filter_bank
 
 from emonet.windows import HOP, N_FFT, SAMPLE_RATE, Window
 
@@ -71,6 +70,15 @@ def pad(waveforms: Sequence[np.ndarray], window: Window) -> Float32[Tensor, "bat
 
 
 def _filter_bank(mels: int) -> Float32[Tensor, "bins mels"]:
-    """Slaney's triangular mel filters from 0 to 8 kHz, those of `WhisperFeatureExtractor`; (N_FFT / 2 + 1, mels)."""
-    bank = mel_filter_bank(N_FFT // 2 + 1, mels, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+    """Slaney's triangular mel filters from 0 to 8 kHz, bit for bit those of `WhisperFeatureExtractor`.
+
+    The scale is linear (3 mels per 200 Hz) up to 1 kHz, mel 15, and logarithmic above (27 mels per factor 6.4).
+    """
+    top = 15.0 + np.log(SAMPLE_RATE / 2 / 1000.0) * (27.0 / np.log(6.4))
+    scale = np.linspace(0.0, top, mels + 2)
+    edges = np.where(scale < 15.0, 200.0 * scale / 3.0, 1000.0 * np.exp(np.log(6.4) / 27.0 * (scale - 15.0)))
+    bins = np.linspace(0, SAMPLE_RATE // 2, N_FFT // 2 + 1)
+    widths, slopes = np.diff(edges), edges - bins[:, None]
+    bank = np.maximum(0.0, np.minimum(-slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]))
+    bank *= 2.0 / (edges[2:] - edges[:-2])  # each band weighs the same
     return torch.from_numpy(bank).float()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from emonet.hardware import onednn_may_use
+from emonet.whisper_encoder import WhisperEncoder
 
 # Of oneDNN, as torch.compile calls them; not public, so a PyTorch without them goes on with its own layers.
 OPERATORS = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
@@ -60,7 +60,8 @@ def pack(encoder: WhisperEncoder, *, rows: int) -> None:
         encoder: changed in place.
         rows: states in a pass (count).
     """
-    fuses = encoder.config.activation_function == "gelu"
+    fuses = encoder.config["activation_function"] == "gelu"
+    layer: Any
     for layer in encoder.layers:
         attention = layer.self_attn
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):

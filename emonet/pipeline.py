@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import torch
 
 from emonet.audio import Decoded, Excerpt, shared_decoders
@@ -24,6 +24,9 @@ from emonet.logmel import pad
 from emonet.progress import Progress, silent
 from emonet.published import PublishedFolder, holds_published, import_published, load_published, open_published
 from emonet.targets import APART, TargetSpec
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which `emonet predict` can do without
 
 CHAMPION_URI = "models:/emonet-voice@champion"
 ENCODER = "encoder"
@@ -224,6 +227,8 @@ class EmotionPipeline:
         for prediction in predictions:
             if prediction.error is not None:
                 raise AudioError(prediction.error, where=prediction.audio)
+        import pandas as pd
+
         return pd.DataFrame([dict(p.scores) for p in predictions], columns=list(self.targets))
 
     def _score(
