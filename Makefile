@@ -10,6 +10,8 @@ ON         ?=
 VENV       := .venv
 BIN        := $(VENV)/bin
 STAMP      := $(VENV)/.ready
+# Beside what users need: what checks, tests and benchmarks do.
+DEV        := $(VENV)/.dev
 # torch from another index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a machine without a GPU
 TORCH_INDEX ?=
 
@@ -35,7 +37,7 @@ help: ## show this list
 	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## create .venv with pinned versions (every other target does so when needed)
+setup: $(DEV) ## create .venv with pinned versions (every other target does so when needed)
 
 pretrain: $(STAMP) ## stage 1: train a Whisper that writes how the speaker feels
 	$(RUN) pretrain $(OPTIONS)
@@ -67,51 +69,57 @@ ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 dashboard: $(STAMP) ## open the sweeps' pages on http://127.0.0.1:8080
 	$(RUN) dashboard --experiment "$$EXPERIMENT" $(ARGS)
 
-bench-extract: $(STAMP) ## speed of the extraction against what people write today (minutes)
+bench-extract: $(DEV) ## speed of the extraction against what people write today (minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
 
-bench-cache: $(STAMP) ## size and speed of the feature store against other formats (minutes)
+bench-cache: $(DEV) ## size and speed of the feature store against other formats (minutes)
 	$(BIN)/python -m benchmarks.cache $(ARGS)
 
-bench-heads: $(STAMP) ## speed, memory and accuracy of full-size experts against the usual way (20 minutes)
+bench-heads: $(DEV) ## speed, memory and accuracy of full-size experts against the usual way (20 minutes)
 	$(BIN)/python -m benchmarks.heads $(ARGS)
 
-bench-sweep: $(STAMP) ## trials per hour against re-reading states in each trial, and two workers against one (20 minutes)
+bench-sweep: $(DEV) ## trials per hour against re-reading states in each trial, and two workers against one (20 minutes)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
 
-check: $(STAMP) ## format, lint, types, import order: what CI holds the code to
+check: $(DEV) ## format, lint, types, import order: what CI holds the code to
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP) ## format the code and mend what the linter can mend
+format: $(DEV) ## format the code and mend what the linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # Tests are small, so more threads only wait for each other; bytecode is kept, since many tests start processes.
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-test: $(STAMP) ## run the tests, all but the slow ones (under 6 minutes on two cores)
+test: $(DEV) ## run the tests, all but the slow ones (under 6 minutes on two cores)
 	$(PYTEST) -m 'not slow and not install' $(ARGS)
 
-test-slow: $(STAMP) ## run the slow tests: whole stages, servers, many processes, true sizes (minutes)
+test-slow: $(DEV) ## run the slow tests: whole stages, servers, many processes, true sizes (minutes)
 	$(PYTEST) -m slow $(ARGS)
 
-test-portable: $(STAMP) ## run the tests of numbers, slow ones too, as on a plain processor (AVX2, one thread)
+test-portable: $(DEV) ## run the tests of numbers, slow ones too, as on a plain processor (AVX2, one thread)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(PYTEST) -m numeric $(ARGS)
 
-test-install: $(STAMP) ## load a registered model in a fresh environment that is made for it (minutes of installing)
+test-install: $(DEV) ## load a registered model in a fresh environment that is made for it (minutes of installing)
 	$(BIN)/pytest -m install $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
 $(STAMP): pyproject.toml constraints.txt tools/repair_torchaudio.py
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "emonet needs Python 3.11 or newer, and $$PYTHON is $$("$$PYTHON" --version); try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	test -x $(BIN)/python || "$$PYTHON" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--index-url "$$TORCH_INDEX") torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sandbox,dev,bench]'
+	$(PIP) $(if $(TORCH_INDEX),--index-url "$$TORCH_INDEX") torch
+	$(PIP) --editable '.[sandbox]'
 	$(BIN)/python tools/repair_torchaudio.py
+	@touch $@
+
+$(DEV): $(STAMP)
+	$(PIP) --editable '.[sandbox,dev,bench]'
 	@touch $@

@@ -1,6 +1,7 @@
 """A worker whose trials take no training: the error follows from the settings. Run as a script, as `emonet sweep` does.
 
-The environment says what goes wrong: FAKE_SECONDS an epoch takes, FAKE_FAIL every trial, or those with dropout.
+The environment says what goes wrong: FAKE_SECONDS an epoch takes, FAKE_STAY after the first, FAKE_FAIL every trial, or
+those with dropout.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class FakeTrials:
             time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
             curve.append(error * (1 + 1 / (epoch + 1)))
             report(epoch, curve[-1])
+            if os.environ.get("FAKE_STAY"):
+                time.sleep(3600)
         values = {"mae": curve[-1], "pearson": 1 - error, "parameters": float(heads.batch_size), "seconds": 0.1}
         return TrialOutcome(values, len(curve), 0.1, tuple(curve), {"input": heads.inputs[0]})
 

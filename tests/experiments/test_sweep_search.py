@@ -137,7 +137,7 @@ def test_no_worker_left(runs: Path) -> None:
 
 @pytest.fixture
 def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "FAKE_SECONDS": "0.5"}
+    environment = {**os.environ, "FAKE_STAY": "until it is interrupted"}
     script = str(sweep_fakes.__file__)
     with subprocess.Popen(
         [sys.executable, script, "search", str(runs)],
