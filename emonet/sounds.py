@@ -48,7 +48,7 @@ class SoundReport(Schema):
     copies: tuple[tuple[str, ...], ...] = ()
     """Ids of clips of one split with the same samples, each with the others'."""
     leaks: tuple[tuple[str, ...], ...] = ()
-    """The same where they are in several splits."""
+    """The same where they are in several splits, which stand behind the ids."""
 
 
 NOTHING_HEARD = SoundReport(listened=0, hours=0.0, hours_heard=0.0)
@@ -111,12 +111,16 @@ class Sounds:
             ),
             unreadable=tuple(self._unreadable),
             copies=tuple(tuple(clip.id for clip in clips) for clips in self._copies(leaking=False)),
-            leaks=tuple(tuple(clip.id for clip in clips) for clips in self._copies(leaking=True)),
+            leaks=tuple(tuple(map(_with_split, clips)) for clips in self._copies(leaking=True)),
         )
 
     def _copies(self, *, leaking: bool) -> list[list[Clip]]:
         found = (clips for clips in self._alike.values() if len(clips) > 1)
         return [clips for clips in found if (len({clip.split for clip in clips}) > 1) == leaking]
+
+
+def _with_split(clip: Clip) -> str:
+    return f"{clip.id} ({clip.split})"
 
 
 def refuse_copies(name: str, copies: Sequence[Sequence[Clip]]) -> None:
@@ -131,7 +135,7 @@ def refuse_copies(name: str, copies: Sequence[Sequence[Clip]]) -> None:
     """
     raise_collected(
         f"the same sound is in two splits of the corpus {name!r}",
-        [" = ".join(f"{clip.id} ({clip.split})" for clip in clips[: SHOWN + 1]) for clips in copies],
+        [" = ".join(map(_with_split, clips[: SHOWN + 1])) for clips in copies],
         hint="leave copies out, or put them into one split (emonet corpus lists all); or --extraction.copies note",
     )
 

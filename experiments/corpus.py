@@ -65,7 +65,7 @@ def _show_sounds(report: CorpusReport) -> None:
     if sounds.listened < report.clips:
         console.say(f"listened to {sounds.listened:,} of {report.clips:,} clips; --listen {report.clips} hears all")
     show_sounds(sounds)
-    for leak in sounds.leaks[:_SHOWN]:
-        console.say(f"  [bold red]the same sound in two splits[/]: {console.name(' = '.join(leak))}")
+    if sounds.leaks:
+        console.say("  [yellow]extract refuses this[/]: leave copies out, or put them into one split")
     for refused in sounds.unreadable[:_SHOWN]:
         console.say(f"  [bold red]cannot be used[/] {console.name(refused.id)}: {console.name(refused.reason)}")

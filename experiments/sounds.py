@@ -16,6 +16,10 @@ def show_sounds(report: SoundReport) -> None:
         else:
             told = console.name(found.example)
             console.say(f"  [yellow]sound of {clips}[/]: {told} ({_some(found.ids, found.clips)})")
+    for leak in report.leaks[:SHOWN]:
+        console.say(f"  [bold red]the same sound in two splits[/]: {console.name(' = '.join(leak))}")
+    if len(report.leaks) > SHOWN:
+        console.say(f"  ... and {len(report.leaks) - SHOWN} more sounds in two splits; --json lists all")
     if report.copies:
         clips = console.counted(sum(map(len, report.copies)), "clip")
         shown = console.name(" = ".join(report.copies[0][:SHOWN]))

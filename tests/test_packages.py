@@ -1,6 +1,8 @@
 """The generic top-level names resolve inside this repository, and nothing installed shadows them."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +24,15 @@ def test_importing_the_library_is_light() -> None:
     code = "import emonet, experiments.cli, sys; print([m for m in ('torch','mlflow','lightning','transformers','zarr','pandas','matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_ctrl_c_while_the_command_imports_gives_no_traceback() -> None:
+    code = (
+        "import builtins, sys; real = builtins.__import__\n"
+        "def stop(name, *rest):\n"
+        "    if name == 'experiments.cli': raise KeyboardInterrupt\n"
+        "    return real(name, *rest)\n"
+        "from experiments.entry import main; builtins.__import__ = stop; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")

@@ -108,7 +108,7 @@ def decode(
     heard = _read(audio, begin, wanted, Mix())
     if heard.mix.channels is not None:
         heard = _read(audio, begin, wanted, heard.mix)
-    _check_samples(heard.mono, audio)
+    _check_samples(heard, audio)
     mono, scale = to_full_scale(heard.mono, where_of(audio))
     samples = mono if heard.rate == SAMPLE_RATE else soxr.resample(mono, heard.rate, SAMPLE_RATE)
     samples = np.ascontiguousarray(samples[: round(wanted * SAMPLE_RATE)], np.float32)
@@ -191,14 +191,16 @@ def _unheard(heard: float, total: float) -> Notice | None:
     return Notice("window", f"only the first {heard:.1f} of {total:.1f} s are heard")
 
 
-def _check_samples(mono: Float32[np.ndarray, " frames"], audio: Path | bytes) -> None:
-    if not len(mono):
+def _check_samples(heard: _Heard, audio: Path | bytes) -> None:
+    if not len(heard.mono):
         raise AudioError("no samples", where=where_of(audio))
-    low, high = float(mono.min()), float(mono.max())
+    low, high = float(heard.mono.min()), float(heard.mono.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise AudioError("contains NaN or infinite samples", where=where_of(audio))
     if low == high:
-        raise AudioError("digital silence: every sample is the same", where=where_of(audio))
+        seconds = len(heard.mono) / heard.rate
+        part = f" of the {seconds:.1f} s that are heard" if heard.total is None or heard.total > 1.1 * seconds else ""
+        raise AudioError(f"digital silence: every sample{part} is the same", where=where_of(audio))
 
 
 def too_short(seconds: float) -> str:

@@ -260,6 +260,11 @@ def _count(content: Content, first: int) -> tuple[int | None, int]:
     return None, 0
 
 
+def is_cut_ogg(content: Content) -> bool:
+    """Whether an Ogg file does not end with the last page of its stream."""
+    return content[:4] == b"OggS" and not content[(last := content.rfind(b"OggS")) + 5 : last + 6][0] & 4
+
+
 def ogg_links(content: Content) -> int:
     """How many recordings stand one after the other in an Ogg file (1 as a rule)."""
     if content[:4] != b"OggS":

@@ -11,6 +11,8 @@ from jaxtyping import Float32, Float64
 from emonet.audio.notices import Notice
 
 CANCELLED = 0.2  # share of the power that unrelated channels would leave, below which they cancel
+TOLERATED = 0.1  # share of the power that may lie in pieces in which channels cancel
+PIECE = 1 << 14  # frames that are judged together: 1 s at 16 kHz, a third at 48 kHz
 EMPTY = 1e-4  # share of the loudest channel's power (-40 dB, which leaks into an empty one), below which none is heard
 
 
@@ -36,32 +38,31 @@ class Mixer:
 
     def __init__(self, channels: Sequence[int] | None = None) -> None:
         self._channels = None if channels is None else list(channels)
-        self._frames = 0
-        self._sums = np.zeros(0)  # of each channel, and of their average
-        self._squares = np.zeros(0)
+        self._powers: list[Float64[np.ndarray, " sides"]] = []  # of each channel and of their average, by piece
 
     def mono(self, block: Float32[np.ndarray, "frames channels"]) -> Float32[np.ndarray, " frames"]:
         """The average of a block's channels."""
         taken = block if self._channels is None else block[:, self._channels]
         mono = taken[:, 0] if taken.shape[1] == 1 else taken.mean(axis=1)
         if block.shape[1] > 1 and self._channels is None:
-            every = np.column_stack([block, mono]).astype(np.float64)
-            self._frames += len(every)
-            self._sums = self._sums + every.sum(axis=0) if len(self._sums) else every.sum(axis=0)
-            squares = np.square(every).sum(axis=0)
-            self._squares = self._squares + squares if len(self._squares) else squares
+            every = np.column_stack([block, mono])
+            for first in range(0, len(every), PIECE):
+                self._powers.append(len(every[first : first + PIECE]) * every[first : first + PIECE].var(0, np.float64))
         return mono
 
     def verdict(self) -> Mix:
         """Whether the average is what should be heard, after all blocks."""
-        if not self._frames:
+        if not self._powers:
             return Mix()
-        powers: Float64[np.ndarray, " sides"] = self._squares / self._frames - np.square(self._sums / self._frames)
-        each, mono = powers[:-1], powers[-1]
+        powers = np.stack(self._powers)
+        each, mono = powers[:, :-1], powers[:, -1]
         if not np.isfinite(powers).all() or each.max() <= 0:
             return Mix()
+        lost = mono < CANCELLED / each.shape[1] * each.mean(axis=1)
+        share = each[lost].sum() / each.sum()
+        each = each.sum(axis=0)
         sounding = [int(one) for one in np.flatnonzero(each > EMPTY * each.max())]
-        if mono < CANCELLED / len(each) * each.mean():
+        if share > TOLERATED:
             loudest = int(each.argmax())
             text = f"channels cancel each other; {_named([loudest], len(each))} was taken alone"
             return Mix((loudest,), Notice("channels", text))

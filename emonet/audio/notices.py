@@ -59,7 +59,7 @@ def sound_notices(samples: Float32[np.ndarray, " samples"]) -> list[Notice]:
     elif len(levels) >= SAMPLE_RATE // FRAME and np.subtract(*np.percentile(levels, [95, 10])) < STEADY:
         notices.append(Notice("noise", "a steady sound without the ups and downs of speech: a hum or a tone"))
     highest = _highest(spectra.mean(axis=0))
-    if highest < NARROW:
+    if highest < NARROW and not notices:
         notices.append(Notice("band", f"nothing above {highest / 1000:.1f} kHz, as on a telephone"))
     return notices
 

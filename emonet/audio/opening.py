@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import soundfile
 
-from emonet.audio.lengths import Content, Mpeg, flac_samples, mpeg, ogg_links, undeclared
+from emonet.audio.lengths import Content, Mpeg, flac_samples, is_cut_ogg, mpeg, ogg_links, undeclared
 from emonet.audio.notices import Notice
 from emonet.errors import AudioError
 
@@ -151,9 +151,7 @@ def _source(sound: Any, content: Content, where: str, stack: ExitStack) -> Sourc
     if raw is None:
         if sound.frames == 0:
             raise AudioError("no samples", where=where)
-        links = ogg_links(content)
-        chained = f"{links} recordings one after the other in one file, of which only the first is heard"
-        return Source(sound, _declared(sound), (Notice("length", chained),) if links > 1 else ())
+        return Source(sound, _declared(sound), tuple(Notice("length", text) for text in _about_ogg(content)))
     if not raw.found:
         raise AudioError("no samples", where=where)
     whole = _Stream(
@@ -166,6 +164,13 @@ def _source(sound: Any, content: Content, where: str, stack: ExitStack) -> Sourc
     )
     per_second = raw.found / (whole.frames or 1) * sound.samplerate
     return _other(stack, whole, raw.declared / per_second, raw.found / per_second)
+
+
+def _about_ogg(content: Content) -> Iterator[str]:
+    if (links := ogg_links(content)) > 1:
+        yield f"{links} recordings one after the other in one file, of which only the first is heard"
+    if is_cut_ogg(content):
+        yield "the stream has no end: it was cut, or its recorder killed; what is there was read"
 
 
 def _mpeg_source(sound: Any, content: Content, where: str, stack: ExitStack) -> Source:
@@ -242,6 +247,8 @@ def _declared(sound: Any) -> int | None:
 def _reason(error: Exception) -> str:
     text = getattr(error, "error_string", "") or str(error)
     text = _PREFIX.sub("", " ".join(text.split()))
-    if not text or "flac decoder" in text:
+    if not text or "flac decoder" in text or "incomplete" in text:
         return "damaged or truncated"
+    if "possibly a pipe" in text:  # libmpg123's, of a file that it takes for an MP3
+        return "format not recognised"
     return text[0].lower() + text[1:] if text[1:2].islower() else text

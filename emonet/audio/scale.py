@@ -12,6 +12,7 @@ from emonet.errors import AudioError
 
 HOTTEST = 8.0  # full scale is 1; mixes in float go beyond it, and by more than 18 dB none was seen
 BITS: Final = {16: 1.05 * 2**15, 24: 1.05 * 2**23, 32: 1.05 * 2**31}  # conventions; resampling goes a little beyond
+FAINTEST = 1e-3  # of full scale (-60 dB): what a conversion would leave next to nothing of was another scale
 USUAL = 99.9  # percentile of the samples' size; beyond it a file may have damaged ones
 
 
@@ -36,7 +37,7 @@ def to_full_scale(
         return mono, None
     usual = float(np.percentile(size, USUAL))
     bits = next((bits for bits, most in BITS.items() if peak <= most), None)
-    if bits is None or usual <= HOTTEST:
+    if bits is None or usual <= HOTTEST or usual / 2 ** (bits - 1) < FAINTEST:
         rest = f"most are below {usual:.3g}" if usual <= HOTTEST else "full scale is 1"
         raise AudioError(
             f"samples up to {peak:.3g} where {rest}: damaged, or of an unknown scale",

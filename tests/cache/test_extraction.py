@@ -76,7 +76,10 @@ def test_the_same_sound_in_two_splits_is_refused_and_within_one_is_told(
     markers = list((tmp_path / "two.zarr" / "shards").iterdir())
     assert len(markers) < 3, "it stops when it hears the second one"
     report = run(leaking, encoder, tmp_path / "two.zarr", copies="note")  # goes on with what is there
-    assert (report.sounds.leaks, report.sounds.copies) == ((("t/002", "t/004"),), (("t/000", "t/003"),))
+    assert (report.sounds.leaks, report.sounds.copies) == (
+        (("t/002 (test)", "t/004 (validation)"),),
+        (("t/000", "t/003"),),
+    )
     assert FeatureStore.open(tmp_path / "two.zarr").clips["sound_digest"].nunique() == 6
 
 

@@ -210,6 +210,14 @@ def test_noise_is_no_mpeg_flac_or_chunked_file(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_file_that_was_cut_is_told(subtype: str) -> None:
+    whole = encoded(6.0, "OGG", subtype)
+    sound = decode(whole[: 3 * len(whole) // 4])
+    assert sound.seconds < 5.5
+    assert sound.notices[0].text.startswith("the stream has no end: it was cut")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_recordings_chained_in_one_ogg_file_are_told(subtype: str) -> None:
     content = encoded(1.0, "OGG", subtype)
     assert decode(content).notices == ()

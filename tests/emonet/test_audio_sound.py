@@ -90,6 +90,18 @@ def test_only_the_part_that_is_heard_decides_about_channels() -> None:
     ]
 
 
+def test_channels_that_cancel_for_a_part_of_the_time_are_told() -> None:
+    left = np.concatenate([W, W, W])
+    sound = heard(channels(left, np.concatenate([W, -W, W])))
+    np.testing.assert_array_equal(sound.samples, left)
+    assert texts(sound) == ["channels cancel each other; the left one was taken alone"]
+
+
+def test_silence_as_far_as_is_heard_is_called_that() -> None:
+    with pytest.raises(AudioError, match=r"every sample of the 2.* s that are heard is the same"):
+        heard(np.concatenate([np.zeros(5 * RATE, np.float32), W]), seconds=2.0)
+
+
 @pytest.mark.parametrize(("bits", "factor"), [(16, 2**15), (24, 2**23), (32, 2**31)])
 def test_whole_number_scales_in_float_files_are_brought_to_full_scale(bits: int, factor: int) -> None:
     sound = heard(W * np.float32(factor))
@@ -108,6 +120,7 @@ def test_a_hot_mix_in_float_stays_as_it_is(gain: float) -> None:
     ("samples", "reason"),
     [
         (W * np.float32(1e30), "samples up to 3e+29 where full scale is 1: damaged, or of an unknown scale"),
+        (W * np.float32(40), "samples up to 12 where full scale is 1"),
         (np.where(np.arange(len(W)) == 7, np.float32(5000), W), "samples up to 5e+03 where most are below 0.2"),
     ],
 )
