@@ -303,10 +303,15 @@ def test_no_memory_for_one_clip_is_said(captioner: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # inside torch 2.13
-def test_compiled_it_gives_the_same() -> None:
+def test_compiled_it_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "TORCHINDUCTOR_CACHE_DIR", str(tmp_path)
+    )  # others on this machine may compile for other processors
     plain, compiled = (FrozenEncoder(whisper(encoder_layers=1), device="cpu", compile=c) for c in (False, True))
     waveforms = pad(clips(2, seconds=2.5), plain.window)
-    torch.testing.assert_close(compiled(waveforms), plain(waveforms), rtol=2e-2, atol=2e-2)
+    states, expected = compiled(waveforms).float(), plain(waveforms).float()
+    # Where bf16 is computed, fused steps round elsewhere: 2^-9 each, over some ten steps; single states differ by more.
+    assert (states - expected).norm() / expected.norm() < 1e-2
     assert compiled.digest == plain.digest
 
 
