@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor.utils import fresh_cache
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
@@ -306,7 +307,8 @@ def test_no_memory_for_one_clip_is_said(captioner: Path) -> None:
 def test_compiled_it_gives_the_same() -> None:
     plain, compiled = (FrozenEncoder(whisper(encoder_layers=1), device="cpu", compile=c) for c in (False, True))
     waveforms = pad(clips(2, seconds=2.5), plain.window)
-    torch.testing.assert_close(compiled(waveforms), plain(waveforms), rtol=2e-2, atol=2e-2)
+    with fresh_cache():  # the usual one lies in /tmp, and may hold code for what another run took this processor for
+        torch.testing.assert_close(compiled(waveforms), plain(waveforms), rtol=2e-2, atol=2e-2)
     assert compiled.digest == plain.digest
 
 
