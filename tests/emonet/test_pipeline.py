@@ -56,7 +56,6 @@ def test_scores_do_not_depend_on_the_batch(pipeline: EmotionPipeline, make_wav: 
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_experts_are_on_the_encoders_gpu(voice: Path, make_wav: Callable[..., Path]) -> None:
     path = make_wav()
     fast, plain = (EmotionPipeline.from_folder(voice, device=device) for device in ("cuda:0", "cpu"))
