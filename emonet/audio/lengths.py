@@ -262,7 +262,10 @@ def _count(content: Content, first: int) -> tuple[int | None, int]:
 
 def is_cut_ogg(content: Content) -> bool:
     """Whether an Ogg file does not end with the last page of its stream."""
-    return content[:4] == b"OggS" and not content[(last := content.rfind(b"OggS")) + 5 : last + 6][0] & 4
+    if content[:4] != b"OggS":
+        return False
+    last = content.rfind(b"OggS")
+    return len(content) < last + 6 or not content[last + 5] & 4
 
 
 def ogg_links(content: Content) -> int:

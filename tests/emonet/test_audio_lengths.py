@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emonet.audio import decode, probe
-from emonet.audio.lengths import flac_samples, mpeg, ogg_links, undeclared
+from emonet.audio.lengths import flac_samples, is_cut_ogg, mpeg, ogg_links, undeclared
 from emonet.errors import AudioError
 
 RATE = 16_000
@@ -212,6 +212,7 @@ def test_noise_is_no_mpeg_flac_or_chunked_file(content: bytes) -> None:
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_an_ogg_file_that_was_cut_is_told(subtype: str) -> None:
     whole = encoded(6.0, "OGG", subtype)
+    assert all(is_cut_ogg(whole[:end]) for end in range(whole.rfind(b"OggS"), whole.rfind(b"OggS") + 6))
     sound = decode(whole[: 3 * len(whole) // 4])
     assert sound.seconds < 5.5
     assert sound.notices[0].text.startswith("the stream has no end: it was cut")
