@@ -6,12 +6,11 @@ import time
 from pathlib import Path
 
 from cache.filling import Filling, failed, rejections, silence_of, sounds_of
-from cache.info import errors_of
 from cache.meter import Meter
 from cache.notices import Notices
-from cache.record import ExtractionRecord
+from cache.record import ExtractionRecord, errors_of, read_marker
 from cache.report import ExtractionReport, speed_fields
-from cache.writer import Part, StoreWriter, read_marker
+from cache.writer import Part, StoreWriter
 from emonet.audio import Decoders, processors
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig

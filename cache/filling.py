@@ -13,10 +13,10 @@ from jaxtyping import Float16
 from torch import Tensor
 
 from cache.meter import Meter
-from cache.record import ExtractionRecord, ShardMarker
+from cache.record import ExtractionRecord, ShardMarker, read_marker
 from cache.silence import SilenceMeter, sample
 from cache.sink import ShardSink
-from cache.writer import StoreWriter, read_marker
+from cache.writer import StoreWriter
 from emonet.audio import Decoded, Decoders, Notice
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.encoder import FrozenEncoder

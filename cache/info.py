@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from pydantic import Field, NonNegativeInt
 
 from cache.derived import listed
 from cache.layout import TABLE, read_attributes, read_summary, read_table
-from cache.record import ExtractionRecord, ShardMarker
-from cache.writer import read_marker
+from cache.record import ExtractionRecord, ShardMarker, errors_of, read_marker
 from emonet.clips import SPLITS
 from emonet.errors import EmonetError
 from emonet.schema import Schema
@@ -110,13 +108,6 @@ def readable_markers(path: Path, record: ExtractionRecord) -> list[ShardMarker]:
         except EmonetError:  # not there yet, or damaged: `verify` tells which
             continue
     return markers
-
-
-def errors_of(markers: list[ShardMarker]) -> tuple[float, float]:
-    """The largest error of a lossy codec, and the root mean square as a share of that of the states; 0 if lossless."""
-    error, states = (sum(getattr(marker, name) for marker in markers) for name in ("squared_error", "squared_states"))
-    largest = max((marker.largest_error for marker in markers), default=0.0)
-    return largest, math.sqrt(error / states) if states else 0.0
 
 
 def _table(path: Path, targets: tuple[str, ...]) -> tuple[dict[str, int], int, dict[str, int]]:

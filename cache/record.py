@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from emonet.audio import NoticeKind
 from emonet.configs import CodecTier
-from emonet.errors import RequestError
+from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema, digest
 
 FORMAT = "emonet-feature-store"
@@ -130,3 +131,31 @@ def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:
 def marker_file(path: Path, shard: int) -> Path:
     """Where the marker of a shard lies."""
     return path / MARKERS / f"{shard:05d}.json"
+
+
+def read_marker(path: Path, record: ExtractionRecord, shard: int) -> ShardMarker:
+    """The marker of a shard.
+
+    Raises:
+        EmonetError: if it is missing, damaged, or that of another shard.
+    """
+    file = marker_file(path, shard)
+    try:
+        marker = ShardMarker.model_validate_json(file.read_bytes())
+        if (marker.shard, len(marker.seconds)) != (shard, len(record.rows(shard))):
+            raise ValueError(f"it is of shard {marker.shard} with {len(marker.seconds)} clips")
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+        raise EmonetError(
+            f"the marker of shard {shard} cannot be read",
+            where=file,
+            found=error,
+            hint=f"emonet store repair {path}",
+        ) from error
+    return marker
+
+
+def errors_of(markers: list[ShardMarker]) -> tuple[float, float]:
+    """The largest error of a lossy codec, and the root mean square as a share of that of the states; 0 if lossless."""
+    error, states = (sum(getattr(marker, name) for marker in markers) for name in ("squared_error", "squared_states"))
+    largest = max((marker.largest_error for marker in markers), default=0.0)
+    return largest, math.sqrt(error / states) if states else 0.0

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float16
 
-from cache.record import ExtractionRecord
+from cache.record import ExtractionRecord, read_marker
 from cache.silence import SilenceMeter, sample
 from cache.store import FeatureStore
-from cache.writer import StoreWriter, read_marker
+from cache.writer import StoreWriter
 from emonet.audio import Notice
 from emonet.clips import Corpus
 from emonet.configs import CodecTier

@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from cache.info import errors_of
 from cache.layout import SCALES, SILENCE, STATES, read_silence, shard_file, wrong_metadata
-from cache.record import ExtractionRecord, ShardMarker, fingerprint
+from cache.record import ExtractionRecord, ShardMarker, errors_of, fingerprint, read_marker
 from cache.sink import clip_digest, joined_digest
 from cache.store import FeatureStore
-from cache.writer import read_marker
 from emonet import durable
 from emonet.clips import Rejection
 from emonet.configs import CodecTier

@@ -26,7 +26,7 @@ from cache.layout import (
 )
 from cache.locks import StoreLocks
 from cache.notices import Notices
-from cache.record import MARKERS, ExtractionRecord, ShardMarker, fingerprint, marker_file
+from cache.record import MARKERS, ExtractionRecord, ShardMarker, fingerprint, marker_file, read_marker
 from cache.sink import ClipCodec, ShardSink
 from cache.tiers import TIERS
 from emonet import durable
@@ -333,27 +333,6 @@ class StoreWriter:
                 found=f"{free / 1e9:.2f} GB",
                 hint="free some space, or --runs FOLDER on a larger disk",
             )
-
-
-def read_marker(path: Path, record: ExtractionRecord, shard: int) -> ShardMarker:
-    """The marker of a shard.
-
-    Raises:
-        EmonetError: if it is missing, damaged, or that of another shard.
-    """
-    file = marker_file(path, shard)
-    try:
-        marker = ShardMarker.model_validate_json(file.read_bytes())
-        if (marker.shard, len(marker.seconds)) != (shard, len(record.rows(shard))):
-            raise ValueError(f"it is of shard {marker.shard} with {len(marker.seconds)} clips")
-    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
-        raise EmonetError(
-            f"the marker of shard {shard} cannot be read",
-            where=file,
-            found=error,
-            hint=f"emonet store repair {path}",
-        ) from error
-    return marker
 
 
 def remove_store(path: Path) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 from emonet.clips import SPLITS, Clip, Corpus, Rejection, Split
 from emonet.errors import AudioError, EmonetError, RequestError
 from emonet.targets import EMOTIONS, Target, TargetSpec
+from emonet.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "EMOTIONS",
     "SPLITS",
@@ -20,6 +20,7 @@ __all__ = [
     "Split",
     "Target",
     "TargetSpec",
+    "__version__",
     "open_corpus",
 ]
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-import emonet
 from emonet import durable
 from emonet.clips import SPLITS, Split
 from emonet.errors import RequestError
 from emonet.schema import Schema, digest
+from emonet.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd  # half a second, which `emonet predict` can do without
@@ -57,7 +57,7 @@ class Code(Schema):
         ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
         revision = _git("rev-parse", "HEAD") if ours else None
         changed = None if revision is None else bool(_git("status", "--porcelain"))
-        return cls(version=emonet.__version__, revision=revision, changed=changed, digest=_sources())
+        return cls(version=__version__, revision=revision, changed=changed, digest=_sources())
 
 
 class Lineage(Schema):

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from emonet.answers import answering, is_server, reason
 from emonet.artifacts import fetch, forget, kept
 from emonet.connection import URI_VARIABLE, Server, ServerError, client
+from emonet.contract import ERROR, NOTICES, SETTINGS
 from emonet.database import hidden, sqlite_path
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Registered
-from emonet.serving import ERROR, NOTICES, SETTINGS
 from emonet.tracking import Run
 
 CAPTIONER = "emonet-captioner"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import pandas as pd
 
+from emonet.contract import ERROR, NOTICES, SETTINGS
 from emonet.errors import AudioError, RequestError
 from emonet.sources import SourceRules, open_source
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from emonet.pipeline import EmotionPipeline, Prediction
 
 COLUMN = "audio"
-ERROR = "error"
-NOTICES = "notices"
-SETTINGS: Mapping[str, Any] = {"experts_precision": "float32", "allow_paths": "any", "allow_urls": []}
-"""What a reader may change with `load_model(model_config=...)`; MLflow drops keys that were not logged."""
 EXPERTS_PRECISION = "EMONET_EXPERTS_PRECISION"
 AHEAD = 32  # recordings that are opened, and held, at a time
 OPENERS = 8  # threads

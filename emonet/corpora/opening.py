@@ -1,0 +1,119 @@
+"""Opens corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `manifest:FILE`, joined with `+`."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from emonet.clips import Corpus, join
+from emonet.corpora.emodb import open_emodb
+from emonet.corpora.finding import at, exists
+from emonet.corpora.manifest import open_manifest
+from emonet.corpora.ravdess import open_ravdess
+from emonet.corpora.sandbox import open_sandbox
+from emonet.errors import RequestError
+from emonet.folders import expanded
+from emonet.progress import Progress, silent
+
+_OPENERS: Mapping[str, Callable[[Path, Progress], Corpus]] = MappingProxyType(
+    {
+        "ravdess": lambda path, progress: open_ravdess(path, progress=progress),
+        "emodb": lambda path, progress: open_emodb(path, progress=progress),
+        "manifest": lambda path, progress: open_manifest(path, progress=progress),
+    }
+)
+_FORMS = "sandbox, ravdess:PATH, emodb:PATH, manifest:FILE, or several joined with +"
+_TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+
+
+def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Progress = silent) -> Corpus:
+    """Open the corpora that `spec` names, as one.
+
+    Args:
+        spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`. A path may hold
+            anything, also `+` and `:`, if it is there.
+        folder: where the audio of `sandbox` is synthesised once and found again.
+        progress: told about each corpus in turn, in clips.
+
+    Raises:
+        RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, or
+            joined corpora share an id or split a speaker.
+        EmonetError: if the sandbox cannot be synthesised.
+    """
+    parts = _parts(spec)
+    for part in parts:
+        _check(part)
+    # The sandbox comes last: a wrong path elsewhere is found before the synthesis, which takes longest.
+    opened = {part: _open(part, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")}
+    return join([opened[part] for part in parts])
+
+
+def _parts(spec: str) -> list[str]:
+    """Split at each `+` that joins corpora, and at none that belongs to a path.
+
+    What is there decides: a path goes as far as it is the name of something on disk. Where nothing is, a part ends
+    before `sandbox` and before a word with a colon.
+    """
+    pieces = spec.split("+")
+    parts: list[str] = []
+    while pieces:
+        taken = _of_path(pieces)
+        parts.append("+".join(pieces[:taken]))
+        pieces = pieces[taken:]
+    return [part.lstrip() if part.partition(":")[1] and exists(_path(part)) else part.strip() for part in parts]
+
+
+def _of_path(pieces: list[str]) -> int:
+    """How many of the pieces make the first part."""
+    kind, colon, _ = pieces[0].partition(":")
+    if kind.strip() not in _OPENERS or not colon:
+        return 1
+    for count in range(len(pieces), 1, -1):
+        if exists(_path("+".join(pieces[:count]))):
+            return count
+    if exists(_path(pieces[0])):
+        return 1
+    others = (count for count in range(1, len(pieces)) if pieces[count].strip() == "sandbox" or ":" in pieces[count])
+    return next(others, len(pieces))
+
+
+def _path(part: str) -> Path:
+    """The path in a part, as it is written if that is there, else without spaces around it."""
+    path = part.partition(":")[2]
+    written = expanded(path)
+    return at(written if path and exists(written) else expanded(path.strip()))
+
+
+def _open(part: str, folder: Path, progress: Progress) -> Corpus:
+    if part == "sandbox":
+        return open_sandbox(folder, progress=progress)
+    return _OPENERS[part.partition(":")[0]](_path(part), progress)
+
+
+def _check(part: str) -> None:
+    """Refuse what names no corpus, before any work is done."""
+    if part == "sandbox":
+        return
+    kind, _, path = part.partition(":")
+    if kind not in _OPENERS:
+        if Path(part).suffix.lower() in _TABLES and expanded(part).is_file():
+            named = shlex.quote(f"manifest:{part}")
+            hint = f"--corpus {named} (emonet corpus {named} shows what is in it)"
+            raise RequestError("a manifest is named with its kind", expected=_FORMS, found=repr(part), hint=hint)
+        near = difflib.get_close_matches(kind, ["sandbox", *_OPENERS], n=1, cutoff=0.5)
+        raise RequestError(
+            f"there is no corpus of the kind {kind!r}" if part else "a corpus has no name",
+            expected=_FORMS,
+            found=repr(part),
+            hint=f"did you mean {near[0]}?" if near else None,
+        )
+    if not path.strip():
+        raise RequestError(
+            f"the corpus {kind!r} needs a path",
+            expected=f"{kind}:PATH",
+            found=repr(part),
+            hint=f"emonet corpus {kind}:data/{kind}",
+        )

@@ -1,0 +1,3 @@
+"""Version of emonet: the one place that it is written in."""
+
+__version__ = "0.1.0"
