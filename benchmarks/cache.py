@@ -25,7 +25,7 @@ from benchmarks.states import StateSet, default_corpus, make, small_whisper, spr
 from cache.store import FeatureStore
 from emonet.clips import Corpus
 from emonet.corpora import open_corpus
-from experiments.console import progress, say
+from experiments.core import progress, say
 
 CAPTIONER = Path("runs/ravdess/captioner")
 CLIPS = (1_000, 1_000_000)  # rows of metadata, for the time that opening takes
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def state_sets(options: argparse.Namespace) -> Iterator[StateSet]:
     """The sets to measure: of a trained captioner, where there is one, and of Whisper small's shape."""
-    from emonet.encoder import FrozenEncoder
+    from emonet.encoders import FrozenEncoder
 
     corpus: Corpus = open_corpus(options.corpus)
     if (options.captioner / "config.json").is_file():

@@ -19,16 +19,15 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from benchmarks.peers import MatmulRate, Peer, with_ctranslate2, with_transformers
 from benchmarks.rows import Row, interleaved_seconds, publish
 from benchmarks.states import default_corpus, spread
-from cache.extraction import extract
-from cache.report import ExtractionReport
-from cache.verify import verify
+from cache.extraction import ExtractionReport, extract
+from cache.maintenance import verify
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
 from emonet.corpora import open_corpus
-from emonet.encoder import FrozenEncoder
+from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError
-from emonet.hardware import resolve_device
-from experiments.console import say
+from emonet.runtime import resolve_device
+from experiments.core import say
 
 OURS = "emonet extract"
 WARM_UP = "warm-up"  # folder of a store that does not count
@@ -36,7 +35,7 @@ TODAY = "float32, one clip at a time"
 BATCHES = (4, 8)  # clips per pass of those who batch
 HEAD_WIDTH = 64  # of every Whisper
 NOTES = (
-    "emonet extract: cache.extraction.extract into an empty store, then cache.verify.verify(deep=True).",
+    "emonet extract: cache.extraction.extract into an empty store, then cache.maintenance.verify(deep=True).",
     "float32, one clip at a time: decode, WhisperFeatureExtractor, float32 WhisperModel.encoder, np.savez in float16.",
     "bf16, N at a time: the same with N clips per pass and all weights in bf16.",
     "CTranslate2: decode, WhisperFeatureExtractor, Whisper.encode in its fastest type here, np.savez in float16.",

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from emonet.plots import ACCENT, COLOURS, DPI, FAINT, INK
+from emonet.evaluation import ACCENT, COLOURS, DPI, FAINT, INK
 
 LINE = 9.0  # points from one label to the next
 

@@ -22,10 +22,9 @@ from benchmarks.rows import Row, publish
 from benchmarks.states import default_corpus
 from emonet.configs import HIDDEN
 from emonet.corpora import open_corpus
-from emonet.inputs import InputSpec
-from emonet.optimisers import Precision
-from emonet.plan import GIB, plan_training
-from experiments import console
+from emonet.experts import InputSpec
+from emonet.training import GIB, Precision, plan_training
+from experiments.core import console
 
 EPOCHS = 20
 FULL = InputSpec("flatten", "all", 1500, 768)

@@ -10,10 +10,9 @@ from benchmarks.heads_training import quietly
 from cache.store import FeatureStore
 from emonet.configs import EvaluationConfig, HeadsConfig
 from emonet.evaluation import Scores, evaluate
-from emonet.inputs import InputSpec
-from experiments.config import load
-from lightningmodules.heads import unreported
-from lightningmodules.training import Wanted, Watch, train_experts
+from emonet.experts import InputSpec
+from experiments.core import load
+from lightningmodules.experts import Wanted, Watch, train_experts, unreported
 
 
 @dataclass(frozen=True)

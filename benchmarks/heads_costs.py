@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from emonet.plots import ACCENT, COLOURS, DPI, INK
+from emonet.evaluation import ACCENT, COLOURS, DPI, INK
 
 NEAR = 1.4  # times as long: closer lines end at nearly the same height
 Costs = Mapping[str, Mapping[int, float]]

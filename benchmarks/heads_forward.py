@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.rows import interleaved_seconds
-from emonet.compact import CompactBank, Rounded
+from emonet.checkpoints import open_published
 from emonet.configs import HIDDEN
-from emonet.experts import layer_keys
-from emonet.inputs import Features, InputSpec
-from emonet.published import open_published
-from emonet.randomness import seed_of
+from emonet.experts import CompactBank, Features, InputSpec, Rounded, layer_keys
+from emonet.runtime import seed_of
 from emonet.targets import EMOTIONS
 
 FRAMES, WIDTH = 1500, 768

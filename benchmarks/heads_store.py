@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.ours import STORE, write_store
 from benchmarks.states import make, small_whisper, spread
 from emonet.clips import Clip, Corpus, Split
-from emonet.progress import Progress
+from emonet.runtime import Progress
 from emonet.targets import EMOTIONS
 
 LAYERS = 2  # of Whisper small's twelve: the experts' cost does not depend on what they read

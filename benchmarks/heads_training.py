@@ -20,14 +20,10 @@ from benchmarks.measure import forget
 from cache.principal import principal
 from cache.store import FeatureStore
 from emonet.configs import HeadsConfig
-from emonet.experts import HeadBank
-from emonet.inputs import InputSpec
-from emonet.losses import expert_losses
-from emonet.optimisers import BankOptimiser, Precision
-from emonet.plan import TrainingPlan
-from emonet.progress import Progress, silent
-from lightningmodules.heads import unreported
-from lightningmodules.training import TrainedExperts, Wanted, Watch, train_experts
+from emonet.experts import HeadBank, InputSpec
+from emonet.runtime import Progress, silent
+from emonet.training import BankOptimiser, Precision, TrainingPlan, expert_losses
+from lightningmodules.experts import TrainedExperts, Wanted, Watch, train_experts, unreported
 
 BATCH = 64  # clips per step
 CLIPS = 256  # in a measured epoch; longer ones are so many times longer

@@ -21,9 +21,8 @@ from typing import Literal, final
 import numpy as np
 
 from benchmarks.formats import BATCH, Decoded, Format, Reader
-from emonet import durable
 from emonet.errors import EmonetError
-from emonet.progress import Progress, silent
+from emonet.runtime import Progress, durable, silent
 
 Mode = Literal["random", "cold", "one core", "sequential", "loader"]
 MODES: tuple[Mode, ...] = ("random", "cold", "one core", "sequential", "loader")

@@ -11,13 +11,22 @@ import numpy as np
 
 from benchmarks.formats import SHARD, Decoded, Format, Reader, Rows, States
 from benchmarks.states import StateSet
-from cache.layout import TABLE, TEXTS, create, table_bytes
-from cache.record import MARKERS, ExtractionRecord, fingerprint, marker_file
-from cache.store import THREADS, FeatureStore
-from cache.writer import StoreWriter
-from emonet import durable
+from cache.store import (
+    MARKERS,
+    TABLE,
+    TEXTS,
+    THREADS,
+    ExtractionRecord,
+    FeatureStore,
+    create,
+    fingerprint,
+    marker_file,
+    table_bytes,
+)
+from cache.writing import StoreWriter
 from emonet.clips import Corpus
 from emonet.configs import CodecTier
+from emonet.runtime import durable
 from emonet.windows import Window
 
 STORE = "states.zarr"
@@ -75,7 +84,7 @@ class StoreReader(Reader):
 
 def load(folder: Path, seed: int, batch: int) -> Iterator[Decoded]:
     """One epoch of the shuffled loader, through three pools of memory."""
-    from cache.loader import ShuffledClips  # it needs torch, which reading does not
+    from cache.loading import ShuffledClips  # it needs torch, which reading does not
 
     store = FeatureStore.open(folder / STORE)
     clips = ShuffledClips(store, batch_size=batch, seed=seed, pool_clips=max(batch, -(-len(store) // 3)))

@@ -1,4 +1,4 @@
-"""How often a challenger is promoted, by the rule of `emonet.promotion` and by the former one: a simulation.
+"""How often a challenger is promoted, by the rule of `emonet.evaluation.promotion` and by the former one: a simulation.
 
     python -m benchmarks.promotion --trials 400
 
@@ -18,10 +18,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from emonet.comparison import EmotionDifference, PairwiseDifference
-from emonet.evaluation import Estimate, independent, resample
-from emonet.permutation import SwapTest, describe, holm, swapped
-from emonet.promotion import MARGIN, judge
+from emonet.evaluation import (
+    MARGIN,
+    EmotionDifference,
+    Estimate,
+    PairwiseDifference,
+    SwapTest,
+    describe,
+    holm,
+    independent,
+    judge,
+    resample,
+    swapped,
+)
 
 ALPHA, RANGE, FORMER_MARGIN = 0.05, 4.0, 0.05
 RESAMPLES, SWAPS = 1000, 1000
@@ -78,7 +87,7 @@ def differences(corpus: Corpus, rest: float, one: float, rng: np.random.Generato
 
 
 def compared(found: np.ndarray, speakers: Sequence[str], seed: int) -> tuple[PairwiseDifference, SwapTest]:
-    """What `emonet.comparison` would make of these differences, as far as the rules look at it."""
+    """What `emonet.evaluation.comparison` would make of these differences, as far as the rules look at it."""
     counts, owner, _ = resample(speakers, RESAMPLES, seed)
     units = np.zeros((counts.shape[1], found.shape[1]))
     np.add.at(units, owner, found)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from emonet import durable
+from emonet.runtime import durable
 
 WIDTH = 120  # characters that the table takes at least
 

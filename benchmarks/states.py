@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float16
 
-from emonet import durable
 from emonet.audio import decode
 from emonet.clips import Clip, Corpus
 from emonet.errors import EmonetError
-from emonet.progress import Progress, silent
+from emonet.runtime import Progress, durable, silent
 from emonet.schema import digest
 from emonet.windows import Window
 
 if TYPE_CHECKING:  # torch takes seconds to import, and every process of the benchmark imports this module
-    from emonet.encoder import FrozenEncoder
+    from emonet.encoders import FrozenEncoder
 
 CLIPS_PER_PASS = 8
 _RAVDESS = (Path("data/ravdess"), Path("../shared/corpora/ravdess"))  # where a checkout may have it
@@ -72,7 +71,7 @@ def make(
     Raises:
         AudioError: if a clip cannot be read.
     """
-    from emonet.logmel import pad
+    from emonet.audio import pad
 
     folder.mkdir(parents=True, exist_ok=True)
     key = digest([encoder.digest, encoder.precision, corpus.fingerprint])[:12]
@@ -98,7 +97,7 @@ def small_whisper(layers: int = 12) -> FrozenEncoder:
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    from emonet.encoder import FrozenEncoder
+    from emonet.encoders import FrozenEncoder
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -116,7 +115,7 @@ def spread(corpus: Corpus, clips: int) -> Corpus:
 
 def _fill(partial: Path, encoder: FrozenEncoder, clips: tuple[Clip, ...], progress: Progress) -> None:
     """Append the states of the clips that the partial file does not hold yet; it is a .npy from its first byte."""
-    from emonet.logmel import pad
+    from emonet.audio import pad
 
     shape = (len(clips), encoder.window.frames, encoder.width)
     header, clip_bytes = _header(shape), encoder.window.frames * encoder.width * 2

@@ -17,8 +17,8 @@ from benchmarks.rows import Row, publish, seconds_of
 from benchmarks.sweep_peer import PlainTrial, plain_trial
 from benchmarks.sweep_trials import Bookkeeping, bookkeeping, wall_seconds
 from emonet.errors import EmonetError
-from experiments import console, sweep
-from experiments.config import Experiment, load
+from experiments import sweep
+from experiments.core import Experiment, console, load
 
 WORKERS = 2
 AIM = 600.0  # seconds of a sweep

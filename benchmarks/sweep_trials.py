@@ -10,13 +10,12 @@ from multiprocessing import get_context
 from threading import BrokenBarrierError
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import Experiment
-from experiments.sweep_config import merged
+from experiments.core import Experiment, merged
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
-    from experiments.trials import Trials
+    from experiments.sweep import Trials
 
 READY_SECONDS = 600.0  # in which all processes have opened the store and prepared their inputs
 _process: dict[str, Any] = {}  # of a worker: its trials, and the barrier
@@ -65,9 +64,7 @@ def bookkeeping(experiment: Experiment, *, trials: int, epochs: int) -> Bookkeep
         trials: how many (count).
         epochs: that each reports (count).
     """
-    from experiments.studies import Study
-    from experiments.study_records import plan_of
-    from experiments.sweep_tracking import log_trial, study_run
+    from experiments.sweep import Study, log_trial, plan_of, study_run
 
     study = Study(plan_of(experiment, "bookkeeping"))
     started = time.perf_counter()
@@ -90,7 +87,7 @@ def bookkeeping(experiment: Experiment, *, trials: int, epochs: int) -> Bookkeep
 def _open(experiment: Experiment, first: Mapping[str, Any], threads: int, barrier: Barrier) -> None:
     import torch
 
-    from experiments.trials import Trials
+    from experiments.sweep import Trials
 
     torch.set_num_threads(threads)
     trials = Trials(experiment)

@@ -13,16 +13,13 @@ from torch import Tensor
 from transformers import WhisperTokenizer
 
 from datamodules.recordings import Recordings
-from emonet.augment import augment_waveform
-from emonet.captions import write_caption
+from emonet.audio import augment_waveform, pad
+from emonet.captioner import CaptionTokens, encode, write_caption
 from emonet.clips import Clip, Corpus
 from emonet.configs import AugmentConfig
 from emonet.errors import EmonetError
-from emonet.logmel import pad
-from emonet.prefetch import prefetched
-from emonet.randomness import generator
+from emonet.runtime import generator, prefetched
 from emonet.targets import TargetSpec
-from emonet.tokenizer import CaptionTokens, encode
 from emonet.windows import Window
 
 HELD_OUT = -1  # the "epoch" of captions that do not change from epoch to epoch

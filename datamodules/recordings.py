@@ -10,9 +10,9 @@ from jaxtyping import Float32, Int16
 
 from emonet.audio import Decoded, shared_decoders
 from emonet.clips import Clip, Rejection
+from emonet.corpora import Sounds
 from emonet.errors import AudioError
-from emonet.progress import Progress, silent
-from emonet.sounds import Sounds
+from emonet.runtime import Progress, silent
 from emonet.windows import SAMPLE_RATE, Window
 
 MEMORY_GIB = 4.0

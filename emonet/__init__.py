@@ -28,7 +28,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what is heavy (torch) or pulls in codecs only when it is asked for."""
     if name == "EmotionPipeline":
-        from emonet.pipeline import EmotionPipeline
+        from emonet.inference import EmotionPipeline
 
         return EmotionPipeline
     if name == "open_corpus":

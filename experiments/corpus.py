@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from emonet.corpora import CorpusReport, describe, open_corpus
-from emonet.sounds import listen
+from emonet.corpora import CorpusReport, describe, listen, open_corpus
 from emonet.windows import Window
-from experiments import console
-from experiments.sounds import show_sounds
+from experiments.core import console, show_sounds
 
 if TYPE_CHECKING:
     from experiments.arguments import CorpusArguments

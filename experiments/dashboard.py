@@ -8,12 +8,18 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
-from emonet.database import hidden
 from emonet.errors import RequestError
-from experiments import console
-from experiments.config import load
-from experiments.local_server import check_port, serve_until_interrupted
-from experiments.sweep_config import JOURNAL, SweepConfig, file_of, storage_of
+from emonet.tracking import hidden
+from experiments.core import (
+    JOURNAL,
+    SweepConfig,
+    check_port,
+    console,
+    file_of,
+    load,
+    serve_until_interrupted,
+    storage_of,
+)
 
 if TYPE_CHECKING:
     from experiments.arguments import DashboardArguments

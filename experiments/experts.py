@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.errors import RequestError
-from emonet.relocation import ARTIFACTS
 from emonet.schema import Registered, Schema
 from emonet.targets import ATTRIBUTES, EMOTIONS, QUALITY
-from experiments import console
-from experiments.config import Experiment
-from experiments.stage import resolve_source
+from emonet.tracking import ARTIFACTS
+from experiments.core import Experiment, console, resolve_source
 
 if TYPE_CHECKING:
-    from emonet.card import CardFacts
     from emonet.checkpoints import ExpertsInfo
+    from emonet.registry import CardFacts
     from experiments.arguments import ExpertsExportArguments, ExpertsImportArguments
 
 
@@ -57,10 +55,9 @@ def import_(arguments: ExpertsImportArguments) -> ImportResult:
     Raises:
         RequestError: if files are unusable, the encoder does not fit them, or the folder already exists.
     """
-    from emonet.card import write_card
-    from emonet.pipeline import assemble_published
-    from emonet.published import open_published
-    from emonet.registry import PUBLISHED
+    from emonet.checkpoints import open_published
+    from emonet.inference import assemble_published
+    from emonet.registry import PUBLISHED, write_card
     from emonet.tracking import default_uri, require_experiment
 
     _check_place(arguments.out, replace=arguments.force and _nothing_but_voice(arguments.out))
@@ -102,9 +99,8 @@ def export(arguments: ExpertsExportArguments) -> ExportResult:
     Raises:
         RequestError: if there is no such model, its experts have no published form, or the folder already exists.
     """
-    from emonet.calibration import read_calibration
-    from emonet.pipeline import experts_of
-    from emonet.published import export_published, nothing_but_published
+    from emonet.checkpoints import export_published, nothing_but_published, read_calibration
+    from emonet.inference import experts_of
 
     _check_place(arguments.out, replace=arguments.force and nothing_but_published(arguments.out))
     model = Path(resolve_source(arguments.model, Experiment(runs=arguments.runs)))
@@ -128,9 +124,9 @@ def show_export(result: ExportResult) -> None:
 
 def _nothing_but_voice(folder: Path) -> bool:
     """Whether all that a folder holds is what `import_` writes: an encoder, experts with their description, a card."""
-    from emonet.card import CARD
     from emonet.checkpoints import INFO
-    from emonet.pipeline import ENCODER, EXPERTS
+    from emonet.inference import ENCODER, EXPERTS
+    from emonet.registry import CARD
 
     entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return entries - {CARD} == {ENCODER, EXPERTS} and any((folder / EXPERTS).rglob(INFO))
@@ -147,8 +143,8 @@ def _check_place(out: Path, *, replace: bool) -> None:
 
 def _facts(encoder: str, infos: tuple[ExpertsInfo, ...]) -> CardFacts:
     """What is known of published experts: not what they were trained on."""
-    from emonet.card import CardFacts
-    from emonet.published import LICENCE
+    from emonet.checkpoints import LICENCE
+    from emonet.registry import CardFacts
     from emonet.targets import TargetSpec
 
     return CardFacts(
@@ -163,8 +159,7 @@ def _facts(encoder: str, infos: tuple[ExpertsInfo, ...]) -> CardFacts:
 
 
 def _register(arguments: ExpertsImportArguments, facts: CardFacts) -> Registered:
-    from emonet.card import summary
-    from emonet.registry import PUBLISHED, register_voice
+    from emonet.registry import PUBLISHED, register_voice, summary
     from emonet.tracking import default_uri, start_run
 
     tags = {

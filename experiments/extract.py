@@ -9,17 +9,23 @@ from typing import Any
 
 from pydantic import Field
 
-from cache.record import marker_file
-from cache.report import ExtractionReport
+from cache.extraction import ExtractionReport
+from cache.store import marker_file
 from emonet.clips import Corpus
 from emonet.configs import CodecTier
+from emonet.encoders import weights_identity
 from emonet.errors import EmonetError, RequestError
-from emonet.hub import weights_identity
-from experiments import console
-from experiments.config import Experiment
-from experiments.opening import open_experiments_corpus, rejected
-from experiments.sounds import show_sounds
-from experiments.stage import StageResult, Work, resolve_source, run_stage
+from experiments.core import (
+    Experiment,
+    StageResult,
+    Work,
+    console,
+    open_experiments_corpus,
+    rejected,
+    resolve_source,
+    run_stage,
+    show_sounds,
+)
 
 STORE = "store.zarr"
 EXACT: tuple[CodecTier, ...] = ("none", "lossless")  # tiers that read as computed
@@ -164,8 +170,8 @@ def _log(job: Work, report: ExtractionReport) -> None:
 
 def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> ExtractionReport:
     """Run the extraction in this process, or in one on each device."""
-    from cache.devices import choose, extract_on
-    from cache.notices import Notices
+    from cache.extraction import choose, extract_on
+    from cache.writing import Notices
 
     config, force = job.experiment.extraction, job.experiment.force
     devices = choose(config)
@@ -178,7 +184,7 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
                 devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
             )
     from cache.extraction import extract
-    from emonet.encoder import FrozenEncoder
+    from emonet.encoders import FrozenEncoder
 
     device = devices[0] if devices else None
     encoder = FrozenEncoder.load(place, precision=config.precision, device=device, compile=config.compile)
@@ -196,7 +202,7 @@ def _check(path: Path) -> None:
     Raises:
         EmonetError: if something is wrong with it.
     """
-    from cache.verify import LEFTOVER, verify
+    from cache.maintenance import LEFTOVER, verify
 
     # `emonet heads` may be writing principal coordinates into it.
     problems = [problem for problem in verify(path).problems if not problem.endswith(LEFTOVER)]

@@ -13,23 +13,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from rich.table import Table
 
-from emonet import durable
-from emonet.audio import shared_decoders
-from emonet.corpora.finding import at, exists
+from emonet.audio import AUDIO, READ, shared_decoders
+from emonet.corpora import at, exists
 from emonet.errors import RequestError
-from emonet.folders import Walk, count_suffixes, walk
-from emonet.formats import AUDIO, READ
 from emonet.names import as_text, on_one_line
 from emonet.numbers import shown
+from emonet.runtime import Walk, count_suffixes, durable, walk
 from emonet.schema import Schema
 from emonet.targets import APART, Target, TargetSpec
-from experiments import console
-from experiments.config import Experiment
-from experiments.decoration import decoration
-from experiments.stage import resolve_source
+from experiments.core import Experiment, console, decoration, resolve_source
 
 if TYPE_CHECKING:
-    from emonet.pipeline import EmotionPipeline, Prediction
+    from emonet.inference import EmotionPipeline, Prediction
     from experiments.arguments import PredictArguments
 
 DEFAULT_MODEL = "models:/emonet-voice@champion"
@@ -209,7 +204,7 @@ def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
 
 
 def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
-    from emonet.pipeline import EmotionPipeline
+    from emonet.inference import EmotionPipeline
 
     if arguments.experts is None:
         if arguments.encoder is not None:
@@ -238,9 +233,8 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
 
 def _model(arguments: PredictArguments) -> Path:
     """The model's local folder; says which model it is, and what should be known of it."""
-    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, resolve
+    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find, resolve
     from emonet.tracking import default_uri
-    from emonet.versions import find
 
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)
@@ -267,7 +261,7 @@ def _model(arguments: PredictArguments) -> Path:
 
 
 def _plot(result: PredictResult, spec: TargetSpec, path: Path) -> None:
-    from emonet.plots import scores_figure
+    from emonet.evaluation import scores_figure
 
     scored = {on_one_line(p.audio): p.scores for p in result.predictions if p.scores}
     drawn = scores_figure(scored, path, top=result.top, spec=spec)

@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from emonet.clips import Rejection, Split
+from emonet.corpora import NOTHING_HEARD, SoundReport
 from emonet.schema import Registered, Schema
-from emonet.sounds import NOTHING_HEARD, SoundReport
-from experiments import console
-from experiments.config import Experiment
-from experiments.opening import open_experiments_corpus, rejected
-from experiments.sounds import show_sounds
-from experiments.stage import StageResult, Work, resolve_source, run_stage
+from experiments.core import (
+    Experiment,
+    StageResult,
+    Work,
+    console,
+    open_experiments_corpus,
+    rejected,
+    resolve_source,
+    run_stage,
+    show_sounds,
+)
 
 if TYPE_CHECKING:
     from emonet.clips import Corpus
-    from lightningmodules.captioning import FittedCaptioner
+    from lightningmodules.captioner import FittedCaptioner
 
 CAPTIONER = "captioner"
 TRAINING = "captioner.training"
@@ -87,7 +93,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
         EmonetError: if the hub cannot be reached or a GPU's memory does not suffice.
     """
-    from emonet.hub import require_window, weights_identity
+    from emonet.encoders import require_window, weights_identity
 
     corpus = open_experiments_corpus(experiment)
     source = resolve_source(experiment.captioner.model, experiment)
@@ -128,8 +134,7 @@ def show(result: PretrainResult) -> None:
 
 def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
     from emonet.captioner import save_captioner
-    from lightningmodules.captioning import fit_captioner
-    from lightningmodules.reporting import Watch
+    from lightningmodules.captioner import Watch, fit_captioner
     from lightningmodules.run_logger import RunLogger
 
     experiment = job.experiment
@@ -163,8 +168,7 @@ def _registered(job: Work, done: PretrainResult) -> Mapping[str, Any]:
 
 
 def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:
-    from emonet.captioner import window_of
-    from emonet.captions import strongest
+    from emonet.captioner import strongest, window_of
 
     samples = [
         SampleCaption(

@@ -9,16 +9,15 @@ from pydantic import AwareDatetime, Field
 from rich.box import HORIZONTALS
 from rich.table import Table
 
-from emonet.database import hidden
 from emonet.errors import RequestError
-from emonet.lineage import Lineage
 from emonet.numbers import shown
 from emonet.schema import Schema
-from experiments import console
+from emonet.tracking import Lineage, hidden
+from experiments.core import console
 
 if TYPE_CHECKING:
-    from emonet.versions import Version
-    from experiments.registry_arguments import (
+    from emonet.registry import Version
+    from experiments.arguments import (
         RegistryArguments,
         RegistryPromoteArguments,
         RegistryPruneArguments,
@@ -115,8 +114,7 @@ def list_(arguments: RegistryArguments) -> RegistryListResult:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import CAPTIONER, VOICE
-    from emonet.versions import versions
+    from emonet.registry import CAPTIONER, VOICE, versions
 
     uri = _uri(arguments)
     found = tuple(_told(one, uri) for name in (VOICE, CAPTIONER) for one in versions(name, uri))
@@ -139,10 +137,9 @@ def show(arguments: RegistryShowArguments) -> RegistryShowResult:
         RequestError: if there is no such version, or its lineage cannot be read.
         EmonetError: if the registry cannot be used.
     """
-    from emonet import lineage
-    from emonet.pipeline import experts_of
-    from emonet.registry import VOICE, resolve
-    from emonet.versions import metrics_of
+    from emonet.inference import experts_of
+    from emonet.registry import VOICE, metrics_of, resolve
+    from emonet.tracking import lineage
 
     uri = _uri(arguments)
     version = _version(arguments.name, arguments.version, uri)
@@ -196,8 +193,7 @@ def promote(arguments: RegistryPromoteArguments) -> RegistryMoveResult:
         RequestError: if there is no such version, it is champion already, or its files are not found.
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import CHAMPION
-    from emonet.versions import files, find, promote
+    from emonet.registry import CHAMPION, files, find, promote
 
     uri = _uri(arguments)
     version = _version(arguments.name, arguments.version, uri)
@@ -235,7 +231,7 @@ def rollback(arguments: RegistryRollbackArguments) -> RegistryMoveResult:
         RequestError: if there is nothing to undo, or the former champion was deleted or its files are not found.
         EmonetError: if the registry cannot be used.
     """
-    from emonet.versions import rollback
+    from emonet.registry import rollback
 
     before, now = rollback(arguments.name, _uri(arguments), arguments.runs)
     return RegistryMoveResult(name=arguments.name, champion=now.version, former=before.version, changed=True)
@@ -252,7 +248,7 @@ def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    from emonet.pruning import delete, prunable
+    from emonet.registry import delete, prunable
 
     uri = _uri(arguments)
     versions, kept = prunable(arguments.name, uri, arguments.runs, keep=arguments.keep)
@@ -297,14 +293,14 @@ def _uri(arguments: RegistryArguments) -> str:
 
 
 def _version(name: str, which: str, uri: str) -> Version:
-    from emonet.versions import version_of
+    from emonet.registry import version_of
 
     which = which.removeprefix(f"models:/{name}").lstrip("@/")
     return version_of(name, int(which) if which.isdigit() else which, uri)
 
 
 def _told(version: Version, uri: str) -> RegisteredVersion:
-    from emonet.versions import files
+    from emonet.registry import files
 
     found = files(version, uri)
     tags = version.tags

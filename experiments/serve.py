@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema
-from experiments import console
-from experiments.local_server import check_port, serve_until_interrupted
+from experiments.core import check_port, console, serve_until_interrupted
 
 if TYPE_CHECKING:
-    from experiments.serving_arguments import ServeArguments
+    from experiments.arguments import ServeArguments
 
 _QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 
@@ -71,13 +70,13 @@ def run(arguments: ServeArguments) -> ServeResult:
 
 def _settings(arguments: ServeArguments) -> dict[str, str]:
     """What the model reads in its environment; only what differs from its defaults."""
-    from emonet import serving, sources
+    from emonet.serving import EXPERTS_PRECISION, sources
 
     rules = sources.SourceRules.read(
         {"allow_paths": arguments.allow_paths, "allow_urls": arguments.allow_urls}, environment={}
     )
     wanted = {
-        serving.EXPERTS_PRECISION: arguments.experts_precision if arguments.experts_precision != "float32" else "",
+        EXPERTS_PRECISION: arguments.experts_precision if arguments.experts_precision != "float32" else "",
         sources.ALLOW_PATHS: str(rules.paths) if rules.paths != "any" else "",
         sources.ALLOW_URLS: ",".join(arguments.allow_urls),
     }
@@ -109,7 +108,7 @@ def _explain(folder: Path, arguments: ServeArguments) -> None:
     Raises:
         RequestError: if the model cannot be loaded.
     """
-    from emonet.pipeline import EmotionPipeline
+    from emonet.inference import EmotionPipeline
 
     EmotionPipeline.from_folder(folder, experts_precision=arguments.experts_precision)
 

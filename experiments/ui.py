@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from emonet.database import hidden, sqlite_path
-from emonet.relocation import ARTIFACTS
-from experiments import console
-from experiments.local_server import check_port, serve_until_interrupted
+from emonet.tracking import ARTIFACTS, hidden, sqlite_path
+from experiments.core import check_port, console, serve_until_interrupted
 
 if TYPE_CHECKING:
     from experiments.arguments import UiArguments
@@ -21,7 +19,7 @@ def run(arguments: UiArguments) -> dict[str, str]:
         RequestError: if the port is taken.
         EmonetError: if the server stops by itself.
     """
-    from emonet.connection import default_uri, reachable
+    from emonet.tracking import default_uri, reachable
 
     other_port = f"another port: emonet ui --port {arguments.port + 1}"
     check_port(arguments.port, other_port)

@@ -13,7 +13,7 @@ def alone_on(device: torch.device) -> dict[str, Any]:
     """Arguments of a Trainer that trains in this process alone.
 
     Args:
-        device: as `emonet.hardware.resolve_device` gives it; only there is decided which it is.
+        device: as `emonet.runtime.resolve_device` gives it; only there is decided which it is.
     """
     rank_zero_only.rank = 0  # Lightning takes it from the environment when it is imported, and others log nothing
     return {

@@ -17,8 +17,8 @@ import pytest
 import soundfile as sf
 from hypothesis import settings
 
-from cache.record import ExtractionRecord
-from cache.writer import StoreWriter
+from cache.store import ExtractionRecord
+from cache.writing import StoreWriter
 from emonet.clips import Corpus
 from emonet.targets import EMOTIONS
 from tests.browsers import browser
@@ -147,11 +147,11 @@ def runs(tmp_path: Path, empty_tracking: Path) -> Path:
 @pytest.fixture(scope="session")
 def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Folders of a random encoder with a window of 1 s, and of three experts on its states."""
-    from emonet.checkpoints import ExpertsInfo, save_bank
+    from emonet.checkpoints import ExpertsInfo
+    from emonet.checkpoints.files import save_bank
     from emonet.configs import HIDDEN
-    from emonet.encoder import FrozenEncoder
-    from emonet.experts import HeadBank
-    from emonet.inputs import InputSpec
+    from emonet.encoders import FrozenEncoder
+    from emonet.experts import HeadBank, InputSpec
     from tests.tiny import write_encoder
 
     folder = tmp_path_factory.mktemp("parts")
@@ -177,7 +177,7 @@ def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole voice model."""
-    from emonet.pipeline import assemble
+    from emonet.inference import assemble
 
     return assemble(*voice_parts, tmp_path_factory.mktemp("model") / "voice")
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from emonet import EmotionPipeline
-from emonet.calibration import Calibration, Curve
+from emonet.checkpoints import Calibration
+from emonet.checkpoints.calibration import Curve
 from emonet.registry import register_voice, resolve
 from emonet.tracking import default_uri, start_run
 

@@ -30,9 +30,9 @@ def test_ctrl_c_while_the_command_imports_gives_no_traceback() -> None:
     code = (
         "import builtins, sys; real = builtins.__import__\n"
         "def stop(name, *rest):\n"
-        "    if name == 'experiments.cli': raise KeyboardInterrupt\n"
+        "    if name == 'experiments.cli.verbs': raise KeyboardInterrupt\n"
         "    return real(name, *rest)\n"
-        "from experiments.entry import main; builtins.__import__ = stop; sys.exit(main())"
+        "from experiments.cli.entry import main; builtins.__import__ = stop; sys.exit(main())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "stopped\n")

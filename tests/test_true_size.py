@@ -10,21 +10,21 @@ import soundfile as sf
 import torch
 
 from cache.extraction import extract
+from cache.maintenance import verify
 from cache.store import FeatureStore
-from cache.verify import verify
-from datamodules.inputs import read_inputs
-from datamodules.states import StateDataModule
-from emonet.checkpoints import ExpertsInfo, load_bank, save_bank
+from datamodules.expert_inputs import read_inputs
+from datamodules.experts import StateDataModule
+from emonet.checkpoints import ExpertsInfo
+from emonet.checkpoints.files import load_bank, save_bank
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.configs import HIDDEN, ExtractionConfig, HeadsConfig
-from emonet.encoder import FrozenEncoder
-from emonet.experts import HeadBank
-from emonet.inputs import InputSpec
-from emonet.progress import silent
+from emonet.encoders import FrozenEncoder
+from emonet.experts import HeadBank, InputSpec
+from emonet.runtime import silent
 from emonet.targets import EMOTIONS
 from emonet.windows import Window
-from lightningmodules.fitting import fit_bank
-from lightningmodules.heads import unreported
+from lightningmodules.experts import unreported
+from lightningmodules.experts.fitting import fit_bank
 from tests.tiny import random_encoder
 
 pytestmark = pytest.mark.numeric

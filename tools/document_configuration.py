@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from experiments.config import Experiment
+from experiments.core import Experiment
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\

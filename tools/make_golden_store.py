@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.record import FORMAT_VERSION, ExtractionRecord
-from cache.store import FeatureStore
-from cache.verify import verify
-from cache.writer import StoreWriter
+from cache.maintenance import verify
+from cache.store import FORMAT_VERSION, ExtractionRecord, FeatureStore
+from cache.writing import StoreWriter
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.targets import EMOTIONS
 

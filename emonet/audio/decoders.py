@@ -24,10 +24,10 @@ from typing import Protocol, final, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from emonet.audio.decode import AudioInfo, Decoded, decode, probe
+from emonet.audio.decoding import AudioInfo, Decoded, decode, probe
 from emonet.audio.notices import Notice
 from emonet.errors import AudioError, EmonetError
-from emonet.subprocesses import Child, ChildDiedError, Parent, packed, unpacked
+from emonet.runtime import Child, ChildDiedError, Parent, packed, unpacked
 from emonet.windows import PRETRAINED_SECONDS
 
 START_SECONDS = 300.0  # to import NumPy and libsndfile, on the slowest network drive

@@ -1,18 +1,5 @@
 """Corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `manifest:FILE`, joined with `+`."""
 
-from emonet.corpora.emodb import open_emodb
-from emonet.corpora.manifest import open_manifest
-from emonet.corpora.opening import open_corpus
-from emonet.corpora.ravdess import open_ravdess
-from emonet.corpora.report import CorpusReport, describe
-from emonet.corpora.sandbox import open_sandbox
+import lazy_loader
 
-__all__ = [
-    "CorpusReport",
-    "describe",
-    "open_corpus",
-    "open_emodb",
-    "open_manifest",
-    "open_ravdess",
-    "open_sandbox",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,14 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from emonet.clips import Corpus, join
-from emonet.corpora.emodb import open_emodb
-from emonet.corpora.finding import at, exists
-from emonet.corpora.manifest import open_manifest
-from emonet.corpora.ravdess import open_ravdess
+from emonet.corpora.acted import open_emodb, open_ravdess
+from emonet.corpora.manifest import at, exists, open_manifest
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError
-from emonet.folders import expanded
-from emonet.progress import Progress, silent
+from emonet.runtime import Progress, expanded, silent
 
 _OPENERS: Mapping[str, Callable[[Path, Progress], Corpus]] = MappingProxyType(
     {

@@ -18,10 +18,10 @@ from benchmarks.measure import Measured, Pass, first_pass, losses, read_pass, wr
 from benchmarks.ours import metadata_store, tiers
 from benchmarks.states import StateSet, default_corpus, make, spread
 from cache.store import FeatureStore
-from emonet import durable
 from emonet.clips import SPLITS, Clip, Corpus
-from emonet.encoder import FrozenEncoder
+from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError
+from emonet.runtime import durable
 from tests.tiny import random_encoder
 
 CLIPS = BATCH + 5  # more than one batch, and the last one shorter

@@ -26,11 +26,10 @@ from benchmarks.extract import (
 )
 from benchmarks.peers import MatmulRate, with_ctranslate2, with_transformers
 from cache.store import FeatureStore
-from emonet.audio import decode
+from emonet.audio import decode, pad
 from emonet.clips import Clip, Corpus
-from emonet.encoder import FrozenEncoder
+from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError
-from emonet.logmel import pad
 
 pytestmark = pytest.mark.numeric
 

@@ -5,8 +5,8 @@ import pytest
 
 from benchmarks import promotion
 from benchmarks.promotion import Corpus, compared, differences, shares
-from emonet.comparison import Contender, compare
 from emonet.configs import EvaluationConfig
+from emonet.evaluation import Contender, compare
 
 SMALL = Corpus(12, 5, 3, 0.4, 0.06)
 

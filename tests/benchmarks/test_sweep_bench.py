@@ -10,11 +10,10 @@ import pytest
 from benchmarks.sweep import AIM, bookkeeping_rows, borrowed, command_line, fixed_trials, trial_rows
 from benchmarks.sweep_peer import PlainTrial, plain_trial
 from benchmarks.sweep_trials import Bookkeeping, bookkeeping
-from cache.record import ExtractionRecord
+from cache.store import ExtractionRecord
 from emonet.clips import Clip, Corpus, Split
 from emonet.errors import EmonetError
-from experiments.config import Experiment, load
-from experiments.sweep_config import merged
+from experiments.core import Experiment, load, merged
 
 
 def test_a_plain_trial_is_extrapolated_from_its_batches() -> None:

@@ -11,11 +11,11 @@ import pytest
 import soundfile as sf
 
 from cache.extraction import extract
-from cache.record import ExtractionRecord
+from cache.store import ExtractionRecord
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoder import FrozenEncoder
-from tests.cache.repairing import BROKEN, CLIPS, SHARD, Made, copied
+from emonet.encoders import FrozenEncoder
+from tests.cache.maintenance.damage import BROKEN, CLIPS, SHARD, Made, copied
 from tests.tiny import write_encoder
 
 

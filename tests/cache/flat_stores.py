@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cache.principal import GIB, PrincipalStates, principal
-from cache.record import ExtractionRecord
-from cache.store import FeatureStore
+from cache.principal import PrincipalStates, principal
+from cache.principal.coordinates import GIB
+from cache.store import ExtractionRecord, FeatureStore
 from emonet.clips import Clip, Corpus, Split
-from emonet.progress import Progress, silent
+from emonet.runtime import Progress, silent
 
 FRAMES, WIDTH = 50, 16
 FEATURES = FRAMES * WIDTH

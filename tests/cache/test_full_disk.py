@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from cache.extraction import extract
-from cache.info import readable_markers
-from cache.layout import read_attributes
-from cache.verify import verify
+from cache.maintenance import verify
+from cache.maintenance.info import readable_markers
+from cache.store import read_attributes
 from emonet.configs import ExtractionConfig
-from emonet.encoder import FrozenEncoder
+from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError
 
 Make = Callable[..., Any]
@@ -81,7 +81,7 @@ from pathlib import Path
 from cache.extraction import extract
 from emonet.clips import Clip, Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoder import FrozenEncoder
+from emonet.encoders.whisper import FrozenEncoder
 from emonet.errors import EmonetError
 
 audio, weights, folder = map(Path, sys.argv[1:])

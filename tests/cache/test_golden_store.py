@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import zarr
 
-from cache.info import describe
+from cache.maintenance import describe, verify
 from cache.store import FeatureStore
-from cache.verify import verify
 from tools.make_golden_store import GOLDEN, main
 
 pytestmark = pytest.mark.numeric

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from cache.maintenance import verify
 from cache.store import FeatureStore
-from cache.verify import verify
 
 pytestmark = pytest.mark.numeric
 
@@ -34,10 +34,10 @@ import json, os, sys, time
 from pathlib import Path
 import pandas  # which pyarrow imports when it is first used
 from cache.extraction import extract
-from cache.meter import Meter
+from cache.extraction.throughput import Meter
 from emonet.clips import Clip, Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoder import FrozenEncoder
+from emonet.encoders.whisper import FrozenEncoder
 
 audio, weights = map(Path, sys.argv[1:])
 corpus = Corpus("tones", tuple(Clip(path.stem, path, "someone", "train") for path in sorted(audio.glob("*.wav"))))

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from datamodules import caption_batches as batches
-from datamodules import captions as module
+from datamodules import captioner as module
 from datamodules.caption_batches import CaptionBatch, caption_of, vocabulary_captions
-from datamodules.captions import CaptionDataModule
+from datamodules.captioner import CaptionDataModule
 from datamodules.recordings import Recordings
-from emonet.captions import write_caption
+from emonet.captioner import write_caption
+from emonet.captioner.tokenizer import train_tokenizer
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.configs import AugmentConfig, CaptionerConfig
 from emonet.errors import EmonetError, RequestError
-from emonet.tokenizer import train_tokenizer
 from emonet.windows import Window
 
 pytestmark = pytest.mark.numeric

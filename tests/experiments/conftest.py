@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import Experiment
-from tests.experiments.compare_fixtures import (
+from experiments.core import Experiment
+from tests.experiments.compare.fixtures import (
     comparing,
     examining,
     flags_of,

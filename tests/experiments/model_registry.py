@@ -12,18 +12,16 @@ import torch
 
 from cache.extraction import extract
 from cache.store import FeatureStore
-from emonet import lineage
-from emonet.checkpoints import ExpertsInfo, save_bank
+from emonet.checkpoints import ExpertsInfo
+from emonet.checkpoints.files import save_bank
 from emonet.configs import ExtractionConfig, InputForm
 from emonet.corpora import open_corpus
-from emonet.encoder import FrozenEncoder
-from emonet.experts import HeadBank
-from emonet.inputs import InputSpec
-from emonet.lineage import Lineage
-from emonet.pipeline import assemble
+from emonet.encoders import FrozenEncoder
+from emonet.experts import HeadBank, InputSpec
+from emonet.inference import assemble
 from emonet.registry import register_voice
 from emonet.targets import EMOTIONS
-from emonet.tracking import default_uri, start_run
+from emonet.tracking import Lineage, default_uri, lineage, start_run
 from tests.tiny import write_encoder
 
 SPLITS = {"a": "train", "b": "train", "c": "validation", **dict.fromkeys("defghi", "test")}

@@ -15,10 +15,9 @@ import pytest
 from emonet.errors import RequestError
 from experiments import dashboard
 from experiments.arguments import DashboardArguments
-from experiments.studies import Study
-from experiments.study_records import plan_of
+from experiments.sweep import Study, plan_of
 from tests.experiments.conftest import COMMAND
-from tests.experiments.sweep_fakes import fake_experiment
+from tests.experiments.sweep.fakes import fake_experiment
 from tests.experiments.test_ui_verb import heed_interrupts
 from tests.ports import free_port
 

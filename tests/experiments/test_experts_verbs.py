@@ -8,9 +8,9 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from emonet.calibration import Calibration
-from emonet.encoder import FrozenEncoder
-from emonet.pipeline import EmotionPipeline
+from emonet.checkpoints import Calibration
+from emonet.encoders import FrozenEncoder
+from emonet.inference import EmotionPipeline
 from emonet.tracking import default_uri
 from experiments.cli import main
 
@@ -225,7 +225,7 @@ def test_wrong_requests(
 
 def flat(voice: Path, tmp_path: Path) -> Path:
     """Experts of another window than the published one."""
-    from emonet.checkpoints import load_bank, save_bank
+    from emonet.checkpoints.files import load_bank, save_bank
     from emonet.configs import HIDDEN
     from emonet.experts import HeadBank
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from cache.layout import shard_file
+from cache.store import shard_file
 from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
 from emonet.errors import EmonetError, RequestError
-from experiments import extract, store
+from experiments import extract
 from experiments.cli import main
-from experiments.config import Experiment
+from experiments.core import Experiment
+from experiments.store import verb as store
 from tests.tiny import write_encoder
 
 

@@ -11,9 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from emonet.registry import VOICE
+from emonet.registry import VOICE, tell_metrics, versions
 from emonet.tracking import default_uri, start_run
-from emonet.versions import tell_metrics, versions
 from tests.browsers import Browser
 from tests.experiments.model_registry import register
 from tests.experiments.test_ui_verb import answer

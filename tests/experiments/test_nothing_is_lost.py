@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from emonet import registry
 from emonet.errors import EmonetError, RequestError
-from experiments import extract, heads, predict, sweep
+from emonet.registry import models as registry
+from experiments import extract, predict
 from experiments.arguments import PredictArguments
-from experiments.config import Experiment
-from experiments.heads import HeadsResult
-from experiments.stage import read_result
+from experiments.core import Experiment
+from experiments.core.stage import read_result
+from experiments.heads import verb as heads
+from experiments.heads.verb import HeadsResult
+from experiments.sweep import verb as sweep
 
 QUICK = {"inputs": ["statistics"], "epochs": 1}
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-from emonet import captioner, registry
-from emonet.captioner import Size
+from emonet.captioner import model as captioner
+from emonet.captioner.model import Size
 from emonet.configs import CaptionerConfig
 from emonet.errors import EmonetError, RequestError
-from experiments import pretrain, sweep
-from experiments.config import Experiment, load
-from tests.experiments.sweep_fakes import search_here
+from emonet.registry import models as registry
+from experiments import pretrain
+from experiments.core import Experiment, load
+from experiments.sweep import verb as sweep
+from tests.experiments.sweep.fakes import search_here
 
 pytestmark = pytest.mark.numeric
 
@@ -86,7 +88,7 @@ def test_a_sweep_of_captioners(experiment: Experiment, monkeypatch: pytest.Monke
     space = {"captioner.learning_rate": {"low": "1e-4", "high": "1e-2", "log": True}}
     settings = {"stage": "pretrain", "trials": 2, "epochs": 1, "space": space}
     experiment = Experiment.model_validate({**experiment.model_dump(), "sweep": settings})
-    monkeypatch.setattr("experiments.sweep.search", search_here)
+    monkeypatch.setattr("experiments.sweep.verb.search", search_here)
     result = sweep.run(experiment)
     assert (result.finished, result.failed, result.complete, result.test) == (2, 0, True, {})
     assert result.best is not None

@@ -92,7 +92,7 @@ def test_files_have_the_modes_that_the_umask_gives(registered: Path) -> None:
 
 
 def test_a_new_database_is_the_groups(tmp_path: Path) -> None:
-    from emonet.database import prepare
+    from emonet.tracking import prepare
 
     before = os.umask(0o002)
     try:

@@ -8,11 +8,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from emonet import lineage
-from emonet.registry import VOICE
-from emonet.tracking import client, default_uri
-from emonet.versions import version_of
-from experiments import cli
+from emonet.registry import VOICE, version_of
+from emonet.tracking import client, default_uri, lineage
+from experiments.cli import verbs as cli
 from tests.experiments.model_registry import register
 
 

@@ -21,8 +21,8 @@ from emonet.errors import RequestError
 from emonet.registry import register_voice, resolve
 from emonet.tracking import default_uri, start_run
 from experiments import serve
+from experiments.arguments import ServeArguments
 from experiments.cli import main
-from experiments.serving_arguments import ServeArguments
 from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
 

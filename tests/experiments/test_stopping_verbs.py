@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from experiments import extract
-from experiments.config import Experiment
-from tests.experiments.sweep_fakes import wait_for
+from experiments.core import Experiment
+from tests.experiments.sweep.fakes import wait_for
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -26,8 +26,9 @@ pytestmark = pytest.mark.slow
 # Imports once, then forks a process for each line on its stdin, which runs the command line and says how it ended.
 SERVER = """
 import json, os, sys
-import emonet.tracking, experiments.extract, experiments.heads, experiments.pretrain, lightningmodules.captioning
-import lightningmodules.training, cache.extraction, cache.devices, emonet.encoder, emonet.baselines, sklearn.linear_model
+import emonet.tracking.runs, experiments.extract, experiments.heads.verb, experiments.pretrain, lightningmodules.captioner.training
+import lightningmodules.experts.training, cache.extraction.multi_gpu, emonet.encoders.whisper, emonet.evaluation.baselines
+import sklearn.linear_model
 from experiments.cli import main
 
 for line in sys.stdin:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.record import ExtractionRecord
-from cache.store import FeatureStore
+from cache.store import ExtractionRecord, FeatureStore
 from emonet.clips import Clip, Corpus, Split
 
 FRAMES, WIDTH = 25, 6

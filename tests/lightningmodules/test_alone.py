@@ -13,9 +13,9 @@ from lightning.pytorch.loggers import CSVLogger
 from cache.store import FeatureStore
 from emonet.clips import Corpus
 from lightningmodules.alone import alone_on
-from lightningmodules.captioning import fit_captioner
-from tests.lightningmodules.test_captioner_module import Seen, config, corpus
-from tests.lightningmodules.test_fitting import fit
+from lightningmodules.captioner import fit_captioner
+from tests.lightningmodules.captioner.test_module import Seen, config, corpus
+from tests.lightningmodules.experts.test_fitting import fit
 
 __all__ = ["corpus"]  # a fixture
 CLUSTERS = {

@@ -1,0 +1,7 @@
+from .buffers import POOLS
+from .loader import ShuffledClips
+
+__all__ = [
+    "POOLS",
+    "ShuffledClips",
+]

@@ -1,0 +1,161 @@
+"""What fixes the bytes of a store, and what is known about each of its shards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from emonet.audio import NoticeKind
+from emonet.configs import CodecTier
+from emonet.errors import EmonetError, RequestError
+from emonet.schema import Schema, digest
+
+FORMAT = "emonet-feature-store"
+FORMAT_VERSION = 2
+MARKERS = "shards"
+
+
+class ExtractionRecord(Schema):
+    """Everything that fixes the bytes of a store; it stands in the attributes of the Zarr group."""
+
+    format_version: int = FORMAT_VERSION
+    """Version of the layout described in docs/store.md."""
+    corpus: str
+    """The spec that opened the corpus; a description, not compared."""
+    corpus_fingerprint: str
+    """SHA-256 over the corpus' clips and targets."""
+    clips: int = Field(ge=1)
+    """Clips of the corpus, readable or not (count)."""
+    encoder: str
+    """Where the encoder was loaded from; a description, not compared."""
+    encoder_digest: str
+    """SHA-256 over the encoder's weights."""
+    window_seconds: float = Field(gt=0)
+    """Audio that the encoder hears of each clip (seconds)."""
+    frames: int = Field(ge=1)
+    """States per clip, 20 ms each (count)."""
+    width: int = Field(ge=1)
+    """Values per state (count)."""
+    mels: int = Field(ge=1)
+    """Mel bands of the encoder's input (count)."""
+    precision: Literal["float32", "bf16"]
+    """Arithmetic of the encoder."""
+    batch_size: int = Field(ge=1)
+    """Clips per pass; the last bits of a state depend on it (count)."""
+    shard_clips: int = Field(ge=1)
+    """Clips per shard (count)."""
+    codec: CodecTier = "lossless"
+    """How states are stored: the tier of `cache.store.tiers`."""
+    kept: Literal["all", "speech"] = "all"
+    """Which states are stored: all, or those that hear the clip; the rest then reads as the mean of silence."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Clips, frames, width."""
+        return self.clips, self.frames, self.width
+
+    @property
+    def shards(self) -> int:
+        """How many shards the clips fill; the last may be shorter."""
+        return -(-self.clips // self.shard_clips)
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of one clip's states before compression."""
+        return self.frames * self.width * 2
+
+    def rows(self, shard: int) -> range:
+        """The rows that a shard holds."""
+        first = shard * self.shard_clips
+        return range(first, min(first + self.shard_clips, self.clips))
+
+    def identity(self) -> dict[str, object]:
+        """The fields that must agree; the two descriptions are left out."""
+        return self.model_dump(exclude={"corpus", "encoder"})
+
+    def require(self, wanted: ExtractionRecord | Mapping[str, object], *, where: object, hint: str) -> None:
+        """Check that this record, the store's, is the wanted one.
+
+        Args:
+            wanted: all of it, or the fields that are known.
+            where: the store.
+            hint: what to do next.
+
+        Raises:
+            RequestError: listing each field that differs with both values.
+        """
+        mine = self.identity()
+        theirs = wanted.identity() if isinstance(wanted, ExtractionRecord) else {**mine, **wanted}
+        lines = [f"    - {name}: the store has {mine[name]}, wanted {theirs[name]}" for name in mine]
+        differing = [line for line, name in zip(lines, mine, strict=True) if mine[name] != theirs[name]]
+        if differing:
+            what = "\n".join(["the feature store was made from something else", *differing])
+            raise RequestError(what, where=where, hint=hint)
+
+
+class ShardMarker(Schema):
+    """Says that a shard is whole and on disk; a shard without its marker does not exist."""
+
+    shard: int = Field(ge=0)
+    """Position of the shard, from 0."""
+    seconds: tuple[float | None, ...]
+    """Audio heard of each clip (seconds); null where the clip could not be read."""
+    failures: dict[int, str]
+    """Row of the store -> why that clip has no states."""
+    stored_bytes: int = Field(ge=0)
+    """Size of the shard's file; 0 if every clip failed, since then there is no file (bytes)."""
+    digest: str
+    """SHA-256 over the SHA-256s of the readable clips' states, in order, as float16 and as they read."""
+    largest_error: float = Field(0.0, ge=0)
+    """Largest difference between a state as computed and as it reads; 0 where nothing is lost."""
+    squared_error: float = Field(0.0, ge=0)
+    """Sum of the squares of these differences."""
+    squared_states: float = Field(0.0, ge=0)
+    """Sum of the squares of the states as computed; 0 where nothing is lost."""
+    contents: tuple[str | None, ...] = ()
+    """Digest of each clip's samples, the same for copies; empty in stores made before it was kept."""
+    notices: dict[int, tuple[tuple[NoticeKind, str], ...]] = Field(default_factory=dict)
+    """Row of the store -> what is odd about that clip's sound: kind and text."""
+
+
+def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:
+    """SHA-256 over what a store was made from and holds, the same however often it was interrupted."""
+    content = [[marker.digest, sorted(marker.failures.items())] for marker in markers]
+    return digest([record.identity(), content])
+
+
+def marker_file(path: Path, shard: int) -> Path:
+    """Where the marker of a shard lies."""
+    return path / MARKERS / f"{shard:05d}.json"
+
+
+def read_marker(path: Path, record: ExtractionRecord, shard: int) -> ShardMarker:
+    """The marker of a shard.
+
+    Raises:
+        EmonetError: if it is missing, damaged, or that of another shard.
+    """
+    file = marker_file(path, shard)
+    try:
+        marker = ShardMarker.model_validate_json(file.read_bytes())
+        if (marker.shard, len(marker.seconds)) != (shard, len(record.rows(shard))):
+            raise ValueError(f"it is of shard {marker.shard} with {len(marker.seconds)} clips")
+    except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+        raise EmonetError(
+            f"the marker of shard {shard} cannot be read",
+            where=file,
+            found=error,
+            hint=f"emonet store repair {path}",
+        ) from error
+    return marker
+
+
+def errors_of(markers: list[ShardMarker]) -> tuple[float, float]:
+    """The largest error of a lossy codec, and the root mean square as a share of that of the states; 0 if lossless."""
+    error, states = (sum(getattr(marker, name) for marker in markers) for name in ("squared_error", "squared_states"))
+    largest = max((marker.largest_error for marker in markers), default=0.0)
+    return largest, math.sqrt(error / states) if states else 0.0

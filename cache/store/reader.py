@@ -1,0 +1,349 @@
+"""The feature store, opened for reading: encoder states of every clip of a corpus, with a table beside them.
+
+store = FeatureStore.open("runs/sandbox/store.zarr")
+rows = store.rows("train")
+states, scores = store.read(rows[:64]), store.scores(rows[:64])
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext, suppress
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float16, Float32, Int, Int64
+
+from cache.store.layout import (
+    SCALES,
+    STATES,
+    TABLE,
+    read_attributes,
+    read_silence,
+    read_summary,
+    read_table,
+    shard_file,
+)
+from cache.store.metadata import ExtractionRecord
+from cache.store.shard_index import ShardIndex, read_chunk, read_plain
+from cache.store.tiers import TIERS, DamagedChunkError
+from emonet.clips import SPLITS, Split
+from emonet.errors import EmonetError, RequestError
+from emonet.targets import TargetSpec
+
+THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+_AGAIN = "emonet extract with the same experiment: it goes on where it stopped"
+_pools: dict[int, ThreadPoolExecutor] = {}  # by process, since threads do not survive a fork
+
+
+@final
+class FeatureStore:
+    """A finished store; open one with `FeatureStore.open`.
+
+    Safe to pickle, to fork and to use from several threads: files are opened for one read and closed again.
+
+    Args:
+        path: the folder NAME.zarr.
+        record: what the store was made from.
+        targets: what the scores mean.
+        note: a sentence about the corpus (licence, limits).
+        fingerprint: SHA-256 over the record and the content of every shard.
+    """
+
+    def __init__(self, path: Path, record: ExtractionRecord, targets: TargetSpec, note: str, fingerprint: str) -> None:
+        self.path = path
+        self.record = record
+        self.targets = targets
+        self.note = note
+        self.fingerprint = fingerprint
+        self._tier = TIERS[record.codec]
+        self._indices: dict[str, ShardIndex] = {}
+
+    @classmethod
+    def open(cls, path: Path | str, *, expect: ExtractionRecord | None = None) -> FeatureStore:
+        """Open a finished store, in a time that does not depend on its number of clips.
+
+        Args:
+            path: the folder NAME.zarr.
+            expect: what the store must have been made from; None takes it as it is.
+
+        Raises:
+            RequestError: if there is no store, it is not finished, of another format version, or not made
+                from what `expect` says (each field that differs is listed).
+            EmonetError: if the table does not fit the array.
+        """
+        path = Path(path)
+        record, targets, note = read_attributes(path)
+        if expect is not None:
+            record.require(expect, where=path, hint="emonet extract --force, which makes the store anew")
+        if not (path / TABLE).is_file():
+            raise RequestError("the extraction into this store did not finish", where=path, hint=_AGAIN)
+        rows, fingerprint = read_summary(path)
+        if rows != record.clips:
+            raise EmonetError(
+                "the table of clips does not fit the array",
+                where=path / TABLE,
+                expected=f"{record.clips} clips",
+                found=rows,
+                hint=f"emonet store repair {path}",
+            )
+        return cls(path, record, targets, note, fingerprint)
+
+    def __len__(self) -> int:
+        return self.record.clips
+
+    def __repr__(self) -> str:
+        record = self.record
+        kept = ", only states that hear the clip" if record.kept == "speech" else ""
+        shape = f"{record.clips} clip{'' if record.clips == 1 else 's'} x {record.frames} x {record.width}"
+        return f"FeatureStore({str(self.path)!r}, {shape}, {record.codec}{kept})"
+
+    @property
+    def clip_bytes(self) -> int:
+        """Size of one clip's states as they read, in bytes."""
+        return self.record.clip_bytes
+
+    @cached_property
+    def clips(self) -> pd.DataFrame:
+        """The table, read when first asked for: one row per clip, indexed as the array.
+
+        Columns: id, split, speaker, language, seconds, speech_frames, failed (the reason, or None), and one of
+        scores per target (NaN where nobody rated).
+        """
+        return read_table(self.path)
+
+    def rows(self, split: Split | None = None) -> Int[np.ndarray, " rows"]:
+        """Rows that have states, in ascending order; of one split, or of all.
+
+        Raises:
+            RequestError: if there is no such split.
+        """
+        if split is not None and str(split) not in SPLITS:
+            expected = ", ".join(SPLITS)
+            raise RequestError("there is no such split", where=self.path, expected=expected, found=repr(split))
+        usable = self._usable if split is None else self._usable & (self._columns["split"] == split).to_numpy()
+        return np.flatnonzero(usable)
+
+    def scores(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows targets"]:
+        """Scores of `rows`, columns in the order of `targets`; NaN where nobody rated.
+
+        Raises:
+            RequestError: if these are no rows of the store.
+        """
+        scores: np.ndarray = self._scores[self.numbers(rows)]
+        return scores
+
+    def speech_frames(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+        """How many states of each row hear the clip, not padding: 1 to the record's frames; 0 if failed.
+
+        Raises:
+            RequestError: if these are no rows of the store.
+        """
+        frames: np.ndarray = self._speech_frames[self.numbers(rows)]
+        return frames
+
+    def read(
+        self,
+        rows: Sequence[int] | Int[np.ndarray, " rows"],
+        *,
+        out: Float16[np.ndarray, "rows frames width"] | None = None,
+    ) -> Float16[np.ndarray, "rows frames width"]:
+        """States of `rows`, in that order; a row may occur twice. Every chunk's checksum is checked.
+
+        Args:
+            rows: of the store.
+            out: where to put them, C-contiguous; None makes a new array.
+
+        Raises:
+            RequestError: if these are no rows of the store, a clip failed, or `out` has another shape.
+            EmonetError: if a chunk is missing or damaged; names the clip.
+        """
+        wanted = self.numbers(rows)
+        states = self._target(len(wanted), out)
+        speech = self.speech_frames(wanted) if self.record.kept == "speech" else None
+        # Neighbours in the store go to one thread: it opens their shard's file once.
+        order = np.argsort(wanted, kind="stable")
+        clips = list(zip(wanted[order].tolist(), order.tolist(), strict=True))
+        size = max(1, -(-len(clips) // THREADS))
+        parts = [clips[first : first + size] for first in range(0, len(clips), size)]
+        # One part without a change of threads; but in the main thread Blosc would start threads of its own.
+        mine = parts.pop() if parts and self._tier.plain else []
+        others = [_pool().submit(self._read, part, states, speech) for part in parts]
+        try:
+            self._read(mine, states, speech)
+        finally:
+            wait(others)  # nobody writes into the states any more when the caller hears of damage
+        for other in others:
+            other.result()
+        return states
+
+    def numbers(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows"]:
+        """`rows` as an array, which may be empty.
+
+        Raises:
+            RequestError: if they are no sequence of whole numbers, or one is out of range.
+        """
+        return _numbers(rows, len(self), self.path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_indices": {}}
+
+    @cached_property
+    def _columns(self) -> pd.DataFrame:
+        """The columns of the table that say which rows are which, without the scores."""
+        return read_table(self.path, ["split", "speech_frames", "failed"])
+
+    @cached_property
+    def _usable(self) -> np.ndarray:
+        return self._columns["failed"].isna().to_numpy()
+
+    @cached_property
+    def _speech_frames(self) -> Int64[np.ndarray, " clips"]:
+        return self._columns["speech_frames"].to_numpy(np.int64)
+
+    @cached_property
+    def _scores(self) -> Float32[np.ndarray, "clips targets"]:
+        scores: np.ndarray = read_table(self.path, list(self.targets.ids)).to_numpy(np.float32)
+        return scores
+
+    @cached_property
+    def _silence(self) -> Float16[np.ndarray, "frames width"]:
+        return read_silence(self.path)
+
+    def _target(self, rows: int, out: np.ndarray | None) -> Float16[np.ndarray, "rows frames width"]:
+        shape = (rows, self.record.frames, self.record.width)
+        if out is None:
+            return np.empty(shape, np.float16)
+        if out.shape != shape or out.dtype != np.float16 or not out.flags.c_contiguous:
+            raise RequestError(
+                "the states do not fit where they are to be read to",
+                expected=f"float16 {shape}, C-contiguous",
+                found=f"{out.dtype} {out.shape}",
+            )
+        return out
+
+    def _read(
+        self,
+        clips: Sequence[tuple[int, int]],
+        states: Float16[np.ndarray, "rows frames width"],
+        speech: Int64[np.ndarray, " rows"] | None,
+    ) -> None:
+        """Fill `states[place]` for each pair of row and place; the rows ascend."""
+        for shard, group in groupby(clips, lambda clip: clip[0] // self.record.shard_clips):
+            scaled = self._chunks(shard, SCALES) if self._tier.scaled else nullcontext()
+            with self._chunks(shard, STATES) as chunks, scaled as scales:
+                for row, place in group:
+                    self._read_clip(row, chunks, scales, states[place])
+        if speech is not None:
+            for _, place in clips:
+                states[place, speech[place] :] = self._silence[speech[place] :]
+
+    def _chunks(self, shard: int, array: str) -> _Chunks:
+        return _Chunks(str(shard_file(self.path, shard, array)), self.record.shard_clips, self._indices)
+
+    def _read_clip(self, row: int, chunks: _Chunks, scales: _Chunks | None, out: np.ndarray) -> None:
+        position = row % self.record.shard_clips
+        try:
+            if (place := chunks.place(position)) is None:
+                raise self._missing(row)
+            if self._tier.plain:
+                read_plain(chunks.handle, place, out)
+                return
+            scale = None
+            if scales is not None:
+                if (where := scales.place(position)) is None:
+                    raise self._missing(row)
+                scale = read_chunk(scales.handle, where)
+            self._tier.decode(read_chunk(chunks.handle, place), scale, out)
+        except (OSError, DamagedChunkError) as error:
+            raise self._damaged(row, " ".join(str(error).split())) from error
+
+    def _missing(self, row: int) -> EmonetError:
+        if self._usable[row]:
+            return self._damaged(row, "its chunk is missing")
+        return RequestError(
+            f"clip {self._id(row)} has no states: {self.clips['failed'].iloc[row]}",
+            where=f"{self.path}, row {row}",
+            hint="FeatureStore.rows() gives the rows that have",
+        )
+
+    def _damaged(self, row: int, reason: str) -> EmonetError:
+        return EmonetError(
+            f"the states of clip {self._id(row)} cannot be read: {reason}",
+            where=f"{self.path}, shard {row // self.record.shard_clips}",
+            hint=f"emonet store repair {self.path}",
+        )
+
+    def _id(self, row: int) -> str:
+        return repr(str(self.clips["id"].iloc[row]))
+
+
+@final
+class _Chunks:
+    """An open shard of one array; a context manager.
+
+    Args:
+        file: of the shard.
+        count: chunks that it has room for.
+        indices: of shards that were read before; this one's is added.
+    """
+
+    def __init__(self, file: str, count: int, indices: dict[str, ShardIndex]) -> None:
+        self._file, self._count, self._indices = file, count, indices
+        self.handle = -1
+
+    def __enter__(self) -> _Chunks:
+        # No file: every clip of the shard failed, or it was deleted; each clip's own message says which.
+        with suppress(FileNotFoundError):
+            self.handle = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.handle >= 0:
+            os.close(self.handle)
+
+    def place(self, position: int) -> tuple[int, int] | None:
+        """Where a clip's chunk lies in the file; None if it is missing."""
+        if self.handle < 0:
+            return None
+        index = self._indices.get(self._file)
+        if index is None:
+            index = self._indices[self._file] = ShardIndex.read(self.handle, self._count)
+        return index[position]
+
+
+def _pool() -> ThreadPoolExecutor:
+    process = os.getpid()
+    pool = _pools.get(process)
+    if pool is None:  # of two threads that get here, both take what the first one made
+        pool = _pools.setdefault(process, ThreadPoolExecutor(THREADS, thread_name_prefix="store"))
+    return pool
+
+
+def _numbers(rows: object, count: int, where: Path) -> Int64[np.ndarray, " rows"]:
+    """What `FeatureStore.numbers` gives for anything that a caller may take for rows; the store has `count`."""
+    expected = f"whole numbers from 0 to {count - 1}"
+    try:
+        found = np.asarray(rows)
+    except ValueError as error:  # lists of different lengths
+        raise RequestError("rows are a plain list of numbers", where=where, expected=expected, found=error) from error
+    if found.dtype == np.bool_:
+        mask = "np.flatnonzero(mask)"
+        raise RequestError("rows are numbers, not a mask", where=where, expected=expected, found=found.dtype, hint=mask)
+    if found.ndim != 1:
+        shape = f"an array of shape {found.shape}" if found.ndim else f"{rows!r} alone"
+        hint = None if found.ndim else f"[{rows}]"
+        raise RequestError("rows are a plain list of numbers", where=where, expected=expected, found=shape, hint=hint)
+    if len(found) and found.dtype.kind not in "iu":  # NumPy makes float64 of an empty list
+        raise RequestError("rows are whole numbers", where=where, expected=expected, found=found.dtype)
+    outside = (found < 0) | (found >= count)
+    if outside.any():
+        wrong = int(found[outside][0])
+        raise RequestError("the store has no such row", where=where, expected=f"0 to {count - 1}", found=wrong)
+    return found.astype(np.int64)

@@ -1,0 +1,17 @@
+from .callbacks import Notices
+from .locks import StoreLocks
+from .shard_writer import ShardSink, clip_digest, joined_digest
+from .silent_output import SilenceMeter, sample
+from .writer import Part, StoreWriter
+
+__all__ = [
+    "Notices",
+    "Part",
+    "ShardSink",
+    "SilenceMeter",
+    "StoreLocks",
+    "StoreWriter",
+    "clip_digest",
+    "joined_digest",
+    "sample",
+]

@@ -1,0 +1,140 @@
+"""What experts see of a store's clips: prepared once, for any number of trainings.
+
+inputs = read_inputs(store, spec, memory_gib=4.0)
+data = StateDataModule(inputs, ["anger", "fear"], batch_size=64, seed=0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, Int
+
+from cache.store import FeatureStore
+from emonet.clips import SPLITS, Split
+from emonet.experts import Features, InputSpec, Scaling, ScalingMeter
+from emonet.runtime import Progress, silent
+
+READ_CLIPS = 16  # clips read at once: 37 MB of Whisper small's states
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Prepared clips of a store; made by `read_inputs` or `given_inputs`, and never written to afterwards.
+
+    Args:
+        store: whose clips they are.
+        spec: the form of the input.
+        held: prepared clips in memory, by split; those of other splits are read from the store as they are asked for.
+        memory_bytes: for clips that are read ahead where training clips are not held.
+    """
+
+    store: FeatureStore
+    spec: InputSpec
+    held: Mapping[Split, Features]
+    memory_bytes: float
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether training clips are held."""
+        return "train" in self.held
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that prepared clips take (bytes)."""
+        return sum(tensor.nbytes for features in self.held.values() for tensor in features)
+
+    @cached_property
+    def scaling(self) -> Scaling:
+        """Mean and deviation over the training clips, in one pass when first asked for.
+
+        Raises:
+            ValueError: if there are no training clips.
+        """
+        meter = ScalingMeter(self.spec)
+        for features in self.in_order("train"):
+            meter.update(features)
+        return meter.scaling()
+
+    @cached_property
+    def rows(self) -> Mapping[Split, Int[np.ndarray, " clips"]]:
+        """Rows of the store that have states, by split."""
+        return {split: self.store.rows(split) for split in SPLITS}
+
+    def of(self, split: Split, positions: Int[np.ndarray, " batch"]) -> Features:
+        """Prepared clips at these positions among a split's rows."""
+        held = self.held.get(split)
+        return self.read(self.rows[split][positions]) if held is None else held.rows(torch.from_numpy(positions))
+
+    def in_order(self, split: Split) -> Iterator[Features]:
+        """All clips of a split in order, a few at a time."""
+        clips = len(self.rows[split])
+        for start in range(0, clips, READ_CLIPS):
+            yield self.of(split, np.arange(start, min(start + READ_CLIPS, clips)))
+
+    def read(self, rows: Int[np.ndarray, " batch"]) -> Features:
+        """Prepared clips at these rows of the store, read from it."""
+        return self.prepare(rows, self.store.read(rows))
+
+    def prepare(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Features:
+        """Prepared clips at these rows of the store, whose states have been read."""
+        return self.spec.prepare(torch.from_numpy(states), torch.from_numpy(self.store.speech_frames(rows)))
+
+
+def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, progress: Progress = silent) -> Inputs:
+    """Training and validation clips, in memory if they fit; no state of a test clip is read.
+
+    Args:
+        store: where the states are.
+        spec: the form of the input.
+        memory_gib: up to this size prepared clips are kept in memory; beyond it each epoch reads the store, and this
+            is the memory for clips that are read ahead, but no less than two batches (GiB).
+        progress: called with the number of training clips read into memory.
+    """
+    inputs = Inputs(store, spec, {}, memory_gib * GIB)
+    if held_bytes(store, spec) > inputs.memory_bytes:
+        return inputs
+    return Inputs(
+        store, spec, {"train": _load(inputs, "train", progress), "validation": _load(inputs, "validation", silent)},
+        inputs.memory_bytes,
+    )  # fmt: skip
+
+
+def given_inputs(
+    store: FeatureStore, spec: InputSpec, values: Mapping[Split, Float32[np.ndarray, "_ features"]]
+) -> Inputs:
+    """Values that stand in for the states of a split's usable clips.
+
+    Args:
+        store: whose clips they are.
+        spec: flatten, with their number as the width of one frame.
+        values: one row per usable clip, by split; no others can be asked for.
+    """
+    held = {
+        split: Features(torch.from_numpy(some), torch.ones(len(some), dtype=torch.int64))
+        for split, some in values.items()
+    }
+    return Inputs(store, spec, held, 0.0)
+
+
+def held_bytes(store: FeatureStore, spec: InputSpec) -> int:
+    """What training and validation clips take once prepared (bytes)."""
+    return (len(store.rows("train")) + len(store.rows("validation"))) * spec.bytes_per_clip
+
+
+def _load(inputs: Inputs, split: Split, progress: Progress) -> Features:
+    """Fill one array a few clips at a time, so that memory never holds the states twice."""
+    rows = inputs.rows[split]
+    filled = Features(*(tensor.new_empty(len(rows), *tensor.shape[1:]) for tensor in inputs.read(rows[:0])))
+    progress(0, len(rows))
+    for start in range(0, len(rows), READ_CLIPS):
+        part = inputs.read(rows[start : start + READ_CLIPS])
+        for whole, tensor in zip(filled, part, strict=True):
+            whole[start : start + len(tensor)] = tensor
+        progress(min(start + READ_CLIPS, len(rows)), len(rows))
+    return filled

@@ -1,0 +1,209 @@
+"""From the feature store to batches for the experts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float16, Float32, Int
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from cache.loading import POOLS, ShuffledClips
+from datamodules.expert_inputs import Inputs
+from emonet.clips import Split
+from emonet.experts import Features
+from emonet.runtime import seed_of
+
+
+class Batch(NamedTuple):
+    """Clips for the experts.
+
+    Args:
+        features: what `HeadBank` takes.
+        scores: `batch experts`, NaN where nobody rated.
+        weights: `batch experts`, how much each score counts in training, 0 or more; 1 in the mean of those above 0.
+    """
+
+    features: Features
+    scores: Tensor
+    weights: Tensor
+
+
+class StateDataset(Dataset[Batch]):
+    """The clips of one split for some experts; indexed by lists of positions.
+
+    Args:
+        inputs: prepared clips.
+        split: whose.
+        targets: ids of the experts, in order.
+        weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default. They
+            are brought to a mean of 1 over this split, by expert, as far as rated and above 0.
+
+    Raises:
+        ValueError: if there are not as many weights as clips and experts, or one is negative or not finite.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        split: Split,
+        targets: Sequence[str],
+        *,
+        weights: Float32[np.ndarray, "stored experts"] | None = None,
+    ) -> None:
+        store = inputs.store
+        self.inputs, self.split, self.rows = inputs, split, inputs.rows[split]
+        columns = [store.targets.index(target) for target in targets]
+        self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(self.rows)[:, columns])
+        self.weights: Float32[Tensor, "clips experts"] = torch.ones_like(self.scores)
+        if weights is not None:
+            checked = torch.from_numpy(_checked(weights, (len(store), len(columns)))[self.rows])
+            self.weights = _around_one(checked, ~self.scores.isnan())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        index = torch.as_tensor(positions)
+        return Batch(self.inputs.of(self.split, index.numpy()), self.scores[index], self.weights[index])
+
+    def narrowed(self, experts: slice) -> StateDataset:
+        """The same clips for some of the experts."""
+        narrow = copy.copy(self)
+        narrow.scores, narrow.weights = self.scores[:, experts], self.weights[:, experts]
+        return narrow
+
+    def batch(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Batch:
+        """A batch of these rows of the store, which are of this split, whose states have been read."""
+        index = torch.from_numpy(np.searchsorted(self.rows, rows))
+        return Batch(self.inputs.prepare(rows, states), self.scores[index], self.weights[index])
+
+
+class StreamedBatches:
+    """Training batches that are read from the store in each epoch, in an order of their own.
+
+    Lightning takes it for a data loader, and keeps its place in checkpoints: a training that is resumed in the middle
+    of an epoch goes on with the next batch.
+
+    Args:
+        dataset: the clips of the training split.
+        batch_size: most clips per step.
+        seed: of the order, a new one each epoch.
+        memory_bytes: for clips that are read ahead; two batches are the least.
+    """
+
+    def __init__(self, dataset: StateDataset, *, batch_size: int, seed: int, memory_bytes: float) -> None:
+        store = dataset.inputs.store
+        pool_clips = max(batch_size, int(memory_bytes / POOLS / store.clip_bytes))
+        self._dataset = dataset
+        self._clips = ShuffledClips(store, dataset.rows, batch_size=batch_size, seed=seed, pool_clips=pool_clips)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows, states in self._clips:
+            yield self._dataset.batch(rows, states)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the sequence of batches."""
+        return self._clips.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at that place."""
+        self._clips.load_state_dict(state)
+
+    def release(self) -> None:
+        """Free the memory that is kept from one epoch to the next."""
+        self._clips.release()
+
+
+class StateDataModule(LightningDataModule):  # type: ignore[misc]
+    """Training and validation batches for a `HeadBank`.
+
+    Batches are read in this process: in memory they are a slice, and a worker would have to send 2.3 MB per clip.
+
+    Args:
+        inputs: prepared clips; where training clips are not held, each epoch reads the store.
+        targets: ids of the experts, in order.
+        batch_size: clips per step.
+        seed: of the order of training clips, a new one each epoch.
+        weights: how much each clip of the store counts for each expert in training, 0 or more, compared with the other
+            training clips; 1 by default.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        targets: Sequence[str],
+        *,
+        batch_size: int,
+        seed: int,
+        weights: Float32[np.ndarray, "stored experts"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.targets = inputs, tuple(targets)
+        self._batch_size = batch_size
+        self.train = StateDataset(inputs, "train", targets, weights=weights)
+        self.validation = StateDataset(inputs, "validation", targets)
+        self._order_seed = seed_of(seed, "order of training clips")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._order = torch.Generator().manual_seed(self._order_seed)
+        self._streamed: StreamedBatches | None = None
+        if not self.inputs.in_memory:
+            self._streamed = StreamedBatches(
+                self.train, batch_size=self._batch_size, seed=self._order_seed, memory_bytes=self.inputs.memory_bytes
+            )
+
+    def narrowed(self, experts: slice) -> StateDataModule:
+        """The same clips, with the states that are in memory, in the same order, for some of the experts."""
+        narrow = copy.copy(self)
+        narrow.targets = self.targets[experts]
+        narrow.train, narrow.validation = self.train.narrowed(experts), self.validation.narrowed(experts)
+        narrow._begin()
+        return narrow
+
+    def train_dataloader(self) -> DataLoader[Batch] | StreamedBatches:
+        """Training clips in a new order each epoch."""
+        if self._streamed is not None:
+            return self._streamed
+        return _loader(self.train, RandomSampler(self.train, generator=self._order), self._batch_size)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation clips in order."""
+        return _loader(self.validation, SequentialSampler(self.validation), self._batch_size)
+
+    def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature
+        """Free what was read ahead."""
+        if self._streamed is not None:
+            self._streamed.release()
+
+
+def _checked(
+    weights: Float32[np.ndarray, "stored experts"], shape: tuple[int, int]
+) -> Float32[np.ndarray, "stored experts"]:
+    if weights.shape != shape:
+        raise ValueError(f"weights of {weights.shape}, expected {shape}: every clip of the store, every expert")
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError("weights are numbers of 0 or more")
+    return weights
+
+
+def _around_one(weights: Float32[Tensor, "clips experts"], rated: Bool[Tensor, "clips experts"]) -> Tensor:
+    """Weights in the same proportion whose mean is 1, by expert: how fast it learns does not depend on their unit."""
+    counted = torch.where(rated, weights, 0).double()
+    means = counted.sum(0) / (counted > 0).sum(0).clamp(min=1)
+    return (weights / torch.where(means > 0, means, 1)).float()
+
+
+def _loader(dataset: StateDataset, sampler: RandomSampler | SequentialSampler, batch_size: int) -> DataLoader[Batch]:
+    # The sampler hands whole lists of positions to the dataset: one slice per batch, no collating clip by clip.
+    batches = BatchSampler(sampler, batch_size, drop_last=False)
+    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=0)

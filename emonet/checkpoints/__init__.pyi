@@ -1,0 +1,48 @@
+from .calibration import Calibration, check_targets, fit, read_calibration
+from .files import (
+    INFO,
+    Bank,
+    ExpertsInfo,
+    LoadedBank,
+    check_banks,
+    check_unique,
+    expert_shapes,
+    load_banks,
+    read_info,
+    write_experts,
+)
+from .published import (
+    LICENCE,
+    PublishedFolder,
+    export_published,
+    holds_published,
+    import_published,
+    load_published,
+    nothing_but_published,
+    open_published,
+)
+
+__all__ = [
+    "INFO",
+    "LICENCE",
+    "Bank",
+    "Calibration",
+    "ExpertsInfo",
+    "LoadedBank",
+    "PublishedFolder",
+    "check_banks",
+    "check_targets",
+    "check_unique",
+    "expert_shapes",
+    "export_published",
+    "fit",
+    "holds_published",
+    "import_published",
+    "load_banks",
+    "load_published",
+    "nothing_but_published",
+    "open_published",
+    "read_calibration",
+    "read_info",
+    "write_experts",
+]

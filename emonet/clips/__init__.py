@@ -1,0 +1,5 @@
+"""Clips and corpora: recordings with speaker, split and scores; fingerprints; leaks between splits."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

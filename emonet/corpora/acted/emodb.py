@@ -1,0 +1,68 @@
+"""EmoDB (Burkhardt et al., 2005): 535 German clips of 10 speakers, ten sentences, seven emotions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from emonet.clips import Corpus, Split
+from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
+from emonet.runtime import Progress, silent
+
+_NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")  # speaker, text, emotion, take: 03a01Fa
+_EMOTIONS: dict[str, str | None] = {
+    "W": "anger",  # Wut
+    "L": "emotional_numbness",  # Langeweile: boredom is one of that emotion's terms
+    "E": "disgust",  # Ekel
+    "A": "fear",  # Angst
+    "F": "elation",  # Freude
+    "T": "sadness",  # Trauer
+    "N": None,
+}
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("03", "08", "09", "10", "11", "13"), "train"),
+    **dict.fromkeys(("12", "14"), "validation"),  # a man and a woman
+    **dict.fromkeys(("15", "16"), "test"),  # a man and a woman
+}
+SCORE = 3.0
+"""The score of the acted emotion: EmoDB gives no intensity, so each counts as clearly expressed."""
+
+
+def read_name(stem: str) -> Label:
+    """What a name such as `03a01Fa` says.
+
+    Raises:
+        UnknownNameError: if it is not the name of an EmoDB clip.
+    """
+    match = _NAME.fullmatch(stem)
+    if match is None:
+        raise UnknownNameError("not an EmoDB name (such as 03a01Fa)")
+    speaker, _, letter, _ = match.groups()
+    if speaker not in _SPLITS:
+        raise UnknownNameError(f"speaker {speaker} is none of {', '.join(sorted(_SPLITS))}")
+    if letter not in _EMOTIONS:
+        raise UnknownNameError(f"emotion letter {letter} is none of {', '.join(_EMOTIONS)}")
+    return Label(f"speaker-{speaker}", _SPLITS[speaker], _EMOTIONS[letter], SCORE)
+
+
+EMODB = ActedFormat(
+    kind="emodb",
+    language="de",
+    prototypes=tuple(name for name in _EMOTIONS.values() if name),
+    read_name=read_name,
+    note=f"EmoDB: acted German speech of 10 speakers, without intensities: the acted emotion scores {SCORE:g}.",
+    source="download EmoDB from http://emodb.bilderbar.info, unpack it, and name the folder: emodb:PATH",
+)
+
+
+def open_emodb(folder: Path, *, progress: Progress = silent) -> Corpus:
+    """Open EmoDB: speakers 15 and 16 are the test split, 12 and 14 validation, the other six training.
+
+    Args:
+        folder: where the clips are, at any depth.
+        progress: told about clips.
+
+    Raises:
+        RequestError: if the folder is missing, holds no audio or no usable clip, or holds a clip twice.
+    """
+    return open_acted(EMODB, folder, progress=progress)

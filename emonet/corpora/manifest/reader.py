@@ -1,0 +1,208 @@
+"""Your own corpus: a table of clips in Parquet, CSV or JSONL, with one column per rated target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from emonet.clips import Clip, Corpus
+from emonet.corpora.manifest.caption_check import CaptionCheck
+from emonet.corpora.manifest.columns import FIELDS, UnknownColumnError, meaning
+from emonet.corpora.manifest.finding import Finder
+from emonet.corpora.manifest.probing import probed, require_clips
+from emonet.corpora.manifest.problems import Problems
+from emonet.corpora.manifest.rows import Cells, Limits
+from emonet.corpora.manifest.splits import split_speakers
+from emonet.corpora.manifest.tables import Row, read_rows
+from emonet.errors import RequestError, brief, raise_collected
+from emonet.names import as_text
+from emonet.runtime import Progress, silent
+from emonet.targets import EMOTIONS, TargetSpec
+
+__all__ = ["ANONYMOUS", "FIELDS", "open_manifest"]
+ANONYMOUS = "The manifest names no speakers, so whether its splits share some is not known."
+_COLUMNS = 12  # that a message names
+_SEVERAL = "one row for each clip: average the scores of several raters, or give each row an `id` of its own"
+_SAME_PATH = "two recordings have the same path: give each an `id` of its own"
+
+
+def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
+    """Open a manifest; `docs/corpora.md` describes its columns.
+
+    Without a column `split` the speakers are dealt out by `split_speakers`. Without a column `speaker` the splits
+    must be given: each clip then counts as a speaker of its own, and the corpus' note says so.
+
+    Args:
+        path: a `.csv`, `.jsonl` or `.parquet` file; its `audio` paths are relative to its folder. A Parquet file may
+            also hold the audio itself, as data sets of Hugging Face do; it then stays in memory.
+        targets: what its score columns may name.
+        progress: told about clips.
+
+    Raises:
+        RequestError: if the file cannot be read, or anything in it is wrong; all problems with their lines.
+    """
+    reading = _Reading(path, targets)
+    for row in read_rows(path):
+        reading.read(row)
+    reading.require_audio()
+    reading.check_columns()
+    raise_collected(
+        f"the manifest has {len(reading.problems)} problem{'s' * (len(reading.problems) != 1)}",
+        reading.problems.lines(),
+        where=as_text(path),
+        hint="correct these lines; docs/corpora.md describes the columns",
+    )
+    clips, rejected = probed(reading.with_splits(), progress=progress)
+    require_clips(clips, rejected, as_text(path))
+    return Corpus(
+        f"manifest:{as_text(path)}",
+        clips,
+        rejected,
+        targets=targets,
+        note="" if "speaker" in reading.fields else ANONYMOUS,
+        remarks=(*reading.finder.remarks(), *reading.captions.lines()),
+    )
+
+
+@dataclass
+class _Reading:
+    """What one pass over a manifest has found."""
+
+    path: Path
+    targets: TargetSpec
+    columns: dict[str, str] = field(default_factory=dict)  # column -> field, target or weight
+    clips: list[Clip] = field(default_factory=list)
+    places: dict[str, tuple[str, Clip]] = field(default_factory=dict)  # clip id -> where it first stood
+    problems: Problems = field(default_factory=Problems)
+    captions: CaptionCheck = field(default_factory=CaptionCheck)
+    without: dict[str, list[str]] = field(default_factory=dict)  # field -> rows of JSON that lack it
+
+    @cached_property
+    def finder(self) -> Finder:
+        return Finder(self.path.parent)
+
+    @cached_property
+    def limits(self) -> Limits:
+        return {target.id: (target.low, target.high) for target in self.targets}
+
+    @property
+    def fields(self) -> set[str]:
+        """Fields and targets that have a column."""
+        return set(self.columns.values())
+
+    def read(self, row: Row) -> None:
+        """Take a row as a clip; where something is wrong, it only serves to go on looking for more."""
+        if row.damage is not None:
+            self.problems.add(row.place, row.damage, ("row", row.damage))
+            return
+        cells = Cells(row.place, self._named(row), self.problems)
+        for name in ("id", "speaker", "split"):
+            if name not in cells.cells:
+                self.without.setdefault(name, []).append(row.place)
+        before = len(self.problems)
+        clip = self._clip(cells)
+        # A broken row's id, where it is made of the path and the part, may be repeated as a consequence.
+        if len(self.problems) == before or "id" in cells.cells:
+            clip = self._unique(clip, cells)
+        self.clips.append(clip)
+
+    def _clip(self, cells: Cells) -> Clip:
+        name, content = cells.audio()
+        audio = self.finder.locate(name, cells) if content is None else content
+        start, end = cells.span()
+        name = name or f"{self.path.stem}/{cells.place.replace(' ', '-')}"  # of audio in the table that has no path
+        part = "" if start is None and end is None else f"#{start or 0:g}-{'' if end is None else format(end, 'g')}"
+        clip_id = cells.text("id", required="id" in cells.cells) or as_text(name) + part
+        caption = cells.text("caption") or None
+        if caption is not None:
+            self.captions.look_at(caption, cells.place)
+        weight = cells.weight("weight")
+        return Clip(
+            id=clip_id,
+            audio=audio,
+            speaker=cells.text("speaker", required="speaker" in cells.cells) or clip_id,
+            split=cells.split(),
+            language=cells.text("language") or "und",
+            scores=cells.scores(self.limits),
+            caption=caption,
+            start=start,
+            end=end,
+            weight=1.0 if weight is None else weight,
+            weights=cells.weights(),
+        )
+
+    def _unique(self, clip: Clip, cells: Cells) -> Clip:
+        """The clip; two parts whose ids differ only beyond six digits get longer ones."""
+        place, first = self.places.setdefault(clip.id, (cells.place, clip))
+        if first is not clip and "id" not in cells.cells and (first.start, first.end) != (clip.start, clip.end):
+            exact = f"{clip.id.rpartition('#')[0]}#{clip.start or 0!r}-{'' if clip.end is None else repr(clip.end)}"
+            clip = replace(clip, id=exact, speaker=exact if clip.speaker == clip.id else clip.speaker)
+            place, first = self.places.setdefault(exact, (cells.place, clip))
+        if first is not clip:
+            told = f"the id {brief(clip.id)} is already that of {place}; ids are unique"
+            if first.audio == clip.audio:
+                told += f" ({_SEVERAL})"
+            elif isinstance(clip.audio, bytes):
+                told += f" ({_SAME_PATH})"
+            cells.complain(told, "id", "repeated")
+        return clip
+
+    def _named(self, row: Row) -> dict[str, Any]:
+        """The row's cells by field, target or weight."""
+        cells: dict[str, Any] = {}
+        for column, value in row.cells.items():
+            name = self.columns.get(column) or self._name(column, row)
+            cause = ("second", column)
+            if name in cells and not (row.header and cause in self.problems.found):  # a header is told once
+                self.problems.add(row.header or row.place, f"{brief(column)} is a second column for {name}", cause)
+            cells[name] = value
+        return cells
+
+    def _name(self, column: str, row: Row) -> str:
+        """Find out what a column means; one that means nothing is a problem, once."""
+        names_audio = any(other.strip().casefold() == "audio" for other in (*self.columns, *row.cells))
+        try:
+            name = meaning(column, self.targets, names_audio=names_audio)
+        except UnknownColumnError as error:
+            told = f"the column {brief(column)} is neither a field nor a target{error}"
+            self.problems.add(row.header or row.place, told)
+            name = f"?{column}"
+        self.columns[column] = name
+        return name
+
+    def require_audio(self) -> None:
+        """Without a column `audio` nothing else is worth saying: one problem instead of one for each row.
+
+        Raises:
+            RequestError: if rows were read and none of them has it.
+        """
+        if not self.columns or "audio" in self.fields:
+            return
+        names = [brief(name)[1:-1] for name in list(self.columns)[:_COLUMNS]]
+        more = f" and {len(self.columns) - _COLUMNS} more" if len(self.columns) > _COLUMNS else ""
+        raise RequestError(
+            f"there is no column `audio`; found: {', '.join(names)}{more}",
+            where=as_text(self.path),
+            hint="docs/corpora.md describes the columns",
+        )
+
+    def check_columns(self) -> None:
+        """What only the whole table shows: fields that some rows lack, and no way to split."""
+        for name in sorted(self.fields & set(self.without)):
+            for place in self.without[name]:
+                self.problems.add(place, f"{name} is missing, other rows have it", (name, "lacking"))
+        if self.clips and not self.fields & {"speaker", "split"}:
+            self.problems.add(
+                "",
+                "there is neither a column `speaker` nor a column `split`: "
+                "splits that share no speaker need one of them",
+            )
+
+    def with_splits(self) -> list[Clip]:
+        """The clips; where the table has no splits, their speakers are dealt out."""
+        if not self.clips or "split" in self.fields:
+            return self.clips
+        splits = split_speakers((clip.speaker for clip in self.clips), where=as_text(self.path))
+        return [replace(clip, split=splits[clip.speaker]) for clip in self.clips]

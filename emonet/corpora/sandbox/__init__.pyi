@@ -1,0 +1,5 @@
+from .format import open_sandbox
+
+__all__ = [
+    "open_sandbox",
+]

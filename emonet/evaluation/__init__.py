@@ -1,0 +1,5 @@
+"""Evaluation: metrics with bootstrap intervals, comparison, permutation tests, baselines, plots."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

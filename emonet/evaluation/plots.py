@@ -1,0 +1,243 @@
+"""Pictures of scores and test figures; each function draws one and writes it, by default as PNG."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from emonet.evaluation.metrics import METRICS, MetricName, Scores
+from emonet.names import as_text
+from emonet.numbers import shown
+from emonet.targets import APART, EMOTIONS, Target, TargetSpec
+
+INK, ACCENT, FAINT, GRID = "#22262e", "#c8452d", "#9aa3af", "#e5e7eb"
+COLOURS = (ACCENT, "#3a6ea5", "#6b8f47", "#8a5aa8", FAINT)
+DPI = 130
+TALLEST = 150.0  # inches of a picture; much taller ones are no images any more
+SCATTERED = 12  # emotions in a scatter grid; more are too small to read
+
+
+def scores_figure(
+    predictions: Mapping[str, Mapping[str, float]], path: Path, *, top: int = 10, spec: TargetSpec = EMOTIONS
+) -> int:
+    """Bars of the `top` strongest scores of each recording, and of all those that have a scale of their own.
+
+    Args:
+        predictions: recording -> target id -> score, strongest first.
+        path: of the PNG file.
+        top: bars per recording (count), beside attributes and quality.
+        spec: names and ranges of the targets.
+
+    Returns:
+        How many recordings are drawn: the first ones, as many as a picture holds.
+    """
+    panels: list[tuple[str, list[tuple[Target, float]]]] = []
+    drawn, height = 0, 0.0
+    for name, scores in predictions.items():
+        parts = _parts(scores, top, spec)
+        more = sum(_inches(part) for part in parts)
+        if panels and height + more > TALLEST:
+            break
+        drawn, height = drawn + 1, height + more
+        panels += [(name, part) for part in parts]
+    if not panels:
+        _blank("no recording has a score", path)
+        return 0
+    ratios = [_inches(part) for _, part in panels]
+    figure = Figure(figsize=(7, height), dpi=DPI, layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(panels), 1, height_ratios=ratios))
+    for axis, (name, part) in zip(axes, panels, strict=True):
+        _bars(axis, part)
+        axis.set_title(plain(name), loc="left", fontsize=9, color=INK)
+    _save(figure, path)
+    return drawn
+
+
+def _save(figure: Figure, path: Path | BytesIO) -> None:
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; there is nothing that the user could do.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        figure.savefig(path)
+
+
+def _blank(reason: str, path: Path | BytesIO) -> None:
+    """A picture that says why there is nothing in it."""
+    figure = Figure(figsize=(5, 1.2), dpi=DPI)
+    figure.text(0.5, 0.5, f"nothing to draw: {reason}", ha="center", va="center", fontsize=9, color=INK)
+    _save(figure, path)
+
+
+def _parts(scores: Mapping[str, float], top: int, spec: TargetSpec) -> list[list[tuple[Target, float]]]:
+    """Emotions, and what stands beside them: its scores cannot be ranked among theirs."""
+    emotions = [(spec[name], score) for name, score in scores.items() if name not in APART][:top]
+    apart = [(spec[name], score) for name, score in scores.items() if name in APART]
+    return [part for part in (emotions, apart) if part]
+
+
+def _inches(part: Sequence[object]) -> float:
+    """Height of a panel, its title and labels included."""
+    return max(1.6, 0.24 * len(part) + 0.9)
+
+
+def _bars(axis: Axes, part: Sequence[tuple[Target, float]]) -> None:
+    """Scores of one scale as they are; of several, each as a share of its own, with the score beside it."""
+    rows = list(part)[::-1]
+    low, high = min(target.low for target, _ in rows), max(target.high for target, _ in rows)
+    common = all((target.low, target.high) == (low, high) for target, _ in rows)
+    if common:
+        values = [score - low for _, score in rows]
+        axis.set_xlim(low + min(0.0, *values, 0.0), max(high, *(score for _, score in rows), high))
+        label = f"score ({low:g} not at all, {high:g} extremely)" if low == 0 else f"score ({low:g} to {high:g})"
+    else:
+        values, low = [(score - target.low) / (target.high - target.low) for target, score in rows], 0.0
+        axis.set_xlim(min(0.0, *values, 0.0), 1.25 * max(1.0, *values, 1.0))
+        axis.set_xticks([0, 0.5, 1], ["lowest", "middle", "highest"])
+        label = "on the scale of each"
+        for row, ((target, score), value) in enumerate(zip(rows, values, strict=True)):
+            text = f"{shown(score, 2)} ({target.low:g} to {target.high:g})"
+            axis.annotate(text, (max(value, 0.0), row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+    axis.barh([plain(target.name) for target, _ in rows], values, left=low, color=ACCENT)
+    axis.set_xlabel(label, fontsize=8, color=INK)
+    bare(axis)
+
+
+def metric_figure(rows: Mapping[str, Scores], metric: MetricName, path: Path, *, spec: TargetSpec = EMOTIONS) -> None:
+    """One metric by emotion with its intervals, for several models; sorted by the first.
+
+    Args:
+        rows: label -> test figures; the first is the one that matters.
+        metric: which metric.
+        path: of the PNG file.
+        spec: names of the targets.
+    """
+    first = next(iter(rows.values())).of(metric)
+    if not first.per_target:
+        _blank("there are no targets", path)
+        return
+    order = sorted(first.per_target, key=lambda target: first.per_target[target].value or 0.0)
+    if METRICS[metric].better == "lower":
+        order.reverse()
+    figure = Figure(figsize=(7.5, 0.26 * (len(order) + 1) + 1.2), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    for position, (label, scores) in enumerate(rows.items()):
+        estimates = [*(scores.of(metric).per_target[target] for target in order), scores.of(metric).mean]
+        shown = [(height, e) for height, e in enumerate(estimates) if e.value is not None]
+        heights = [height + 0.16 * (len(rows) - 1 - 2 * position) / 2 for height, _ in shown]
+        values = np.array([e.value for _, e in shown], float)
+        low = np.array([e.value if e.low is None else e.low for _, e in shown], float)
+        high = np.array([e.value if e.high is None else e.high for _, e in shown], float)
+        spread = np.abs(np.stack((values - low, high - values)))
+        axis.errorbar(
+            values,
+            heights,
+            xerr=spread,
+            fmt="o",
+            markersize=4,
+            linewidth=1.2,
+            color=COLOURS[position % len(COLOURS)],
+            label=label,
+        )
+    axis.set_yticks(range(len(order) + 1), [*(plain(spec[target].name) for target in order), "MEAN"])
+    axis.set_ylim(-0.8, len(order) + 0.6)
+    axis.axhline(len(order) - 0.5, color=FAINT, linewidth=0.8)
+    axis.set_xlabel(f"{METRICS[metric].label} on unseen speakers ({METRICS[metric].better} is better)")
+    figure.legend(loc="outside upper right", ncols=len(rows), fontsize=8, frameon=False)
+    bare(axis)
+    axis.grid(axis="x", color=GRID)
+    _save(figure, path)
+
+
+def scatter_figure(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    targets: Sequence[str],
+    path: Path | BytesIO,
+    *,
+    spec: TargetSpec = EMOTIONS,
+) -> None:
+    """Predicted against given scores, one panel for each of the targets with the widest spread of given scores."""
+    rated = [column for column in range(len(targets)) if not np.isnan(truth[:, column]).all()]
+    drawn = sorted(rated, key=lambda column: -float(np.nanstd(truth[:, column])))[:SCATTERED]
+    if not drawn:
+        _blank("nobody rated any of these clips", path)
+        return
+    columns = min(4, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = Figure(figsize=(2.3 * columns, 2.3 * rows), dpi=DPI, layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    jitter = np.random.default_rng(0).uniform(-0.08, 0.08, len(truth))  # acted scores lie on few values
+    for axis, column in zip(axes, drawn, strict=False):
+        target = spec[targets[column]]
+        axis.plot([target.low, target.high], [target.low, target.high], color=FAINT, linewidth=0.8)
+        points = {"s": 5, "alpha": 0.5, "color": ACCENT, "linewidths": 0, "rasterized": True}
+        axis.scatter(truth[:, column] + jitter, predictions[:, column], **points)
+        axis.set_title(plain(target.name), fontsize=8, color=INK)
+        bare(axis)
+    for axis in axes[len(drawn) :]:
+        axis.set_visible(False)
+    figure.supxlabel("given score", fontsize=9, color=INK)
+    figure.supylabel("predicted score", fontsize=9, color=INK)
+    _save(figure, path)
+
+
+def confusion_figure(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    targets: Sequence[str],
+    path: Path | BytesIO,
+    *,
+    spec: TargetSpec = EMOTIONS,
+) -> None:
+    """How often a clip whose strongest given emotion is the row has the column as its strongest predicted one.
+
+    Strongest is what is highest on its own scale. Clips without any emotion above its lowest score are left out. Rows
+    are shares that add up to 1.
+    """
+    if not len(targets):
+        _blank("there are no targets", path)
+        return
+    low, high = (np.array([getattr(spec[target], end) for target in targets], float) for end in ("low", "high"))
+    given = np.nan_to_num((truth - low) / (high - low), nan=-1.0)
+    predictions = (predictions - low) / (high - low)
+    emotional = (given > 0).any(1)
+    if not emotional.any():
+        _blank("no clip was given any emotion", path)
+        return
+    counts = np.zeros((len(targets), len(targets)))
+    np.add.at(counts, (given[emotional].argmax(1), predictions[emotional].argmax(1)), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    size = max(3.4, 0.2 * len(targets) + 1.8)
+    figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="Reds", vmin=0, vmax=1)
+    names = [plain(spec[target].id) for target in targets]
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axis.set_yticks(range(len(names)), names, fontsize=7)
+    axis.set_xlabel("strongest predicted", color=INK)
+    axis.set_ylabel("strongest given", color=INK)
+    axis.tick_params(colors=INK)
+    bar = figure.colorbar(image, ax=axis, shrink=0.7)
+    bar.set_label("share of clips", color=INK)
+    bar.ax.tick_params(colors=INK)
+    _save(figure, path)
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib draws as it is: no pair of dollar signs is mathematics, and no byte of a name is lost."""
+    return as_text(text).replace("$", r"\$")
+
+
+def bare(axis: Axes | Any) -> None:
+    """Leave only the spines and ticks that say something."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(INK)
+    axis.tick_params(labelsize=8, colors=INK)

@@ -1,0 +1,156 @@
+"""All experts in one module: each is a published `FullEmbeddingMLP`, all run in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from emonet.experts.dropout import ExpertDropout
+from emonet.experts.inputs import Features, InputSpec
+from emonet.experts.pooling import attentive_views
+from emonet.experts.scaling import Scaling
+from emonet.experts.stacked import StackedLinear
+from emonet.runtime import seed_of
+
+QUERY_KEY = "pool.query"
+
+
+def layer_keys(hidden: int) -> tuple[str, ...]:
+    """The layers' names in published files, for an expert with so many hidden layers; each has `.weight` and `.bias`.
+
+    They are positions in `Sequential(ReLU, Dropout, Linear, ReLU, Dropout, Linear, ...)` behind `proj`.
+    """
+    return ("proj", *(f"mlp.{2 + 3 * position}" for position in range(hidden)))
+
+
+class HeadBank(nn.Module):
+    """All experts as stacked tensors.
+
+    `bank(spec.prepare(states, speech_frames))` gives scores, `batch experts`, unclamped: published experts leave
+    their range, too.
+
+    Args:
+        spec: the form of the input.
+        targets: ids, one expert each; also seeds each expert's start and dropout, which so depend on no company.
+        hidden: outputs of the projection and of each hidden layer after it; a last layer gives the score.
+        seed: of the random start and of dropout; None leaves zeros, for weights that are about to be loaded.
+        dropout: after the projection and after each hidden layer (0 to 1); further layers have the last one's.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        targets: Sequence[str],
+        hidden: Sequence[int],
+        *,
+        seed: int | None = 0,
+        dropout: Sequence[float] = (0.0, 0.1, 0.1, 0.1),
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.targets = tuple(targets)
+        self.hidden = tuple(hidden)
+        self.seed = seed or 0
+        widths = (spec.features, *self.hidden, 1)
+        experts = len(self.targets)
+        self.layers = nn.ModuleList(StackedLinear(experts, *pair) for pair in pairwise(widths))
+        shares = (*dropout, *(dropout[-1],) * len(self.hidden))[: len(self.hidden)]
+        self.dropout = ExpertDropout(self.targets, self.hidden, shares, self.seed)
+        # Zeros weight all frames alike: the start is plain mean and deviation.
+        queries = torch.zeros(experts, spec.queries, spec.width) if spec.form == "attention" else None
+        self.query = nn.Parameter(queries) if queries is not None else None
+        # Set by `standardise`, gone after `fold`; never saved.
+        self.shift: Tensor | None
+        self.scale: Tensor | None
+        self.state_scale: Tensor | None
+        for name in ("shift", "scale", "state_scale"):
+            self.register_buffer(name, None, persistent=False)
+        if seed is not None:
+            self._initialise(seed)
+
+    def forward(self, features: Features) -> Float[Tensor, "batch experts"]:
+        """Scores of a batch of clips by all experts."""
+        hidden = self.first(self._inputs(features))
+        masks = self.dropout(hidden.shape[1], hidden)
+        for mask, layer in zip(masks, list(self.layers)[1:], strict=True):
+            hidden = hidden.relu()
+            hidden = layer(hidden if mask is None else hidden * mask)
+        scores: Tensor = hidden.squeeze(2).T
+        return scores
+
+    @property
+    def first(self) -> StackedLinear:
+        """The layer behind the input: nearly all weights are here."""
+        first = self.layers[0]
+        assert isinstance(first, StackedLinear)
+        return first
+
+    def _inputs(self, features: Features) -> Tensor:
+        if self.query is None:
+            inputs = features.values.to(self.first.bias.dtype)
+        else:
+            query = self.query if self.state_scale is None else self.query / self.state_scale
+            inputs = attentive_views(features.values, features.lengths, query)
+        return inputs if self.shift is None or self.scale is None else (inputs - self.shift).div_(self.scale)
+
+    def standardise(self, scaling: Scaling) -> None:
+        """Scale inputs by what was measured on the training clips, until `fold` moves that into the weights."""
+        device = next(self.parameters()).device
+        self.shift, self.scale = scaling.shift.to(device), scaling.scale.to(device)
+        self.state_scale = scaling.states.to(device)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Move the scaling of inputs into the first layer, in place, so that experts have the published form.
+
+        w ((x - m) / s) + b = (w / s) x + (b - (w / s) m); a query over scaled states is one divided by their scale,
+        since a constant does not change a softmax. Weights that were kept in bf16 for training become float32.
+        """
+        first = self.first
+        if first.weight.dtype == torch.bfloat16:
+            first.hold(torch.float32)
+        if self.shift is None or self.scale is None or self.state_scale is None:
+            return
+        first.weight.div_(self.scale)
+        shift = self.shift.double()
+        for weight, bias in zip(first.weight.flatten(0, 1), first.bias.view(-1), strict=True):
+            bias.sub_(weight.double() @ shift)  # row by row: a double copy of all weights would not fit
+        if self.query is not None:
+            self.query.div_(self.state_scale)
+        self.shift = self.scale = self.state_scale = None
+
+    @torch.no_grad()
+    def narrowed(self, experts: Sequence[int]) -> HeadBank:
+        """A copy of some of these experts as they are now; dropout goes on there, and not here any more.
+
+        Args:
+            experts: positions.
+        """
+        targets = [self.targets[expert] for expert in experts]
+        narrow = HeadBank(self.spec, targets, self.hidden, seed=None, dropout=self.dropout.shares)
+        index = torch.as_tensor(experts)
+        for mine, theirs in zip(narrow.parameters(), self.parameters(), strict=True):
+            mine.data = theirs.detach()[index]  # of its type, on its device
+        narrow.dropout, narrow.seed = self.dropout.narrowed(experts), self.seed
+        narrow.shift, narrow.scale, narrow.state_scale = self.shift, self.scale, self.state_scale
+        return narrow.train(self.training)
+
+    def tensors(self, expert: int) -> Iterator[tuple[str, Tensor]]:
+        """One expert's tensors (views) under their published names; attention's query under `pool.query`."""
+        for key, layer in zip(layer_keys(len(self.hidden)), self.layers, strict=True):
+            assert isinstance(layer, StackedLinear)
+            yield f"{key}.weight", layer.weight.detach()[expert]
+            yield f"{key}.bias", layer.bias.detach()[expert]
+        if self.query is not None:
+            yield QUERY_KEY, self.query.detach()[expert]
+
+    def _initialise(self, seed: int) -> None:
+        for expert, target in enumerate(self.targets):
+            generator = torch.Generator().manual_seed(seed_of(seed, "expert", target))
+            for layer in self.layers:
+                assert isinstance(layer, StackedLinear)
+                layer.initialise(expert, generator)

@@ -1,0 +1,5 @@
+"""Registry: versions of models, their aliases, files, model cards and pruning."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,57 @@
+from . import card
+from .card import CARD, CardFacts, CorpusFacts, SplitFacts, summary, write_card
+from .contract import ERROR, NOTICES, SETTINGS
+from .models import CANDIDATE, CAPTIONER, CHAMPION, PUBLISHED, RUNS, VOICE, register_captioner, register_voice, resolve
+from .pruning import delete, prunable
+from .versions import (
+    ChampionMovedError,
+    Version,
+    files,
+    find,
+    logged_by,
+    metrics_of,
+    of_run,
+    promote,
+    rollback,
+    tag,
+    tell_metrics,
+    version_of,
+    versions,
+)
+
+__all__ = [
+    "CANDIDATE",
+    "CAPTIONER",
+    "CARD",
+    "CHAMPION",
+    "ERROR",
+    "NOTICES",
+    "PUBLISHED",
+    "RUNS",
+    "SETTINGS",
+    "VOICE",
+    "CardFacts",
+    "ChampionMovedError",
+    "CorpusFacts",
+    "SplitFacts",
+    "Version",
+    "card",
+    "delete",
+    "files",
+    "find",
+    "logged_by",
+    "metrics_of",
+    "of_run",
+    "promote",
+    "prunable",
+    "register_captioner",
+    "register_voice",
+    "resolve",
+    "rollback",
+    "summary",
+    "tag",
+    "tell_metrics",
+    "version_of",
+    "versions",
+    "write_card",
+]

@@ -1,0 +1,61 @@
+from . import durable, signals
+from .durable import replacing
+from .exchange import remove
+from .folders import Walk, count_suffixes, expanded, is_hidden, walk
+from .hardware import (
+    Arithmetic,
+    cpu_abilities,
+    has_bf16,
+    has_matrix_units,
+    onednn_may_use,
+    resolve_device,
+    resolve_precision,
+)
+from .memory import available_bytes, resident_bytes
+from .prefetch import prefetched
+from .processes import identity, is_dead, place, stamp
+from .progress import Progress, ShowProgress, silent
+from .seeds import generator, seed_of
+from .signals import Uncut, ended_by_signal, heeded, leave_to_parent, shielded
+from .subprocesses import Child, ChildDiedError, Parent, packed, unpacked
+
+__all__ = [
+    "Arithmetic",
+    "Child",
+    "ChildDiedError",
+    "Parent",
+    "Progress",
+    "ShowProgress",
+    "Uncut",
+    "Walk",
+    "available_bytes",
+    "count_suffixes",
+    "cpu_abilities",
+    "durable",
+    "ended_by_signal",
+    "expanded",
+    "generator",
+    "has_bf16",
+    "has_matrix_units",
+    "heeded",
+    "identity",
+    "is_dead",
+    "is_hidden",
+    "leave_to_parent",
+    "onednn_may_use",
+    "packed",
+    "place",
+    "prefetched",
+    "remove",
+    "replacing",
+    "resident_bytes",
+    "resolve_device",
+    "resolve_precision",
+    "seed_of",
+    "shielded",
+    "signals",
+    "silent",
+    "stamp",
+    "unpacked",
+    "walk",
+]

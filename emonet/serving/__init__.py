@@ -1,0 +1,5 @@
+"""Serving: the pyfunc that MLflow loads, and which audio a request may name."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

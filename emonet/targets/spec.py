@@ -1,0 +1,196 @@
+"""What is scored: the single source of the number of experts, ranges, metric keys, labels and columns."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emonet.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One score that a voice can be given.
+
+    Args:
+        id: stable identifier, used in columns, metric keys and file names.
+        name: published name, used as a label.
+        low: the score that means "not at all".
+        high: the strongest score.
+        meaning: what the scale measures, in one sentence.
+        terms: words that describe it (EmoNet-Voice, appendix A.1), lower case.
+        checkpoint: the name in published files `model_<checkpoint>_best.pth`.
+        aliases: further published spellings.
+    """
+
+    id: str
+    name: str
+    low: float
+    high: float
+    meaning: str
+    terms: tuple[str, ...] = ()
+    checkpoint: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+def _key(name: str) -> str:
+    return "".join(c for c in name.casefold().replace("&", "and") if c.isalnum())
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """An ordered set of targets; scores are arrays whose last axis follows this order."""
+
+    targets: tuple[Target, ...]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self.targets)
+
+    def __getitem__(self, name: str) -> Target:
+        return self.targets[self.index(name)]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a target has that id, published name or alias."""
+        return isinstance(name, str) and _key(name) in self._positions
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The identifiers, in order."""
+        return tuple(target.id for target in self.targets)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The published names, in order."""
+        return tuple(target.name for target in self.targets)
+
+    @cached_property
+    def low(self) -> NDArray[np.float32]:
+        """Lowest scores, shape (targets,)."""
+        return np.array([target.low for target in self.targets], np.float32)
+
+    @cached_property
+    def high(self) -> NDArray[np.float32]:
+        """Highest scores, shape (targets,)."""
+        return np.array([target.high for target in self.targets], np.float32)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """The lowest and the highest score that any of the targets can have."""
+        return float(self.low.min()), float(self.high.max())
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        positions: dict[str, int] = {}
+        for position, target in enumerate(self.targets):
+            for name in (target.id, target.name, target.checkpoint, *target.aliases):
+                positions.setdefault(_key(name), position)
+        return positions
+
+    def index(self, name: str) -> int:
+        """Position of a target by id, published name or alias.
+
+        Raises:
+            RequestError: if no target has that name; it suggests the nearest ids.
+        """
+        position = self._positions.get(_key(name))
+        if position is None:
+            near = difflib.get_close_matches(_key(name), self._positions, n=3, cutoff=0.5)
+            ids = list(dict.fromkeys(self.ids[self._positions[match]] for match in near)) or list(self.ids[:3])
+            raise RequestError(
+                f"there is no target called {name!r}",
+                expected=f"one of the {len(self)} ids, such as {', '.join(ids)}",
+                found=repr(name),
+                hint="emonet targets",
+            )
+        return position
+
+    def subset(self, names: Iterable[str]) -> TargetSpec:
+        """The named targets, in this spec's order.
+
+        Raises:
+            RequestError: if a name is unknown.
+        """
+        wanted = {self.index(name) for name in names}
+        return TargetSpec(tuple(target for position, target in enumerate(self.targets) if position in wanted))
+
+    def validate(self, name: str, score: float) -> None:
+        """Check one score; NaN means that nobody gave it and is fine.
+
+        Raises:
+            RequestError: if the score is outside the target's range.
+        """
+        target = self[name]
+        if not (np.isnan(score) or target.low <= score <= target.high):
+            raise RequestError(
+                f"a score of {target.id} is out of range",
+                expected=f"{target.low:g} to {target.high:g}",
+                found=f"{score:g}",
+            )
+
+    def to_json(self) -> list[dict[str, object]]:
+        """A JSON-able form, for a store's attributes and a model's metadata."""
+        return [{"id": t.id, "name": t.name, "low": t.low, "high": t.high, "meaning": t.meaning} for t in self.targets]
+
+    @classmethod
+    def from_json(cls, rows: Iterable[dict[str, object]]) -> TargetSpec:
+        """The inverse of `to_json`; terms and aliases come back for published targets on their published scale."""
+        return cls(tuple(_published(row) or Target(**row) for row in rows))  # type: ignore[arg-type]
+
+
+def _published(row: Mapping[str, object]) -> Target | None:
+    target = next((target for target in PUBLISHED if target.id == row["id"]), None)
+    return target if target is not None and (target.low, target.high) == (row["low"], row["high"]) else None
+
+
+def _rows(name: str) -> Any:
+    return json.loads(resources.files("emonet.targets").joinpath(name).read_text("utf-8"))
+
+
+def _read_taxonomy() -> TargetSpec:
+    return TargetSpec(
+        tuple(
+            Target(
+                id=row["id"],
+                name=row["name"],
+                low=0.0,
+                high=4.0,
+                meaning=f"how strongly the voice expresses {row['name']}: 0 not at all, 4 extremely",
+                terms=tuple(row["terms"]),
+                checkpoint=row["checkpoint"],
+                aliases=tuple(row["aliases"]),
+            )
+            for row in _rows("taxonomy.json")
+        )
+    )
+
+
+def _read_attributes(group: str) -> TargetSpec:
+    rows = _rows("attributes.json")[group]
+    return TargetSpec(tuple(Target(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows))
+
+
+EMOTIONS = _read_taxonomy()
+"""The 40 emotions of EmoNet-Voice (arXiv 2506.09827, appendix A.1), each from 0 to 4."""
+
+ATTRIBUTES = _read_attributes("attributes")
+"""15 further attributes of a voice that published experts score, each on its own scale."""
+
+QUALITY = _read_attributes("quality")
+"""Four scores of a recording's quality that published experts give, each from 1 to 5."""
+
+PUBLISHED = TargetSpec((*EMOTIONS, *ATTRIBUTES, *QUALITY))
+"""Everything that there is a published expert for."""
+
+APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
+"""Ids of what is no emotion: it is shown after the emotions, and not ranked among them."""

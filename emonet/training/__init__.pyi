@@ -1,0 +1,29 @@
+from .adamw import BankOptimiser, Precision
+from .early_stopping import ExpertStopping, going_on
+from .gram_products import Standardised, add_combinations, arithmetic_for, gram, inner_products
+from .losses import absolute_errors, expert_losses
+from .memory_plan import GIB, TrainingPlan, free_bytes, plan_training
+from .principal_basis import PrincipalBasis, Rank, decompose, projected, rotate
+
+__all__ = [
+    "GIB",
+    "BankOptimiser",
+    "ExpertStopping",
+    "Precision",
+    "PrincipalBasis",
+    "Rank",
+    "Standardised",
+    "TrainingPlan",
+    "absolute_errors",
+    "add_combinations",
+    "arithmetic_for",
+    "decompose",
+    "expert_losses",
+    "free_bytes",
+    "going_on",
+    "gram",
+    "inner_products",
+    "plan_training",
+    "projected",
+    "rotate",
+]

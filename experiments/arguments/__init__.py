@@ -1,0 +1,5 @@
+"""Arguments of the verbs, as models; their docstrings are the help."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,51 @@
+from .flags import parse
+from .registry import (
+    CompareArguments,
+    RegistryArguments,
+    RegistryPromoteArguments,
+    RegistryPruneArguments,
+    RegistryRollbackArguments,
+    RegistryShowArguments,
+)
+from .serving import ServeArguments
+from .verbs import (
+    Common,
+    CorpusArguments,
+    DashboardArguments,
+    ExperimentsArguments,
+    ExpertsExportArguments,
+    ExpertsImportArguments,
+    PredictArguments,
+    StageArguments,
+    StoreArguments,
+    StoreExportArguments,
+    StoreRepairArguments,
+    StoreVerifyArguments,
+    TargetsArguments,
+    UiArguments,
+)
+
+__all__ = [
+    "Common",
+    "CompareArguments",
+    "CorpusArguments",
+    "DashboardArguments",
+    "ExperimentsArguments",
+    "ExpertsExportArguments",
+    "ExpertsImportArguments",
+    "PredictArguments",
+    "RegistryArguments",
+    "RegistryPromoteArguments",
+    "RegistryPruneArguments",
+    "RegistryRollbackArguments",
+    "RegistryShowArguments",
+    "ServeArguments",
+    "StageArguments",
+    "StoreArguments",
+    "StoreExportArguments",
+    "StoreRepairArguments",
+    "StoreVerifyArguments",
+    "TargetsArguments",
+    "UiArguments",
+    "parse",
+]

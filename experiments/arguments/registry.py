@@ -1,0 +1,88 @@
+"""The flags of the verbs that compare models and keep the registry, as models; their docstrings are the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from emonet.clips import Split
+from experiments.arguments.flags import Positional
+from experiments.arguments.verbs import Common
+
+ModelName = Literal["emonet-voice", "emonet-captioner"]
+
+
+class CompareArguments(Common):
+    """Compare models on the same clips: figures with intervals, differences with p values, speed and size."""
+
+    models: Positional[tuple[str, ...]]
+    """Versions (3, champion, models:/emonet-voice@candidate), MLflow run ids, folders of voice models or of experts."""
+    on: str | None = None
+    """The clips: a feature store's folder, or a corpus such as ravdess:PATH; by default the first model's corpus."""
+    split: Split = "test"
+    """Of the clips."""
+    experts_precision: Literal["float32", "bf16", "int8"] = "float32"
+    """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
+    baselines: bool = True
+    """The training median and ridge regressions as rows, fitted on the corpus' train clips; or none of them."""
+    resamples: PositiveInt = 1000
+    """Bootstrap resamples behind each interval (count)."""
+    seed: int = Field(0, ge=0)
+    """Of resamples and permutations (integer)."""
+    promote: bool = False
+    """Make the challenger @champion if it is better by the rule of docs/comparing.md."""
+    margin: float = Field(0.025, ge=0, le=1)
+    """Of --promote: each emotion's interval of the MAE's difference must end below this share of its range (0 to 1)."""
+    out: Path | None = None
+    """The folder to write; by default one below runs/compare."""
+    force: bool = False
+    """Compare on clips that a model was trained on, too; every output is then marked, and nothing is promoted."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class RegistryArguments(Common):
+    """List the registered versions: aliases, origin, figures, date, size, and whether their files are there."""
+
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class RegistryShowArguments(RegistryArguments):
+    """Tell all that is known of one version: lineage, tags, metrics, files."""
+
+    version: Positional[str]
+    """A number or an alias, e.g. 3 or champion."""
+    name: ModelName = "emonet-voice"
+    """The registered model."""
+
+
+class RegistryPromoteArguments(RegistryArguments):
+    """Make a version @champion by hand, without a comparison; `emonet registry rollback` undoes it."""
+
+    version: Positional[str]
+    """A number or an alias, e.g. 3 or candidate."""
+    name: ModelName = "emonet-voice"
+    """The registered model."""
+    yes: bool = False
+    """Do it; without this flag it only says what would change."""
+
+
+class RegistryRollbackArguments(RegistryArguments):
+    """Undo the last promotion: the former champion is @champion again; a second time undoes the one before it."""
+
+    name: ModelName = "emonet-voice"
+    """The registered model."""
+
+
+class RegistryPruneArguments(RegistryArguments):
+    """Delete versions that nobody needs: without an alias, never champion, and not among the newest."""
+
+    name: ModelName = "emonet-voice"
+    """The registered model."""
+    keep: int = Field(5, ge=0)
+    """How many of the newest versions stay in any case (count)."""
+    yes: bool = False
+    """Delete; without this flag it only lists what would go."""

@@ -1,0 +1,169 @@
+"""The flags of each verb, as models; their docstrings are the help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from emonet.clips import Split
+from emonet.schema import Schema
+from experiments.arguments.flags import Positional, spelled
+from experiments.core import Experiment
+
+
+class Common(Schema):
+    """Flags that every verb has."""
+
+    json_output: Annotated[bool, spelled(name="json")] = False
+    """Write the result to stdout as JSON, and nothing else."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+class StageArguments(Common):
+    """Flags of the stages: which experiment, and any of its fields."""
+
+    experiment: str = "sandbox"
+    """A shipped experiment (see `emonet experiments`) or a YAML file."""
+    config: Annotated[Experiment, spelled(name="")] = Experiment()
+    """Fields of the experiment."""
+
+
+class CorpusArguments(Common):
+    """Report on a corpus: clips, hours, speakers, languages, rated emotions, rejected clips with reasons."""
+
+    spec: Positional[str]
+    """sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
+    listen: int = Field(2000, ge=0)
+    """Clips to decode, spread over the corpus, for what is odd about their sound (count); 0 for none."""
+    window: float = Field(30.0, ge=0.5, le=30)
+    """How much of each clip a model will hear (seconds)."""
+    runs: Path = Path("runs")
+    """Folder below which synthesised corpora are kept."""
+
+
+class StoreArguments(Common):
+    """Tell what a feature store is made of: corpus, encoder, shape, codec, sizes, splits, errors of a lossy codec."""
+
+    store: Positional[Path]
+    """The folder NAME.zarr."""
+
+
+class StoreVerifyArguments(StoreArguments):
+    """Check a feature store: record, markers, shards and table; with --deep every chunk."""
+
+    deep: bool = False
+    """Read every chunk back."""
+
+
+class StoreRepairArguments(StoreArguments):
+    """Make a feature store whole: every chunk is read, and only the shards that are damaged are extracted again."""
+
+    corpus: str | None = None
+    """The corpus, where it lies elsewhere now; by default as the store's record says."""
+    captioner: str | None = None
+    """Whose encoder, where it lies elsewhere now; by default as the store's record says."""
+    runs: Path = Path("runs")
+    """Folder with synthesised corpora and the embedded registry."""
+
+
+class StoreExportArguments(StoreArguments):
+    """Write the states and the table of a feature store for other programs."""
+
+    out: Positional[Path]
+    """The folder to make."""
+    format: Literal["safetensors", "npy"] = "safetensors"
+    """Several safetensors files, or one memory-mappable states.npy."""
+    split: Split | None = None
+    """Only clips of this split; by default all."""
+    force: bool = False
+    """Replace an export that already exists."""
+
+
+class PredictArguments(Common):
+    """Score recordings: emotions from 0 to 4 for each file, strongest first, and what else the experts score."""
+
+    files: Positional[tuple[Path, ...]]
+    """Audio files, or folders that are searched for them."""
+    model: str = "models:/emonet-voice@champion"
+    """A registry URI, or a folder that `emonet heads` or `emonet experts import` made."""
+    experts: Path | None = None
+    """Instead of a model: a folder of published experts (model_NAME_best.pth), or of our own; needs --encoder."""
+    encoder: str | None = None
+    """Of --experts: folder, hub id (NAME[@REVISION]) or registry URI of the captioner that they hear."""
+    experts_precision: Literal["float32", "bf16", "int8"] = "float32"
+    """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
+    device: str | None = None
+    """Where encoder and experts compute, e.g. cpu or cuda:0; by default the first GPU, else the processor."""
+    csv: Path | None = None
+    """Write one row per file to this CSV file."""
+    plot: Path | None = None
+    """Draw the strongest emotions of each file into this PNG file."""
+    top: int = Field(10, ge=1)
+    """Emotions shown per file (count)."""
+    batch_size: int = Field(8, ge=1)
+    """Files per pass through the model (count)."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class ExpertsImportArguments(Common):
+    """Make a voice model of published experts (a folder of model_NAME_best.pth) and the encoder that they hear."""
+
+    folder: Positional[Path]
+    """The folder of model_NAME_best.pth; some of the published experts are enough."""
+    out: Positional[Path]
+    """The folder to make: `emonet predict --model OUT` uses it."""
+    encoder: str
+    """Folder, hub id (NAME[@REVISION]) or registry URI of the captioner whose encoder they were trained on."""
+    registered: Annotated[bool, spelled(name="register")] = False
+    """Register it as a version of emonet-voice, too; the registry keeps a copy of its own."""
+    force: bool = False
+    """Replace OUT if it already exists."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class ExpertsExportArguments(Common):
+    """Write a model's experts as published ones: one model_NAME_best.pth each, a float32 state dict."""
+
+    model: Positional[str]
+    """A registry URI, a voice model's folder or a folder of experts."""
+    out: Positional[Path]
+    """The folder to make."""
+    force: bool = False
+    """Replace OUT if it already exists."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
+class UiArguments(Common):
+    """Open MLflow's pages on 127.0.0.1: runs, curves, artefacts, registered models."""
+
+    port: int = Field(5000, ge=1, le=65535)
+    """Port to listen on."""
+    runs: Path = Path("runs")
+    """Folder with the embedded tracking database."""
+
+
+class DashboardArguments(Common):
+    """Open Optuna's pages on 127.0.0.1: a sweep's trials, curves, importance."""
+
+    experiment: str = "sandbox"
+    """Whose storage: a shipped experiment, or a YAML file."""
+    storage: str | None = None
+    """Another storage: journal:FILE or a database URL."""
+    port: int = Field(8080, ge=1, le=65535)
+    """Port to listen on."""
+    runs: Path = Path("runs")
+    """Folder with `optuna.db`."""
+
+
+class TargetsArguments(Common):
+    """List the 40 emotions: id, published name, terms."""
+
+
+class ExperimentsArguments(Common):
+    """List the experiments that come with emonet."""

@@ -1,0 +1,5 @@
+from .verbs import main
+
+__all__ = [
+    "main",
+]

@@ -1,0 +1,7 @@
+"""`python -m experiments.cli` is the command `emonet`."""
+
+import sys
+
+from experiments.cli.entry import main
+
+sys.exit(main())

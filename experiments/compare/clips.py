@@ -1,0 +1,329 @@
+"""The clips of a comparison, and whether they are new to the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float32
+from pydantic import Field
+
+from emonet.clips import SPLITS, Corpus, Split
+from emonet.corpora import contents
+from emonet.errors import EmonetError, RequestError, raise_collected
+from emonet.schema import Schema, digest
+from emonet.targets import TargetSpec
+from emonet.tracking import SOUND
+from emonet.windows import Window
+from experiments.core import console
+
+if TYPE_CHECKING:
+    from cache.store import FeatureStore
+    from emonet.tracking import Overlap
+    from experiments.compare.models import Model
+
+_SHOWN = 3  # ids in a message
+
+
+class Origin(Schema):
+    """What a model knows of the clips that it is compared on."""
+
+    known: Literal["lineage", "store", "unknown"]
+    """Whence that is known: the model's lineage, the feature store that both share, or not at all."""
+    trained: int = Field(0, ge=0)
+    """Clips that it was trained on (count)."""
+    chosen: int = Field(0, ge=0)
+    """Clips that its epochs and its form of input were chosen by (count)."""
+    ids: tuple[str, ...] = ()
+    """The first of both."""
+    speakers: tuple[str, ...] = ()
+    """Speakers of the compared clips that training heard."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether figures on these clips flatter the model."""
+        return bool(self.trained or self.chosen)
+
+
+@dataclass(frozen=True)
+class ComparedClips:
+    """The clips that models are compared on.
+
+    Args:
+        on: what was typed: a store's folder, or a corpus.
+        split: of the clips.
+        table: id, speaker and seconds of each.
+        truth: their scores, NaN where nobody rated.
+        targets: what the scores mean.
+        fingerprint: of the whole corpus.
+        spec: that opens the corpus.
+        store: the store that was named, if it was one.
+        corpus: the whole corpus, with audio; None where it cannot be opened.
+        note: of the corpus.
+    """
+
+    on: str
+    split: Split
+    table: pd.DataFrame
+    truth: Float32[np.ndarray, "clips targets"]
+    targets: TargetSpec
+    fingerprint: str
+    spec: str
+    store: FeatureStore | None
+    corpus: Corpus | None
+    note: str
+    _digests: dict[float, list[str | None]] = field(default_factory=dict, init=False, repr=False)
+
+    def sound_digests(self, window_seconds: float) -> Sequence[str | None]:
+        """Digests of the clips' sound in a window of so many seconds; None where they are not known."""
+        store = self.store
+        if store is not None and store.record.window_seconds == window_seconds and SOUND in store.clips:
+            found: list[str | None] = store.clips[SOUND].iloc[store.rows(self.split)].tolist()
+            return found
+        if self.corpus is None:
+            return [None] * len(self.table)
+        if window_seconds not in self._digests:
+            clips = {clip.id: clip for clip in self.corpus.of_split(self.split)}
+            with console.progress("listening") as progress:
+                heard = contents([clips[name] for name in self.table["id"]], Window(window_seconds), progress)
+            self._digests[window_seconds] = heard
+        return self._digests[window_seconds]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the corpus and the split: the data behind every figure."""
+        return digest([self.fingerprint, self.split])
+
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """Positions of some clips in `table` and `truth`."""
+        positions: np.ndarray = pd.Index(self.table["id"]).get_indexer(list(ids))
+        return positions
+
+    def scores(self, rows: np.ndarray, targets: Sequence[str]) -> Float32[np.ndarray, "rows targets"]:
+        """Scores of some rows and targets, NaN where nobody rated."""
+        scores: np.ndarray = self.truth[rows][:, [self.targets.index(target) for target in targets]]
+        return scores
+
+    def part(self) -> Corpus:
+        """The clips of the split as a corpus.
+
+        Raises:
+            RequestError: if the corpus could not be opened.
+        """
+        if self.corpus is None:
+            raise RequestError(
+                "the audio is needed, and the corpus that the store was made from cannot be opened here",
+                where=self.spec,
+                found=f"working folder {Path.cwd()}",
+                hint="run it where emonet extract was run, or name the corpus: --on CORPUS",
+            )
+        whole = self.corpus
+        return Corpus(name=whole.name, clips=whole.of_split(self.split), targets=whole.targets, note=whole.note)
+
+
+def open_clips(on: str, split: Split, runs: Path) -> ComparedClips:
+    """Open what `--on` names.
+
+    Raises:
+        RequestError: if it is neither a store nor a corpus, or has no clips in the split.
+        EmonetError: if the store's table is damaged.
+    """
+    is_store = Path(on).suffix == ".zarr" or (Path(on) / "zarr.json").is_file()
+    clips = _of_store(on, split, runs) if is_store else _of_corpus(on, split, runs)
+    if not len(clips.table):
+        raise RequestError(
+            f"there are no clips in the split {split}", where=on, hint=f"--split {' or '.join(_filled(clips))}"
+        )
+    return clips
+
+
+def corpus_of(models: Sequence[Model]) -> str:
+    """The corpus that the first model with a lineage was trained on, as the spec that opened it.
+
+    Raises:
+        RequestError: if no model has a lineage.
+    """
+    from emonet.tracking import lineage
+
+    found = (lineage.read(model.origin) for model in models if model.origin is not None)
+    known = next((one for one in found if one is not None), None)
+    if known is None:
+        raise RequestError(
+            "no model says which corpus it was trained on, so the clips to compare on must be named",
+            hint="--on CORPUS or --on STORE",
+        )
+    return known.corpus
+
+
+def origin_of(model: Model, clips: ComparedClips, runs: Path) -> Origin:
+    """What a model knows of the clips: from its lineage, or else from the store that it was trained on, if it is there.
+
+    Args:
+        model: of the comparison.
+        clips: of the comparison.
+        runs: folder of the experiments, whose stores are looked at.
+
+    Raises:
+        RequestError: if its lineage cannot be read.
+    """
+    from emonet.tracking import overlap_with, trained_on
+
+    window = inf if clips.store is None else clips.store.record.window_seconds
+    sounds = clips.sound_digests
+    overlap = (
+        None if model.origin is None else trained_on(model.origin, clips.table, window_seconds=window, sounds=sounds)
+    )
+    if overlap is not None:
+        return _origin("lineage", overlap)
+    store = _trained_on(model, clips, runs)
+    if store is None:
+        return Origin(known="unknown")
+    heard = store.clips.iloc[[*store.rows("train"), *store.rows("validation")]]
+    window = min(window, store.record.window_seconds)
+    return _origin("store", overlap_with(clips.table, heard, window_seconds=window))
+
+
+def require_new(origins: Mapping[str, Origin], clips: ComparedClips) -> None:
+    """Refuse a comparison on clips that a model was trained on or chosen by.
+
+    Args:
+        origins: by label of the model.
+        clips: of the comparison.
+
+    Raises:
+        RequestError: if they are not new to one of them; says how many, and which first.
+    """
+    known = [f"{label}: {overlap_text(origin)}" for label, origin in origins.items() if origin.overlaps]
+    other = "--split test" if clips.split != "test" else "clips that are new to it"
+    raise_collected(
+        "a model would be compared on clips that it was trained on",
+        known,
+        where=f"{clips.on}, split {clips.split}, {console.counted(len(clips.table), 'clip')}",
+        hint=f"{other}; or --force, which marks every output",
+    )
+
+
+def overlap_text(origin: Origin) -> str:
+    """How many of the clips a model knows, and which first."""
+    parts = [f"trained on {origin.trained}"] * bool(origin.trained)
+    parts += [f"chosen by {origin.chosen}"] * bool(origin.chosen)
+    more = ", ..." if origin.trained + origin.chosen > len(origin.ids) else ""
+    return f"{' and '.join(parts)} of these clips: {', '.join(origin.ids)}{more}"
+
+
+def origin_notes(origins: Mapping[str, Origin]) -> list[str]:
+    """What every output says of the models' origins; an overlap first."""
+    forced = [
+        f"FORCED: {label} was {overlap_text(origin)}; its figures are better than it is"
+        for label, origin in origins.items()
+        if origin.overlaps
+    ]
+    heard = [
+        f"{label} heard {console.counted(len(origin.speakers), 'speaker')} of these clips in training: "
+        f"{', '.join(origin.speakers[:_SHOWN])}{', ...' if len(origin.speakers) > _SHOWN else ''}; "
+        "its figures say less about new voices"
+        for label, origin in origins.items()
+        if origin.speakers
+    ]
+    unknown = [
+        f"{label} is of unknown origin: whether it was trained on these clips cannot be told"
+        for label, origin in origins.items()
+        if origin.known == "unknown"
+    ]
+    return forced + heard + unknown
+
+
+def _trained_on(model: Model, clips: ComparedClips, runs: Path) -> FeatureStore | None:
+    """The store that a model's experts were trained on: the one that was named, or an experiment's."""
+    from cache.store import FeatureStore
+
+    wanted = model.first.store_fingerprint
+    if clips.store is not None and clips.store.fingerprint == wanted:
+        return clips.store
+    for path in sorted(runs.glob("*/store.zarr")):
+        try:
+            store = FeatureStore.open(path)
+        except EmonetError:
+            continue  # unfinished or damaged
+        if store.fingerprint == wanted:
+            return store
+    return None
+
+
+def _origin(known: Literal["lineage", "store"], overlap: Overlap) -> Origin:
+    return Origin(
+        known=known,
+        trained=len(overlap.train),
+        chosen=len(overlap.validation),
+        ids=overlap.clips[:_SHOWN],
+        speakers=overlap.speakers,
+    )
+
+
+def _of_corpus(spec: str, split: Split, runs: Path) -> ComparedClips:
+    corpus = _corpus(spec, runs)
+    clips = corpus.of_split(split)
+    rows: list[dict[str, Any]] = [{"id": clip.id, "speaker": clip.speaker, "seconds": clip.seconds} for clip in clips]
+    return ComparedClips(
+        on=spec,
+        split=split,
+        table=pd.DataFrame(rows, columns=["id", "speaker", "seconds"]),
+        truth=corpus.scores(clips),
+        targets=corpus.targets,
+        fingerprint=corpus.fingerprint,
+        spec=spec,
+        store=None,
+        corpus=corpus,
+        note=corpus.note,
+    )
+
+
+def _of_store(path: str, split: Split, runs: Path) -> ComparedClips:
+    from cache.store import FeatureStore
+
+    store = FeatureStore.open(path)
+    rows = store.rows(split)
+    return ComparedClips(
+        on=path,
+        split=split,
+        table=store.clips.iloc[rows][["id", "speaker", "seconds"]].reset_index(drop=True),
+        truth=store.scores(rows),
+        targets=store.targets,
+        fingerprint=store.record.corpus_fingerprint,
+        spec=store.record.corpus,
+        store=store,
+        corpus=_corpus_of(store, runs),
+        note=store.note,
+    )
+
+
+def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
+    """The corpus behind a store, if it can still be opened and is the same."""
+    record = store.record
+    try:
+        corpus = _corpus(record.corpus, runs)
+    except EmonetError as error:
+        console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
+        return None
+    if corpus.fingerprint != record.corpus_fingerprint:
+        console.say("[yellow]note[/] the corpus behind this store has changed since; only its states are used")
+        return None
+    return corpus
+
+
+def _corpus(spec: str, runs: Path) -> Corpus:
+    from emonet.corpora import open_corpus
+
+    with console.progress("corpus") as progress:
+        return open_corpus(spec, folder=runs / "corpora", progress=progress)
+
+
+def _filled(clips: ComparedClips) -> list[str]:
+    if clips.corpus is None:
+        return [split for split in SPLITS if clips.store is not None and len(clips.store.rows(split))]
+    return [split for split in SPLITS if clips.corpus.of_split(split)]

@@ -1,0 +1,170 @@
+"""The work behind the verb `compare`: states, predictions, baselines, costs, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from emonet.configs import EvaluationConfig
+from emonet.errors import RequestError
+from emonet.evaluation import Comparison, Contender, ContenderFacts, compare
+from experiments.arguments import CompareArguments
+from experiments.compare.clips import ComparedClips, Origin, origin_notes
+from experiments.compare.costs import Costs
+from experiments.compare.models import Model
+from experiments.compare.predictions import Predicted, predict, predict_baselines
+from experiments.compare.states import Encoders, States, states_of
+from experiments.core import console
+from experiments.extract import EXACT
+
+_SHOWN = 5  # names in a sentence
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared, and what came of it.
+
+    Args:
+        clips: all that were asked for.
+        rows: of `clips`: those that every encoder has states of.
+        targets: ids of those that every model scores and somebody rated.
+        models: in the order given.
+        origins: by label.
+        predictions: by label, baselines included.
+        comparison: all figures.
+        warnings: what must not be overlooked.
+    """
+
+    clips: ComparedClips
+    rows: np.ndarray
+    targets: tuple[str, ...]
+    models: Sequence[Model]
+    origins: Mapping[str, Origin]
+    predictions: Mapping[str, Float[np.ndarray, "clips targets"]]
+    comparison: Comparison
+    warnings: tuple[str, ...]
+
+    @property
+    def truth(self) -> Float[np.ndarray, "clips targets"]:
+        """Scores of the compared clips, NaN where nobody rated."""
+        return self.clips.scores(self.rows, self.targets)
+
+    @property
+    def rated(self) -> int:
+        """Targets that somebody rated in these clips, whether all models score them or not (count)."""
+        return int((~np.isnan(self.clips.truth)).any(0).sum())
+
+    @property
+    def forced(self) -> bool:
+        """Whether a model was trained on some of the clips."""
+        return any(origin.overlaps for origin in self.origins.values())
+
+
+def compare_models(
+    arguments: CompareArguments, models: Sequence[Model], clips: ComparedClips, origins: Mapping[str, Origin]
+) -> Compared:
+    """Run all models on the same clips, and compare what they predict.
+
+    Args:
+        arguments: of the verb.
+        models: in the order given.
+        clips: of the split.
+        origins: by label.
+
+    Raises:
+        RequestError: if no target is common to all, or no clip could be read for all.
+        EmonetError: if states cannot be read or made.
+    """
+    targets, target_notes = common_targets(models, clips)
+    encoders = Encoders(models)
+    digests = dict.fromkeys(model.encoder_digest for model in models)
+    states = {digest: states_of(digest, clips, encoders, arguments.runs) for digest in digests}
+    ids, clip_notes = _common_clips(clips, states)
+    predicted: dict[str, Predicted] = {}
+    for digest, found in states.items():
+        group = [model for model in models if model.encoder_digest == digest]
+        predicted |= predict(group, found, ids, targets, arguments.experts_precision)
+    first = next(iter(states.values()))
+    baselines, notes = predict_baselines(clips, ids, targets, first) if arguments.baselines else ({}, [])
+    costs = Costs(clips, ids, encoders, arguments.experts_precision)
+    contenders = [
+        Contender(m.label, predicted[m.label].scores, costs.of(m, origins[m.label], predicted[m.label].milliseconds))
+        for m in models
+    ] + [Contender(name, scores, ContenderFacts(baseline=True)) for name, scores in baselines.items()]
+    rows = clips.rows(ids)
+    comparison = compare(
+        clips.scores(rows, targets),
+        contenders,
+        targets=targets,
+        speakers=clips.table["speaker"].iloc[rows].tolist(),
+        config=EvaluationConfig(resamples=arguments.resamples),
+        seed=arguments.seed,
+        scale=clips.targets.subset(targets).scale,
+    )
+    return Compared(
+        clips=clips,
+        rows=rows,
+        targets=targets,
+        models=models,
+        origins=origins,
+        predictions={contender.label: contender.predictions for contender in contenders},
+        comparison=comparison,
+        warnings=(*origin_notes(origins), *_lossy(states), *target_notes, *clip_notes, *notes),
+    )
+
+
+def common_targets(models: Sequence[Model], clips: ComparedClips) -> tuple[tuple[str, ...], list[str]]:
+    """Ids of the targets that every model scores and somebody rated, and what is said of the others.
+
+    Raises:
+        RequestError: if there is none.
+    """
+    rated = [target for target, has in zip(clips.targets.ids, (~np.isnan(clips.truth)).any(0), strict=True) if has]
+    common = tuple(target for target in rated if all(target in model.targets for model in models))
+    if not common:
+        raise RequestError(
+            "there is no emotion that every model scores and somebody rated in these clips",
+            where=f"{clips.on}, split {clips.split}",
+            expected=f"one of {_listed(rated, 'emotion')}" if rated else "clips with scores",
+            found="; ".join(f"{model.label} scores {_listed(model.targets, 'emotion')}" for model in models),
+        )
+    absent = {model.label: [target for target in rated if target not in model.targets] for model in models}
+    unrated = [t for t in clips.targets.ids if t not in rated and all(t in model.targets for model in models)]
+    notes = [
+        f"left out, since {label} has no expert for it: {_listed(targets, 'emotion')}"
+        for label, targets in absent.items()
+        if targets
+    ]
+    if unrated:
+        notes.append(f"left out, since nobody rated it in these clips: {_listed(unrated, 'emotion')}")
+    return common, notes
+
+
+def _common_clips(clips: ComparedClips, states: Mapping[str, States]) -> tuple[list[str], list[str]]:
+    """Ids of the clips that every encoder has states of, and what is said of the others."""
+    every = clips.table["id"].tolist()
+    ids = [one for one in every if all(one in found.rows for found in states.values())]
+    if not ids:
+        raise RequestError("none of the clips could be read for every model", where=f"{clips.on}, split {clips.split}")
+    there = set(ids)
+    unread = [one for one in every if one not in there]
+    return ids, [f"left out, since they could not be read: {_listed(unread, 'clip')}"] if unread else []
+
+
+def _lossy(states: Mapping[str, States]) -> list[str]:
+    """Which stores do not hold states as they were computed."""
+    records = [(found.store.path, found.store.record) for found in states.values()]
+    return [
+        f"states in {path} are not as computed: codec {record.codec}, frames {record.kept}"
+        for path, record in records
+        if record.codec not in EXACT or record.kept != "all"
+    ]
+
+
+def _listed(names: Sequence[str], unit: str) -> str:
+    """`2 clips (a, b)`, the first few of them."""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return f"{console.counted(len(names), unit)} ({shown})"

@@ -1,0 +1,63 @@
+from . import console
+from .config import Experiment, load, refuse_flags, shipped, with_space
+from .console import counted, progress, say
+from .corpora import open_experiments_corpus, rejected
+from .decorating import decoration
+from .local_server import check_port, serve_until_interrupted
+from .page import INDEX, render
+from .sounds import show_sounds
+from .stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
+from .sweep_config import (
+    HIGHER,
+    JOURNAL,
+    SECTIONS,
+    Dimension,
+    Objective,
+    SweepConfig,
+    SweepStage,
+    file_of,
+    merged,
+    space_of,
+    storage_of,
+    value_at,
+    whole,
+)
+
+__all__ = [
+    "HIGHER",
+    "INDEX",
+    "JOURNAL",
+    "SECTIONS",
+    "Dimension",
+    "Experiment",
+    "Objective",
+    "StageResult",
+    "SweepConfig",
+    "SweepStage",
+    "Work",
+    "check_port",
+    "console",
+    "counted",
+    "decoration",
+    "file_of",
+    "load",
+    "merged",
+    "open_experiments_corpus",
+    "progress",
+    "refuse_flags",
+    "rejected",
+    "render",
+    "require_result",
+    "resolve_source",
+    "run_stage",
+    "say",
+    "serve_until_interrupted",
+    "shipped",
+    "show_sounds",
+    "space_of",
+    "storage_of",
+    "value_at",
+    "whole",
+    "with_space",
+    "write_text",
+]

@@ -1,0 +1,38 @@
+"""Opening an experiment's corpus, with a word about what is not in it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from experiments.core import console
+from experiments.core.config import Experiment
+
+if TYPE_CHECKING:
+    from emonet.clips import Corpus
+
+
+def open_experiments_corpus(experiment: Experiment) -> Corpus:
+    """The experiment's corpus; says how many recordings were left out of it, and what its user should look at.
+
+    Raises:
+        RequestError: if it cannot be used.
+    """
+    from emonet.corpora import open_corpus
+
+    with console.progress("corpus") as progress:
+        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    if corpus.rejected:
+        left_out, one = console.counted(len(corpus.rejected), "recording"), len(corpus.rejected) == 1
+        console.say(
+            f"[yellow]{left_out} of the corpus {'was' if one else 'were'} left out[/] "
+            f"(emonet corpus {console.name(shlex.quote(corpus.name))} lists {'it' if one else 'them'})"
+        )
+    for warning in corpus.warnings:
+        console.say(f"[yellow]warning[/] {console.name(warning)}")
+    return corpus
+
+
+def rejected(corpus: Corpus) -> dict[str, str]:
+    """The recordings that were left out of a corpus: id -> reason."""
+    return {rejection.id: rejection.reason for rejection in corpus.rejected}

@@ -1,0 +1,256 @@
+"""The work behind the verb `heads`: open the store, train every form of input, run the baselines."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from emonet.clips import SPLITS, Corpus, Split
+from emonet.configs import InputForm
+from emonet.errors import RequestError
+from emonet.evaluation import Metric, Scores, evaluate
+from emonet.schema import Schema
+from experiments.core import Experiment, Work, console, resolve_source
+from experiments.extract import STORE, ExtractResult
+from experiments.heads.store_check import require_origin
+
+if TYPE_CHECKING:
+    from cache.store import FeatureStore
+    from emonet.checkpoints import Calibration
+    from emonet.training import TrainingPlan
+    from lightningmodules.experts import TrainedExperts
+
+
+SCRATCH = ".experts-"
+
+
+class FormScores(Schema):
+    """How well the experts of one input form do."""
+
+    validation: Scores
+    """On the validation clips, not calibrated; the form is chosen by these."""
+    test: Scores
+    """On the test clips, calibrated if the experts are; reported, never chosen by."""
+    energy: float | None = None
+    """Share of the states' variance that principal coordinates held (0 to 1); None where experts saw the states."""
+
+
+@dataclass(frozen=True)
+class HeadsData:
+    """The store and the corpus behind it, as far as experts are concerned.
+
+    Args:
+        store: states and scores.
+        corpus: that the store was made from; clip by clip the store's rows.
+        rated: ids of the targets that get an expert.
+    """
+
+    store: FeatureStore
+    corpus: Corpus
+    rated: tuple[str, ...]
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Targets that somebody rated, but not in both the training and the validation split."""
+        return tuple(target for target in self.corpus.rated if target not in self.rated)
+
+    def speakers(self, split: Split) -> list[str]:
+        """Who speaks in each of a split's usable clips."""
+        return [self.corpus.clips[row].speaker for row in self.store.rows(split)]
+
+    def truth(self, split: Split) -> Float[np.ndarray, "clips experts"]:
+        """Scores of a split's usable clips; NaN where nobody rated."""
+        columns = [self.store.targets.index(target) for target in self.rated]
+        return self.store.scores(self.store.rows(split))[:, columns]
+
+    def weights(self) -> Float32[np.ndarray, "stored experts"] | None:
+        """How much each clip of the store counts for each expert; None where all count 1."""
+        columns = [self.corpus.targets.index(target) for target in self.rated]
+        weights = self.corpus.weights()[:, columns]
+        return None if (weights == 1).all() else weights
+
+    def scores(self, split: Split, predictions: Float[np.ndarray, "clips experts"], experiment: Experiment) -> Scores:
+        """Compare predictions of a split's usable clips with their scores."""
+        return evaluate(
+            self.truth(split),
+            predictions,
+            targets=self.rated,
+            speakers=self.speakers(split),
+            config=experiment.evaluation,
+            seed=experiment.seed,
+        )
+
+
+@dataclass(frozen=True)
+class TriedForm:
+    """A form of input that was tried.
+
+    Args:
+        trained: its experts; predictions of test clips are calibrated if the experts are.
+        scores: their figures.
+        calibration: what becomes of their scores, if anything.
+    """
+
+    trained: TrainedExperts
+    scores: FormScores
+    calibration: Calibration | None = None
+
+
+def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
+    """The experiment's corpus, checked like its captioner against what the store was extracted from.
+
+    Raises:
+        RequestError: if they are others.
+    """
+    from emonet.corpora import open_corpus
+
+    with console.progress("corpus") as progress:
+        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    require_origin(experiment, extracted, corpus, captioner_of(experiment))
+    return corpus
+
+
+def open_data(experiment: Experiment, corpus: Corpus, *, tested: bool = True) -> HeadsData:
+    """The store with its corpus.
+
+    Args:
+        experiment: whose store it is.
+        corpus: that the store was made from.
+        tested: whether there must be test clips.
+
+    Raises:
+        RequestError: if there is nothing to train or test on.
+    """
+    from cache.store import FeatureStore
+
+    store = FeatureStore.open(experiment.folder / STORE)
+    if tested and not len(store.rows("test")):
+        raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
+    return HeadsData(store, corpus, _rated(store, corpus))
+
+
+def _rated(store: FeatureStore, corpus: Corpus) -> tuple[str, ...]:
+    train, validation = (~np.isnan(store.scores(store.rows(split))) for split in ("train", "validation"))
+    trainable = (train & (corpus.weights()[store.rows("train")] > 0)).any(0) & validation.any(0)
+    if not trainable.any():
+        raise RequestError(
+            "no target is rated in both the training and the validation split",
+            where=store.path,
+            found=", ".join(f"{len(store.rows(split))} {split} clips" for split in SPLITS),
+            hint="emonet corpus shows what is rated",
+        )
+    return tuple(target for target, has in zip(store.targets.ids, trainable, strict=True) if has)
+
+
+def digest_of_weights(corpus: Corpus) -> str | None:
+    """SHA-256 over how much each score counts; None where all count the same."""
+    weights = corpus.weights()
+    return None if (weights == 1).all() else hashlib.sha256(weights.tobytes()).hexdigest()
+
+
+@contextmanager
+def scratch_folder(place: Path, stage: str) -> Iterator[Path]:
+    """An empty folder in `place` for a stage's experts that wait, on the disk where they will be kept."""
+    prefix = f"{SCRATCH}{stage}-"
+    for leftover in place.glob(f"{prefix}*"):  # a killed run's; no other runs this stage now
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as folder:
+        yield Path(folder)
+
+
+def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") -> dict[InputForm, TriedForm]:
+    """Train the experts of every form.
+
+    Args:
+        job: whose run the curves are logged to.
+        data: what to train on.
+        scratch: an empty folder for experts that wait; those of a form can be written as long as it is there.
+        prefix: of the curves' names.
+    """
+    from emonet.experts import InputSpec
+    from lightningmodules.experts import Wanted, Watch, train_experts
+
+    experiment, config, record = job.experiment, job.experiment.heads, data.store.record
+    tried: dict[InputForm, TriedForm] = {}
+    for form in get_args(InputForm) if config.compare_inputs else dict.fromkeys(config.inputs):
+        spec = InputSpec(form, config.frames, record.frames, record.width)
+        (scratch / form).mkdir()
+
+        def report(metrics: Mapping[str, float], epoch: int, label: str = f"{prefix}{form}") -> None:
+            job.run.metrics({f"{label}/{key}": value for key, value in metrics.items()}, epoch)
+
+        trained = train_experts(
+            Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights()),
+            Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, f"{prefix}{form}")),
+        )
+        trained, calibration = _calibrated(job, data, trained)
+        validation, test = (
+            data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
+        )
+        scores = FormScores(validation=validation, test=test, energy=trained.energy)
+        tried[form] = TriedForm(trained, scores, calibration)
+    return tried
+
+
+def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[TrainedExperts, Calibration | None]:
+    """Experts whose predictions of test clips are calibrated, where that is asked for.
+
+    Those of validation clips stay: the curves were fitted on them, and would make a form look better than it is.
+    """
+    kind = job.experiment.heads.calibration
+    if kind == "none":
+        return trained, None
+    from emonet.checkpoints import fit
+
+    spec = data.store.targets.subset(trained.targets)
+    calibration = fit(kind, trained.predictions["validation"], data.truth("validation"), spec)
+    for target, note in calibration.notes.items():
+        job.say(f"{target} is not calibrated: {console.name(note)}")
+    test = calibration.apply(trained.predictions["test"], trained.targets).astype(np.float32)
+    return replace(trained, predictions={**trained.predictions, "test": test}), calibration
+
+
+def _log_plan(job: Work, label: str, plan: TrainingPlan) -> None:
+    figures = {
+        "groups": len(plan.groups),
+        "passes": plan.passes,
+        "gib": plan.peak_bytes / 2**30,
+        "seconds": plan.seconds,
+    }
+    job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items() if value is not None})
+
+
+def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:
+    """The form with the best mean validation metric, the first of equals."""
+    best, *others = tried.values()
+    for other in others:
+        values = [one.scores.validation.of(metric.name).mean.value for one in (other, best)]
+        best = other if metric.beats(*values) else best
+    return best
+
+
+def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
+    """Test figures of the training median and ridge regressions, on the same clips, targets and resamples."""
+    from emonet.evaluation import baseline_predictions
+    from emonet.windows import Window
+
+    experiment, store = job.experiment, data.store
+    clips = {split: [data.corpus.clips[row] for row in store.rows(split)] for split in SPLITS}
+    truth = {split: data.truth(split) for split in SPLITS}
+    predictions = baseline_predictions(clips, truth, Window(store.record.window_seconds), job.progress)
+    return {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
+
+
+def captioner_of(experiment: Experiment) -> str:
+    """Folder or hub id of the captioner whose encoder made the states."""
+    return resolve_source(experiment.extraction.captioner or str(experiment.folder / "captioner"), experiment)

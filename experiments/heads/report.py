@@ -1,0 +1,116 @@
+"""The report page of an experiment: test figures, plots, and how they were made, in `runs/EXPERIMENT/report/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from emonet.targets import TargetSpec
+from experiments.core import INDEX, Experiment, decoration, render, write_text
+
+if TYPE_CHECKING:
+    from emonet.evaluation import Scores
+
+
+class Picture(NamedTuple):
+    """A plot on the page.
+
+    Args:
+        title: its heading.
+        file: PNG beside the page.
+        text: what to see in it.
+    """
+
+    title: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a report is made of.
+
+    Args:
+        rows: label -> test figures; the first is the chosen experts', the rest other forms and baselines.
+        spec: the rated targets, in the order of the columns.
+        truth: test scores, NaN where nobody rated.
+        predictions: of the chosen experts.
+        note: what the corpus says of itself.
+        facts: label -> text, how it was made.
+    """
+
+    rows: Mapping[str, Scores]
+    spec: TargetSpec
+    truth: Float[np.ndarray, "clips targets"]
+    predictions: Float[np.ndarray, "clips targets"]
+    note: str
+    facts: Mapping[str, str]
+
+
+def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
+    """Draw the plots and write the page.
+
+    Args:
+        experiment: whose report it is.
+        findings: what it tells.
+        folder: where to.
+
+    Returns:
+        The folder of the report; its `index.html` opens in a browser, without a server or a network.
+    """
+    from emonet.evaluation import METRICS
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = _pictures(folder, findings)
+    html = render(
+        "heads/report.html",
+        name=experiment.name,
+        description=experiment.description,
+        note=findings.note,
+        metrics=list(METRICS.values()),
+        rows=findings.rows,
+        first=next(iter(findings.rows.values())),
+        targets=findings.spec.ids,
+        spec=findings.spec,
+        confidence=f"{100 * experiment.evaluation.confidence:g}",
+        resamples=experiment.evaluation.resamples,
+        pictures=pictures,
+        facts=findings.facts,
+    )
+    write_text(folder / INDEX, html)
+    return folder
+
+
+def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
+    """The pictures that can be drawn."""
+    from emonet.evaluation import confusion_figure, metric_figure, scatter_figure
+
+    spec, rows, shown = findings.spec, findings.rows, (findings.truth, findings.predictions)
+    first, baseline = next(iter(rows)), "mel_ridge"
+    compared = {first: rows[first]} | ({baseline: rows[baseline]} if baseline in rows else {})
+    errors = {label: rows[label] for label in [*compared, "median"] if label in rows}
+    drawings: dict[Picture, Callable[[Path], None]] = {
+        Picture(
+            "Correlation", "pearson.png", "Pearson correlation of predicted and given scores, with intervals."
+        ): lambda path: metric_figure(compared, "pearson", path, spec=spec),
+        Picture("Error", "mae.png", "Mean absolute error in units of the score, with intervals."): lambda path: (
+            metric_figure(errors, "mae", path, spec=spec)
+        ),
+        Picture(
+            "Predicted against given", "scatter.png", "One point per test clip; the line is a perfect prediction."
+        ): lambda path: scatter_figure(*shown, spec.ids, path, spec=spec),
+        Picture(
+            "Strongest emotion", "confusion.png", "Which emotion comes out strongest, for clips that have one."
+        ): lambda path: confusion_figure(*shown, spec.ids, path, spec=spec),
+    }
+    drawn = []
+    for picture, draw in drawings.items():
+        with decoration(f"the picture {folder / picture.file}"):
+            draw(folder / picture.file)
+            drawn.append(picture)
+    return drawn

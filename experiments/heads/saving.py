@@ -1,0 +1,135 @@
+"""What the verb `heads` leaves: experts and test predictions, then the voice model, a version in the registry.
+
+Experts and predictions are written as soon as they are trained. All that follows is made from these files and from the
+result, so that it can be made again without training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from emonet.evaluation import METRIC_NAMES
+from emonet.runtime import durable
+from emonet.schema import Registered
+from experiments.core import Experiment, Work, decoration
+from experiments.heads.card_facts import card_facts
+from experiments.heads.forms import HeadsData, TriedForm, captioner_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cache.store import FeatureStore
+    from emonet.checkpoints import ExpertsInfo
+    from emonet.tracking import Lineage
+    from experiments.heads.verb import HeadsResult
+    from lightningmodules.experts import TrainedExperts
+
+EXPERTS = "heads"
+PREDICTIONS = "predictions.parquet"
+VOICE = "voice"
+
+
+def save(data: HeadsData, best: TriedForm, folder: Path) -> None:
+    """Write experts, their calibration and the test predictions, whole or not at all.
+
+    Args:
+        data: what the experts were trained on.
+        best: the experts.
+        folder: replaced if it exists.
+    """
+    from emonet.checkpoints import write_experts
+
+    experts = best.trained.experts()
+    with durable.replacing(folder) as partial:
+        write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
+        next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
+        if best.calibration is not None:
+            best.calibration.write(partial)
+        _write_predictions(data, best.trained.predictions["test"], partial / PREDICTIONS)
+
+
+def predictions_of(done: HeadsResult) -> Float[np.ndarray, "clips experts"]:
+    """Of the test clips, in the store's order, as `save` wrote them."""
+    import pandas as pd
+
+    table = pd.read_parquet(done.experts / PREDICTIONS)
+    return table[[f"prediction.{target}" for target in done.rated]].to_numpy(np.float32)
+
+
+def publish(job: Work, data: HeadsData, done: HeadsResult, voice: Path) -> Registered:
+    """Put the voice model together, with its lineage and card, and register it.
+
+    Args:
+        job: whose run it belongs to.
+        data: what the experts were trained on.
+        done: the result so far.
+        voice: folder of the voice model; replaced if it exists.
+
+    Raises:
+        EmonetError: if the disk is full, or the registry cannot be used.
+    """
+    from emonet.inference import assemble
+    from emonet.registry import card, register_voice
+    from emonet.tracking import lineage
+
+    assemble(captioner_of(job.experiment), done.experts, voice)
+    clips = data.store.clips.iloc[data.store.rows()]
+    origin, summary = _lineage(job.experiment, data, clips), ""
+    lineage.write(voice, origin, clips)
+    with decoration("the model card"):
+        facts = card_facts(job.experiment, data, done, origin)
+        card.write_card(voice, facts)
+        summary = card.summary(facts)
+    metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := done.test.of(name).mean.value) is not None}
+    return register_voice(job.run, voice, done.rated, metrics, origin.tags(), summary)
+
+
+def _lineage(experiment: Experiment, data: HeadsData, clips: pd.DataFrame) -> Lineage:
+    from emonet.tracking import Lineage
+
+    record = data.store.record
+    return Lineage.of(
+        clips,
+        experiment=experiment.name,
+        corpus=record.corpus,
+        corpus_fingerprint=record.corpus_fingerprint,
+        window_seconds=record.window_seconds,
+        store_fingerprint=data.store.fingerprint,
+        encoder=record.encoder,
+        encoder_digest=record.encoder_digest,
+        seed=experiment.seed,
+        settings=experiment.heads.model_dump(mode="json"),
+    )
+
+
+def _info(store: FeatureStore, trained: TrainedExperts) -> ExpertsInfo:
+    from emonet.checkpoints import ExpertsInfo
+
+    spec, record = trained.spec, store.record
+    return ExpertsInfo(
+        targets=store.targets.subset(trained.targets).to_json(),
+        form=spec.form,
+        pool_over=spec.pool_over,
+        queries=spec.queries,
+        window_seconds=record.window_seconds,
+        frames=spec.frames,
+        width=spec.width,
+        hidden=trained.hidden,
+        encoder_digest=record.encoder_digest,
+        store_fingerprint=store.fingerprint,
+        validation_mae=dict(trained.validation_mae),
+        best_epoch=dict(trained.best_epoch),
+    )
+
+
+def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips experts"], path: Path) -> None:
+    table = data.store.clips.iloc[data.store.rows("test")][["id", "speaker", "language"]].reset_index(drop=True)
+    truth = data.truth("test")
+    for column, target in enumerate(data.rated):
+        table[f"truth.{target}"] = truth[:, column]
+        table[f"prediction.{target}"] = predictions[:, column]
+    durable.write(path, table.to_parquet())

@@ -1,0 +1,106 @@
+"""Is the experiment's store the one that its flags ask for? If not: what the two are, in words, and what to type."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emonet.encoders import weights_identity
+from emonet.errors import RequestError
+from emonet.runtime import expanded
+from experiments.core import Experiment, console
+
+if TYPE_CHECKING:
+    from cache.store import ExtractionRecord
+    from emonet.clips import Corpus
+    from experiments.extract import ExtractResult
+
+_ANEW = "emonet extract --force to make the store anew"
+
+
+def require_origin(experiment: Experiment, extracted: ExtractResult, corpus: Corpus, captioner: str) -> None:
+    """Check that a store was extracted from this corpus with this captioner.
+
+    Args:
+        experiment: whose flags these are.
+        extracted: what made the store.
+        corpus: the experiment's.
+        captioner: folder or hub id of the experiment's captioner.
+
+    Raises:
+        RequestError: if one is another; names both.
+    """
+    if extracted.corpus != corpus.fingerprint:
+        raise _other_corpus(experiment, corpus)
+    if not _same_weights(extracted.captioner, captioner):
+        raise _other_captioner(experiment, captioner)
+
+
+def _same_weights(extracted: str, captioner: str) -> bool:
+    if extracted == captioner:  # an older emonet wrote hub ids as they are: nothing is known of their weights
+        return True
+    try:
+        return extracted == weights_identity(captioner)
+    except RequestError:  # there is no such captioner (any more)
+        return False
+
+
+def _other_corpus(experiment: Experiment, corpus: Corpus) -> RequestError:
+    record = _record(experiment)
+    found = f"{corpus.name}, {console.counted(len(corpus), 'clip')}"
+    if record.corpus == corpus.name:
+        found += ": its clips, scores, splits or captions have changed since"
+        first = "put it back as it was"
+    else:
+        first = f"--corpus {shlex.quote(record.corpus)}, as the store"
+    return RequestError(
+        "the feature store was extracted from another corpus",
+        where=_store(experiment),
+        expected=f"{record.corpus}, {console.counted(record.clips, 'clip')}",
+        found=found,
+        hint=f"{first}; or --name NEW with every stage, for a second store; or {_ANEW}",
+    )
+
+
+def _other_captioner(experiment: Experiment, captioner: str) -> RequestError:
+    record, named = _record(experiment), experiment.extraction.captioner
+    own = experiment.folder / "captioner"
+    found = f"the experiment's own captioner {own}" if named is None else named
+    gone = named is None and not own.is_dir()
+    if gone:
+        found += ", which does not exist"
+    same = record.encoder == named or _same_place(record.encoder, captioner)
+    if same and gone:
+        hint = "put it back as it was; or emonet pretrain, then emonet extract --force"
+    elif same:
+        found += ": its weights have changed since"
+        hint = _ANEW
+    elif named is not None and _same_place(record.encoder, str(own)):
+        hint = f"leave out --extraction.captioner, as emonet extract did; or {_ANEW}"
+    else:
+        hint = f"--extraction.captioner {shlex.quote(record.encoder)}, as the store; or {_ANEW}"
+    return RequestError(
+        "the feature store was extracted from another captioner",
+        where=_store(experiment),
+        expected=record.encoder,
+        found=found,
+        hint=hint,
+    )
+
+
+def _same_place(one: str, other: str) -> bool:
+    return one == other or expanded(one).resolve() == expanded(other).resolve()
+
+
+def _store(experiment: Experiment) -> Path:
+    """Where it is now: the result of `extract` names the folder that it was made in."""
+    from experiments.extract import STORE
+
+    return experiment.folder / STORE
+
+
+def _record(experiment: Experiment) -> ExtractionRecord:
+    from cache.store import read_attributes
+
+    return read_attributes(_store(experiment))[0]

@@ -1,0 +1,208 @@
+"""The verb `heads`: one expert per rated emotion, tested on unseen speakers, saved and registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from emonet.clips import SPLITS, Corpus, Split
+from emonet.configs import CalibrationKind, InputForm
+from emonet.evaluation import METRICS, Scores
+from emonet.schema import Registered
+from emonet.targets import EMOTIONS
+from experiments.core import Experiment, StageResult, Work, console, decoration, require_result, run_stage
+from experiments.extract import ExtractResult
+from experiments.heads.forms import (
+    FormScores,
+    HeadsData,
+    TriedForm,
+    best_of,
+    digest_of_weights,
+    open_corpus_of,
+    open_data,
+    run_baselines,
+    scratch_folder,
+    train_forms,
+)
+from experiments.heads.input_ladder import GroupComparison, compare_forms, forms_table, groups_table
+from experiments.heads.learnable import notes
+from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
+
+
+class HeadsResult(StageResult):
+    """What `emonet heads` trained, and how good it is."""
+
+    targets: tuple[str, ...]
+    """Ids of all targets of the store."""
+    rated: tuple[str, ...]
+    """Those rated in the training and the validation split: each has an expert."""
+    skipped: tuple[str, ...]
+    """Those with scores, but not in both splits: they have no expert."""
+    input: InputForm
+    """The form of input chosen on the validation split."""
+    forms: dict[InputForm, FormScores]
+    """Every form that was tried."""
+    comparison: tuple[GroupComparison, ...] = ()
+    """With `compare_inputs`: how much the forms differ, over all targets and by arousal."""
+    calibration: Literal["none"] | CalibrationKind = "none"
+    """What becomes of the experts' scores; test figures are of calibrated ones."""
+    test: Scores
+    """Test figures of the chosen experts."""
+    baselines: dict[str, Scores] = Field(default_factory=dict)
+    """Test figures of median, mel_ridge and, where openSMILE is installed, opensmile_ridge."""
+    clips: dict[Split, int]
+    """Usable clips by split (count)."""
+    experts: Path
+    """Folder of the saved experts."""
+    registered: Registered | None = None
+    """The version of `emonet-voice`; None where the training is done, and its model was not registered yet."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model is registered."""
+        return self.registered is not None
+
+    def names(self) -> dict[str, str]:
+        """Published names of the rated targets, by id."""
+        return {target: EMOTIONS[target].name if target in EMOTIONS.ids else target for target in self.rated}
+
+
+def run(experiment: Experiment, *, out: Path | None = None, parent: str | None = None) -> HeadsResult:
+    """Train, test, save and register the experts of the experiment's feature store.
+
+    Args:
+        experiment: the resolved configuration.
+        out: folder for experts, voice model, report and result; by default the experiment's own.
+        parent: id of the MLflow run that this one is a part of.
+
+    Raises:
+        RequestError: if `extract` has not finished or belongs to another corpus or captioner, or no target is rated
+            in both the training and the validation split.
+    """
+    extracted = require_result(experiment, "extract", ExtractResult)
+    corpus = open_corpus_of(experiment, extracted)
+    folder = out or experiment.folder
+    inputs = {
+        "corpus": extracted.corpus,
+        "store": extracted.fingerprint,
+        "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
+        "weights": digest_of_weights(corpus),
+        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "seed": experiment.seed,
+    }
+    outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
+
+    def work(job: Work) -> Mapping[str, Any]:
+        return _work(job, corpus, folder)
+
+    def resume(job: Work, done: HeadsResult) -> Mapping[str, Any]:
+        return _finish(job, done, open_data(experiment, corpus), folder)
+
+    return run_stage(experiment, "heads", HeadsResult, inputs, outputs, work, out=folder, parent=parent, resume=resume)
+
+
+def show(result: HeadsResult) -> None:
+    """The table of test figures on stderr."""
+    from experiments.heads.table import figures
+
+    console.console.print(figures(result))
+    if result.comparison:
+        console.console.print(forms_table({form: tried.test for form, tried in result.forms.items()}, result.names()))
+        console.console.print(groups_table(result.comparison))
+
+
+def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
+    experiment = job.experiment
+    data = open_data(experiment, corpus)
+    if data.skipped:
+        skipped = console.name(", ".join(data.skipped))
+        job.say(f"no expert, since not rated in both the training and the validation split: {skipped}")
+    for note in notes(data, experiment.heads):
+        job.say(f"[yellow]note[/] {console.name(note)}")
+    comparison: tuple[GroupComparison, ...] = ()
+    with scratch_folder(folder, "heads") as scratch:
+        tried = train_forms(job, data, scratch)
+        wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
+        best = best_of(wanted, METRICS[experiment.heads.select_by])
+        job.commit()
+        save(data, best, folder / EXPERTS)
+    with decoration("the comparison of forms"):
+        comparison = _comparison(experiment, data, tried)
+    done: HeadsResult = job.keep(
+        {
+            "targets": data.store.targets.ids,
+            "rated": data.rated,
+            "skipped": data.skipped,
+            "input": best.trained.spec.form,
+            "forms": {form: one.scores for form, one in tried.items()},
+            "comparison": comparison,
+            "calibration": experiment.heads.calibration,
+            "test": best.scores.test,
+            "clips": {split: len(data.store.rows(split)) for split in SPLITS},
+            "experts": folder / EXPERTS,
+        }
+    )
+    return _finish(job, done, data, folder)
+
+
+def _finish(job: Work, done: HeadsResult, data: HeadsData, folder: Path) -> Mapping[str, Any]:
+    """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
+    if not done.baselines:
+        with decoration("the baselines"):
+            done = job.keep({**dict(done), "baselines": run_baselines(job, data)})
+    with decoration("the report"):
+        job.run.artifact(_report(job.experiment, data, done, folder), "report")
+    energies = {f"{form}/energy": one.energy for form, one in done.forms.items() if one.energy is not None}
+    job.run.metrics(energies)
+    for label, scores in {"test": done.test, **{f"baseline/{name}": s for name, s in done.baselines.items()}}.items():
+        job.run.metrics({f"{label}/{key}": value for key, value in scores.flat().items()})
+    job.run.artifact(done.experts / PREDICTIONS)
+    return {**dict(done), "registered": publish(job, data, done, folder / VOICE)}
+
+
+def _comparison(
+    experiment: Experiment, data: HeadsData, tried: Mapping[InputForm, TriedForm]
+) -> tuple[GroupComparison, ...]:
+    if not experiment.heads.compare_inputs:
+        return ()
+    return compare_forms(
+        data.truth("test"),
+        {form: one.trained.predictions["test"] for form, one in tried.items()},
+        targets=data.rated,
+        speakers=data.speakers("test"),
+        config=experiment.evaluation,
+        seed=experiment.seed,
+    )
+
+
+def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: Path) -> Path:
+    from emonet.checkpoints import read_info
+    from experiments.heads.report import Findings, write_report
+    from experiments.heads.table import rows
+
+    record, info = data.store.record, read_info(done.experts)
+    widths = "-".join(str(width) for width in info.hidden)
+    facts = {
+        "Corpus": record.corpus,
+        "Clips": ", ".join(f"{done.clips[split]} {split}" for split in SPLITS),
+        "Encoder": f"{record.encoder} (weights {record.encoder_digest[:12]})",
+        "States": f"{record.frames} of {record.width} values, {record.window_seconds:g} s",
+        "Experts": f"{len(done.rated)} of {len(done.targets)} targets, {widths}, {done.input}",
+        "Calibration": done.calibration,
+        "Chosen by": f"mean validation {METRICS[experiment.heads.select_by].label}",
+        "Intervals": f"{done.test.resampled} resampled",
+        "Store": data.store.fingerprint[:12],
+        "Seed": str(experiment.seed),
+    }
+    findings = Findings(
+        rows=rows(done.input, done.forms, done.baselines),
+        spec=data.store.targets.subset(done.rated),
+        truth=data.truth("test"),
+        predictions=predictions_of(done),
+        note=data.store.note,
+        facts=facts,
+    )
+    return write_report(experiment, findings, folder / "report")

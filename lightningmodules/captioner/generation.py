@@ -1,0 +1,88 @@
+"""What a captioner writes about clips, and how often it names the strongest emotion first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+from datamodules.caption_batches import Batches
+from emonet.audio import LogMel
+from emonet.captioner import named_emotions, strongest
+from emonet.clips import Clip
+from emonet.runtime import Progress, silent
+from emonet.targets import TargetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A clip and what the captioner writes about it.
+
+    Args:
+        clip: with its scores.
+        caption: written greedily.
+    """
+
+    clip: Clip
+    caption: str
+
+    def hits(self, spec: TargetSpec) -> bool | None:
+        """Whether the first emotion named is the strongest one rated, or one tied with it.
+
+        A clip whose scores are all lowest is hit by a caption that names no emotion. None where nothing was rated.
+        """
+        if all(score != score for score in self.clip.scores.values()):  # NaN, or no scores
+            return None
+        named, wanted = named_emotions(self.caption, spec), strongest(self.clip.scores, spec)
+        return named[0] in wanted if named else not wanted
+
+
+def hit_rate(heard: Sequence[Heard], spec: TargetSpec) -> float:
+    """Share of the rated clips that are hit, 0 to 1; 0 where no clip was rated."""
+    hits = [hit for hit in (one.hits(spec) for one in heard) if hit is not None]
+    return sum(hits) / len(hits) if hits else 0.0
+
+
+@torch.inference_mode()
+def hear(
+    model: WhisperForConditionalGeneration,
+    processor: WhisperProcessor,
+    batches: Batches,
+    progress: Progress = silent,
+) -> tuple[Heard, ...]:
+    """Write a caption for each clip, greedily; the model is in evaluation mode afterwards.
+
+    Args:
+        model: on any device.
+        processor: its tokenizer decodes.
+        batches: the clips.
+        progress: told about clips.
+    """
+    model.eval()
+    log_mel, heard = LogMel(model.config.num_mel_bins).to(model.device), list[Heard]()
+    progress(0, len(batches.clips))
+    with _without_hints():
+        for batch in batches:
+            mels = log_mel(batch.waveforms.to(model.device))
+            everything = torch.ones(mels.shape[0], mels.shape[2], dtype=torch.long, device=mels.device)
+            tokens = model.generate(mels, attention_mask=everything, num_beams=1, do_sample=False)
+            captions = processor.batch_decode(tokens, skip_special_tokens=True)
+            heard.extend(Heard(clip, text.strip()) for clip, text in zip(batch.clips, captions, strict=True))
+            progress(len(heard), len(batches.clips))
+    return tuple(heard)
+
+
+@contextmanager
+def _without_hints() -> Iterator[None]:
+    """Generation advises against how transformers itself calls it; that is nothing a user can act on."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,130 @@
+"""Wires the captioner to Lightning: log-mels, loss over tokens, optimiser, validation figures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from transformers import WhisperForConditionalGeneration
+
+from datamodules.caption_batches import CaptionBatch
+from emonet.audio import LogMel, SpecAugment
+from emonet.captioner import IGNORED, freeze, parameter_groups
+from emonet.configs import CaptionerConfig
+from emonet.runtime import seed_of
+
+MONITOR = "val_loss"  # smaller is better: checkpoint and early stopping both follow it
+
+
+class CaptionerModule(LightningModule):  # type: ignore[misc]
+    """Fine-tunes a Whisper to write captions.
+
+    Args:
+        model: the captioner.
+        config: optimiser, schedule, augmentation, frozen parts.
+        steps_per_epoch: optimiser steps in an epoch (count).
+        prompt_tokens: label tokens that are given, not said: language, task, no timestamps (count).
+        seed: fixes dropout and masks.
+    """
+
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        config: CaptionerConfig,
+        *,
+        steps_per_epoch: int,
+        prompt_tokens: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.log_mel = LogMel(model.config.num_mel_bins)
+        self.spec_augment = SpecAugment(config.augment)
+        self._steps_per_epoch, self._prompt_tokens, self._seed = steps_per_epoch, prompt_tokens, seed
+        self._sums = torch.zeros(4, dtype=torch.float64)  # loss, tokens, correct tokens, said tokens
+        freeze(model, config.freeze)
+        model.train()
+        if config.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def forward(
+        self, mels: Float[Tensor, "batch mels mel_frames"], inputs: Tensor
+    ) -> Float[Tensor, "batch tokens vocabulary"]:
+        """Logits of the next token after each of `inputs`; padding is on the right, where the causal mask hides it."""
+        output: Tensor = self.model(input_features=mels, decoder_input_ids=inputs, use_cache=False).logits
+        return output
+
+    def on_train_epoch_start(self) -> None:
+        """Each epoch has its own seed, so that a resumed run draws the same dropout."""
+        self.model.train()
+        torch.manual_seed(seed_of(self._seed, "dropout", self.current_epoch))
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float32[Tensor, ""]:
+        """The batch's share of the step's mean loss per token."""
+        seed = seed_of(self._seed, "masks", self.current_epoch, batch_idx)
+        mels = self.spec_augment(self.log_mel(batch.waveforms), seed)
+        total = self._loss(self(mels, batch.tokens.inputs), batch)
+        self.log("train_loss", total.detach() / batch.tokens.count, batch_size=len(batch.clips))
+        # Lightning divides by the number of accumulated batches; the mean over the step's tokens is what is wanted.
+        return total / batch.step_tokens * self.config.accumulate
+
+    def _loss(self, logits: Float[Tensor, "batch tokens vocabulary"], batch: CaptionBatch) -> Float32[Tensor, ""]:
+        return F.cross_entropy(
+            logits.float().flatten(0, 1), batch.tokens.labels.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last epoch's sums."""
+        self._sums.zero_()
+
+    def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:  # noqa: ARG002
+        """Add up loss and correct tokens; batches differ in tokens, so means are taken at the end."""
+        logits = self(self.log_mel(batch.waveforms), batch.tokens.inputs)
+        labels = batch.tokens.labels.clone()
+        labels[:, : self._prompt_tokens] = IGNORED  # these are given when a caption is generated
+        said = labels != IGNORED
+        correct = ((logits.argmax(-1) == labels) & said).sum()
+        self._sums += torch.stack([self._loss(logits, batch), batch.tokens.mask.sum(), correct, said.sum()]).cpu()
+
+    def on_validation_epoch_end(self) -> None:
+        """Loss per token over the whole set, and the share of the captions' own tokens that are right."""
+        loss, tokens, correct, said = self._sums.tolist()
+        self.log_dict({MONITOR: loss / tokens, "token_accuracy": correct / said})
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with warm-up and the chosen schedule, step by step."""
+        groups = parameter_groups(
+            self.model,
+            learning_rate=self.config.learning_rate,
+            encoder_rate=self.config.encoder_rate,
+            weight_decay=self.config.weight_decay,
+        )
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        # A lambda stays out of checkpoints; of a bound method they would hold the attributes.
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))  # noqa: PLW0108
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Clip here: Lightning refuses to with a fused optimiser, for the sake of float16, which is not used."""
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def _rate(self, step: int) -> float:
+        """Share of the peak learning rate at an optimiser step, 0 to 1."""
+        total = self._steps_per_epoch * self.config.epochs
+        warmup = max(1, round(self.config.warmup * total))
+        if step < warmup:
+            return (step + 1) / warmup
+        left = max(0.0, (total - step) / max(1, total - warmup))
+        return {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[self.config.schedule]

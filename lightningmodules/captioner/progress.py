@@ -1,0 +1,112 @@
+"""What is seen of a captioner's training: clips per second, a line and some captions per epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from transformers import WhisperProcessor
+
+from datamodules.caption_batches import CaptionBatch
+from emonet.captioner import strongest
+from emonet.configs import CaptionerConfig
+from emonet.runtime import Progress, ShowProgress
+from emonet.targets import TargetSpec
+from lightningmodules.captioner.generation import Heard, hear
+
+METRICS = "metrics"  # key of the epoch's figures in a checkpoint
+
+
+def _nothing(text: str, name: str) -> None:
+    """Keep no note."""
+
+
+def _unheard(metrics: Mapping[str, float], epoch: int) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how training goes.
+
+    Args:
+        show: opens a progress callback.
+        say: takes a line for the person who watches.
+        note: keeps a text under a file name, e.g. in the tracking run.
+        logger: a Lightning logger, or False.
+        report: gets each epoch's metrics, with the epoch counted from 0; what it raises ends the training.
+    """
+
+    show: ShowProgress
+    say: Callable[[str], None]
+    note: Callable[[str, str], None] = _nothing
+    logger: Any = False
+    report: Callable[[Mapping[str, float], int], None] = _unheard
+
+
+class CaptionReport(Callback):  # type: ignore[misc]
+    """Counts clips, and after each epoch says how good the captioner is and what it writes.
+
+    Args:
+        processor: decodes captions.
+        spec: what the scores mean.
+        config: epochs, and how many sample captions.
+        watch: who is told.
+        progress: told about training clips, over all epochs.
+    """
+
+    def __init__(
+        self, processor: WhisperProcessor, spec: TargetSpec, config: CaptionerConfig, watch: Watch, progress: Progress
+    ) -> None:
+        self._processor, self._spec, self._config = processor, spec, config
+        self._watch, self._progress = watch, progress
+        self._done = self._total = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start counting, from where a resumed run begins."""
+        clips = len(trainer.datamodule.train_clips)
+        self._total = clips * self._config.epochs
+        self._done = clips * trainer.current_epoch
+        self._progress(self._done, self._total)
+
+    def on_train_batch_end(self, trainer: Trainer, *details: Any) -> None:  # noqa: ARG002
+        """Count the clips."""
+        batch: CaptionBatch = details[2]  # after the module and its outputs
+        self._done += len(batch.clips)
+        self._progress(self._done, self._total)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A line with the epoch's figures, and sample captions."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        epoch = trainer.current_epoch + 1
+        self._watch.say(
+            f"epoch {epoch} of {self._config.epochs}: training loss {values['train_loss']:.3f}, "
+            f"validation loss {values['val_loss']:.3f}, token accuracy {values['token_accuracy']:.3f}"
+        )
+        if self._config.sample_captions:
+            samples = hear(pl_module.model, self._processor, trainer.datamodule.held_out(self._config.sample_captions))
+            lines = sample_lines(samples, self._spec)
+            for line in lines:
+                self._watch.say(f"  {line}")
+            self._watch.note("\n".join(lines) + "\n", f"captions/epoch-{epoch:03d}.txt")
+        self._watch.report(values, trainer.current_epoch)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Keep the figures with the weights that they belong to."""
+        checkpoint[METRICS] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Training that stops early has done all it will do."""
+        self._progress(self._done, self._done)
+
+
+def sample_lines(samples: Sequence[Heard], spec: TargetSpec) -> list[str]:
+    """`ravdess/03-...: strongest anger; "The speaker feels intense rage."`, one line per clip."""
+    lines = []
+    for sample in samples:
+        wanted = " or ".join(sorted(strongest(sample.clip.scores, spec))) or "nothing"
+        lines.append(f'{sample.clip.id}: strongest {wanted}; "{sample.caption}"')
+    return lines

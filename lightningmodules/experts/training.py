@@ -1,0 +1,294 @@
+"""All experts of one form of input from a feature store: in as few groups as memory asks for, or in coordinates."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cache.principal import PrincipalStates, lift, require_unchanged
+from cache.store import FeatureStore
+from datamodules.expert_inputs import GIB, Inputs
+from datamodules.experts import StateDataModule
+from emonet.clips import SPLITS, Split
+from emonet.configs import HeadsConfig
+from emonet.experts import InputSpec, Scaling
+from emonet.runtime import ShowProgress, resolve_device
+from emonet.training import TrainingPlan, free_bytes, plan_training
+from lightningmodules.experts.fitting import FittedBank, fit_bank
+from lightningmodules.experts.input_cache import KeptInputs
+from lightningmodules.experts.module import Report
+from lightningmodules.experts.time_estimate import expected_seconds
+
+Tensors = Mapping[str, Tensor]
+"""One expert's tensors by their published names."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be trained, and how.
+
+    Args:
+        store: holds states and scores.
+        spec: the form of the input.
+        targets: ids, each rated in the training and in the validation split.
+        config: sizes, loss, optimiser, epochs, memory.
+        seed: fixes starts, order and dropout.
+        weights: of every clip of the store and each target in the loss; all 1 by default.
+        predicted: splits whose clips are predicted; no state of another one is read but for training.
+    """
+
+    store: FeatureStore
+    spec: InputSpec
+    targets: tuple[str, ...]
+    config: HeadsConfig
+    seed: int
+    weights: Float32[np.ndarray, "stored targets"] | None = None
+    predicted: tuple[Split, ...] = ("validation", "test")
+
+
+def unheard(_told: object) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what.
+
+    Args:
+        report: gets the metrics of each epoch.
+        show: opens a progress callback.
+        scratch: an empty folder for the experts of one group while the next is trained.
+        say: told the plan, and what became of it.
+        planned: told the plan itself, each time that there is a new one.
+    """
+
+    report: Report
+    show: ShowProgress
+    scratch: Path
+    say: Callable[[str], None] = unheard
+    planned: Callable[[TrainingPlan], None] = unheard
+
+
+@dataclass(frozen=True)
+class TrainedExperts:
+    """Experts of one form of input, each with the weights of its best epoch.
+
+    Args:
+        spec: the form of the input, of raw states.
+        hidden: outputs of the projection and of each hidden layer.
+        targets: ids, in order.
+        validation_mae: of each expert's best epoch, by target id.
+        best_epoch: of each expert, counted from 0.
+        predictions: of the clips of each predicted split, in the store's order.
+        experts: gives each expert's tensors in turn, in the published form, as long as the scratch folder is there.
+        energy: share of the states' variance that principal coordinates hold; None where experts saw the states.
+    """
+
+    spec: InputSpec
+    hidden: tuple[int, ...]
+    targets: tuple[str, ...]
+    validation_mae: Mapping[str, float]
+    best_epoch: Mapping[str, int]
+    predictions: Mapping[Split, Float32[np.ndarray, "clips experts"]]
+    experts: Callable[[], Iterator[Tensors]]
+    energy: float | None = None
+
+
+def train_experts(wanted: Wanted, watch: Watch, kept: KeptInputs | None = None) -> TrainedExperts:
+    """Train one expert for each target on the store's training clips; its validation clips stop each.
+
+    An expert's result does not depend on which others are trained with it, so neither does it on the groups.
+
+    Args:
+        wanted: what is to be trained, and how.
+        watch: who is told; what `watch.report` raises ends the training and is passed on.
+        kept: inputs of earlier trainings; None prepares them for this one alone.
+
+    Raises:
+        RequestError: if the memory does not suffice for one expert.
+        EmonetError: if a validation error is not finite, or the store changed underneath.
+    """
+    kept = kept or KeptInputs()
+    in_coordinates = wanted.spec.form == "flatten" and wanted.config.features == "principal"
+    trained = _in_coordinates(wanted, watch, kept) if in_coordinates else _on_states(wanted, watch, kept)
+    require_unchanged(wanted.store)
+    return trained
+
+
+def _on_states(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedExperts:
+    plan = _plan(wanted, wanted.spec, watch)  # before anything is read: it may refuse
+    inputs = kept.states(wanted.store, wanted.spec, memory_gib=wanted.config.states_gib, show=watch.show)
+    scaling = inputs.scaling if wanted.config.standardise else None
+    return _in_groups(wanted, watch, plan, inputs, scaling).all(wanted.spec)
+
+
+def _in_coordinates(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedExperts:
+    """Train on principal coordinates; experts are lifted back to states when they are asked for."""
+    used = {"train", "validation", *wanted.predicted}
+    splits = [split for split in SPLITS if split in used]
+    states, inputs = kept.coordinates(wanted.store, wanted.config, splits, seed=wanted.seed, show=watch.show)
+    share = states.basis.energy_share
+    watch.say(f"{states.basis.rank} principal coordinates hold {100 * share:.2f} % of the energy")
+    plan = _plan(wanted, inputs.spec, watch)
+    finished = _in_groups(wanted, watch, plan, inputs, None)
+
+    def lifted() -> Iterator[Tensors]:
+        return _lifted(wanted, watch, states, list(finished.experts()))
+
+    return finished.all(wanted.spec, lifted, share)
+
+
+def _lifted(wanted: Wanted, watch: Watch, states: PrincipalStates, experts: list[Tensors]) -> Iterator[Tensors]:
+    """Experts on raw states, each given away before the next is put together."""
+    weights = torch.cat([expert["proj.weight"] for expert in experts])
+    biases = torch.cat([expert["proj.bias"] for expert in experts])
+    rows = len(weights) // len(experts)
+    waiting = (weights.new_empty(0, states.store.record.frames * states.store.record.width), biases.new_empty(0))
+    at = iter(experts)
+    with watch.show("lifting experts to states", "clips") as progress:
+        gib = wanted.config.states_gib
+        parts = lift(wanted.store, states, weights, biases, memory_gib=gib, together=rows, progress=progress)
+        for _, *part in parts:
+            weight, bias = (torch.cat(two) if len(two[0]) else two[1] for two in zip(waiting, part, strict=True))
+            whole = len(bias) // rows * rows  # of experts; less than one where memory does not hold it
+            for start in range(0, whole, rows):
+                mine = slice(start, start + rows)
+                yield {**next(at), "proj.weight": weight[mine], "proj.bias": bias[mine]}
+            waiting = (weight[whole:].clone(), bias[whole:])
+            del part, weight, bias  # they would stay while the next part is put together
+
+
+def _in_groups(wanted: Wanted, watch: Watch, plan: TrainingPlan, inputs: Inputs, scaling: Scaling | None) -> _Finished:
+    """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
+    config = wanted.config
+    data = StateDataModule(
+        inputs, wanted.targets, batch_size=config.batch_size, seed=wanted.seed, weights=wanted.weights
+    )
+    finished, sizes = _Finished(wanted.targets, watch.scratch, wanted.predicted), list(plan.groups)
+    while sizes:
+        gc.collect()  # Lightning's trainer and module hold each other, and so would the last group's weights stay
+        group = slice(finished.count, finished.count + sizes[0])
+        try:
+            finished.take(_fit(wanted, watch, data.narrowed(group), scaling, group))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_memory(error) or max(plan.groups) == 1:
+                raise
+            plan = plan.halved(len(wanted.targets) - finished.count)
+            sizes = list(plan.groups)
+            watch.planned(plan)
+            watch.say(f"{wanted.spec.form}: memory ran out; going on with {plan}")
+        else:
+            del sizes[0]
+    return finished
+
+
+def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
+    config, store = wanted.config, wanted.store
+    device = resolve_device()
+    clips = len(store.rows("train")) + len(store.rows("validation"))
+    in_coordinates = spec is not wanted.spec
+    plan = plan_training(
+        spec,
+        config.widths,
+        len(wanted.targets),
+        batch_size=config.batch_size,
+        clips=clips,
+        states_bytes=clips * spec.bytes_per_clip if in_coordinates else round(config.states_gib * GIB),
+        memory_bytes=free_bytes(device) if config.memory == "auto" else round(config.memory * GIB),
+        precision=config.precision,
+        state=config.optimiser_state,
+        on_gpu=device.type == "cuda",
+    )
+    plan = replace(plan, seconds=expected_seconds(plan, store, spec, config, device))
+    watch.planned(plan)
+    watch.say(f"{wanted.spec.form}: {plan}")
+    return plan
+
+
+def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None, group: slice) -> FittedBank:
+    whole = len(data.targets) == len(wanted.targets)
+    label = "" if whole else f" {group.start + 1} to {group.stop}"
+
+    def report(metrics: Mapping[str, float], epoch: int) -> None:
+        # Means over a group would stand beside those of another group under one name.
+        watch.report(metrics if whole else {k: v for k, v in metrics.items() if "/" in k}, epoch)
+
+    with watch.show(f"training experts{label} ({wanted.spec.form})", "epochs") as progress:
+        return fit_bank(data, wanted.config, seed=wanted.seed, scaling=scaling, report=report, progress=progress)
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory ran out: on a GPU, or where the processor's allocator says so (it has no error of its own)."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+@final
+@dataclass
+class _Finished:
+    """The experts that are trained; those of several groups wait on disk."""
+
+    targets: tuple[str, ...]
+    scratch: Path
+    predicted: tuple[Split, ...]
+    hidden: tuple[int, ...] = ()
+    validation_mae: dict[str, float] = field(default_factory=dict)
+    best_epoch: dict[str, int] = field(default_factory=dict)
+    _predictions: list[dict[Split, np.ndarray]] = field(default_factory=list)
+    _kept: list[Tensors | Path] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Experts that are trained."""
+        return len(self.best_epoch)
+
+    def take(self, fitted: FittedBank) -> None:
+        """Note the figures of a group, and keep its experts: all of it, or nothing where memory runs out."""
+        predictions = {split: fitted.predict(split) for split in self.predicted}
+        alone = fitted.bank.targets == self.targets
+        kept: list[Tensors | Path] = []
+        for position, target in enumerate(fitted.bank.targets):
+            tensors = dict(fitted.bank.tensors(position))
+            kept.append(tensors if alone else _saved(tensors, self.scratch / f"{target}.safetensors"))
+        # Nothing below takes memory: a group that is trained again must not have been noted in part.
+        self._predictions.append(predictions)
+        self._kept += kept
+        self.hidden = fitted.bank.hidden
+        self.validation_mae |= fitted.validation_mae
+        self.best_epoch |= fitted.best_epoch
+
+    def experts(self) -> Iterator[Tensors]:
+        """Each expert's tensors, in turn."""
+        for kept in self._kept:
+            yield load_file(kept) if isinstance(kept, Path) else kept
+
+    def all(
+        self, spec: InputSpec, experts: Callable[[], Iterator[Tensors]] | None = None, energy: float | None = None
+    ) -> TrainedExperts:
+        """Everything, of all groups."""
+        predictions = {
+            split: np.concatenate([some[split] for some in self._predictions], axis=1) for split in self.predicted
+        }
+        return TrainedExperts(
+            spec,
+            self.hidden,
+            self.targets,
+            self.validation_mae,
+            self.best_epoch,
+            predictions,
+            experts or self.experts,
+            energy,
+        )
+
+
+def _saved(tensors: Tensors, path: Path) -> Path:
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
+    return path

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from datamodules.captioner import CaptionDataModule
+from emonet.captioner import model as captioner
+from emonet.captioner.model import Size
+from emonet.clips import Clip, Corpus
+from emonet.configs import AugmentConfig, CaptionerConfig
+from emonet.errors import EmonetError
+from emonet.runtime import Progress
+from emonet.targets import EMOTIONS
+from lightningmodules.captioner import FittedCaptioner, Watch, fit_captioner
+from lightningmodules.captioner import training as captioning
+from lightningmodules.captioner.generation import Heard, hit_rate
+from lightningmodules.captioner.module import CaptionerModule
+from lightningmodules.captioner.training import claim
+from lightningmodules.guards import enough_memory, interruptible
+
+pytestmark = pytest.mark.numeric
+
+PLAIN = AugmentConfig(frequency_masks=0, time_masks=0, shift_seconds=0)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(captioner.SIZES, "nano", Size(32, 1, 1, 2, None))
+
+
+@pytest.fixture
+def corpus(make_wav: Callable[..., Path]) -> Corpus:
+    """Eight training clips, high tones angry and low ones sad, and four like them to validate on."""
+    clips = []
+    for number in range(12):
+        split = "train" if number < 8 else "validation"
+        high = number % 2
+        path = make_wav(f"{number}.wav", seconds=0.5, hertz=(1200 if high else 150) + 5 * number)
+        scores = {"anger": 4.0 * high, "sadness": 4.0 * (1 - high)}
+        clips.append(Clip(f"c{number}", path, split, split, scores=scores, seconds=0.5))
+    return Corpus("tones", tuple(clips))
+
+
+def config(**changes: Any) -> CaptionerConfig:
+    plain = {
+        "window_seconds": 1.0,
+        "batch_size": 4,
+        "epochs": 3,
+        "precision": "float32",
+        "augment": PLAIN,
+        "warmup": 0.0,
+    }
+    return CaptionerConfig.model_validate(plain | changes)
+
+
+class Seen:
+    """What a watcher was told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.notes: dict[str, str] = {}
+        self.counts: dict[str, list[tuple[int, int]]] = {}
+        self.watch = Watch(self.show, self.lines.append, lambda text, name: self.notes.update({name: text}))
+
+    @contextmanager
+    def show(self, label: str, unit: str) -> Iterator[Progress]:
+        counts = self.counts.setdefault(label, [])
+        yield lambda completed, total: counts.append((completed, total))
+
+
+def fit(corpus: Corpus, folder: Path, seen: Seen | None = None, seed: int = 0, **changes: Any) -> FittedCaptioner:
+    return fit_captioner(corpus, config(**changes), seed=seed, folder=folder, watch=(seen or Seen()).watch)
+
+
+def weights(fitted: FittedCaptioner) -> dict[str, torch.Tensor]:
+    return dict(fitted.model.state_dict())
+
+
+def equal(one: FittedCaptioner, other: FittedCaptioner) -> bool:
+    return all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+
+
+def test_a_tiny_model_learns_to_caption_eight_clips(corpus: Corpus, tmp_path: Path) -> None:
+    seen = Seen()
+    fitted = fit(
+        corpus, tmp_path / "t", seen, batch_size=2, epochs=30, learning_rate=1e-2, patience=30, sample_captions=1
+    )
+    first = float(seen.lines[0].split("validation loss ")[1].split(",")[0])
+    assert fitted.metrics["val_loss"] < 0.5 * first
+    assert fitted.metrics["emotion_hit_rate"] == 1.0
+    assert fitted.metrics["token_accuracy"] > 0.5
+    assert "anger" in " ".join(seen.notes.values()) or "rage" in " ".join(seen.notes.values())
+    assert fitted.clips == {"train": 8, "validation": 4}
+    assert len(fitted.samples) == 1
+    assert seen.counts["training"][0] == (0, 240)
+    assert seen.counts["training"][-1][0] == seen.counts["training"][-1][1]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"dropout": 0.1, "augment": AugmentConfig(time_width=10), "epochs": 4}
+    whole = fit(corpus, tmp_path / "whole", **changes)
+
+    original = CaptionerModule.training_step
+
+    def killed(self: CaptionerModule, batch: Any, batch_idx: int) -> Any:
+        if self.current_epoch == 2 and batch_idx == 1:
+            raise RuntimeError("killed")
+        return original(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionerModule, "training_step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            fit(corpus, tmp_path / "killed", **changes)
+    seen = Seen()
+    resumed = fit(corpus, tmp_path / "killed", seen, **changes)
+    assert seen.lines[0].startswith("going on")
+    assert seen.counts["training"][0] == (16, 32)
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), (name, (value - weights(resumed)[name]).abs().max())
+    assert resumed.metrics == whole.metrics
+    assert (resumed.epochs, resumed.best_epoch) == (whole.epochs, whole.best_epoch)
+
+
+def test_same_seed_same_weights_and_torch_is_left_alone(corpus: Corpus, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one = fit(corpus, tmp_path / "a", dropout=0.1, epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert equal(one, fit(corpus, tmp_path / "b", dropout=0.1, epochs=1))
+    assert not equal(one, fit(corpus, tmp_path / "c", seed=1, dropout=0.1, epochs=1))
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt", "identity.txt"])
+def test_what_is_damaged_is_made_anew(corpus: Corpus, tmp_path: Path, name: str) -> None:
+    one, seen = fit(corpus, tmp_path, epochs=1), Seen()
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:-100] + b"\xff")
+    assert equal(one, fit(corpus, tmp_path, seen, epochs=1))
+    assert "training" in seen.counts
+    assert not name.endswith("ckpt") or seen.lines[0].startswith(f"{name} of a run")
+
+
+def test_a_finished_training_is_only_read_back(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = fit(corpus, tmp_path, epochs=1)
+    monkeypatch.setattr(Trainer, "fit", lambda *args, **kwargs: pytest.fail("trained again"))
+    assert equal(one, fit(corpus, tmp_path, epochs=1))
+
+
+def test_early_stopping_keeps_the_best_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    seen = Seen()
+    fitted = fit(corpus, tmp_path, seen, epochs=30, learning_rate=0.05, patience=2, sample_captions=0)
+    assert fitted.epochs == fitted.best_epoch + 2 < 30
+    losses = [float(line.split("validation loss ")[1].split(",")[0]) for line in seen.lines if line.startswith("epoch")]
+    assert min(losses) == losses[fitted.best_epoch - 1] == pytest.approx(fitted.metrics["val_loss"], abs=1e-3)
+    assert seen.counts["training"][-1][0] == seen.counts["training"][-1][1] == 8 * fitted.epochs
+
+
+def test_divergence_is_an_error(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(EmonetError, match="diverged") as caught:
+        fit(corpus, tmp_path, epochs=3, learning_rate=1e30)
+    assert "--captioner.learning-rate 1e+29" in str(caught.value)
+
+
+def test_checkpoints_of_another_training_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    claim(folder, "one")
+    (folder / "last.ckpt").touch()
+    claim(folder, "one")
+    assert (folder / "last.ckpt").exists()
+    claim(folder, "other")
+    assert not (folder / "last.ckpt").exists()
+
+
+class _Gradients(Callback):
+    """Keeps the gradients of the first step."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, torch.Tensor] = {}
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if not self.found:
+            self.found = {name: p.grad.clone() for name, p in pl_module.named_parameters() if p.grad is not None}
+
+
+def first_gradients(corpus: Corpus, tmp_path: Path, **changes: Any) -> dict[str, torch.Tensor]:
+    settings = config(epochs=1, gradient_clip=1e9, **changes)
+    model, processor = captioner.open_captioner(settings, lambda: ["The speaker feels strong anger."] * 2, 0)
+    data = CaptionDataModule(corpus, settings, captioner.window_of(model), processor.tokenizer, 448, 0)
+    module = CaptionerModule(model, settings, steps_per_epoch=1, prompt_tokens=3, seed=0)
+    gradients = _Gradients()
+    trainer = captioning._trainer(settings, tmp_path, Seen().watch, gradients)
+    trainer.callbacks = [gradients]
+    trainer.fit(module, datamodule=data)
+    return gradients.found
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec.* is deprecated", "ignore:The number of training batches", "ignore:Checkpoint directory"
+)
+def test_accumulated_gradients_are_those_of_one_large_batch(corpus: Corpus, tmp_path: Path) -> None:
+    clips = [
+        replace(clip, caption=clip.caption or ("Sad. " * (1 + number))) for number, clip in enumerate(corpus.clips)
+    ]
+    uneven = Corpus("uneven", tuple(clips))
+    large = first_gradients(uneven, tmp_path, batch_size=8)
+    small = first_gradients(uneven, tmp_path, batch_size=2, accumulate=4)
+    assert large.keys() == small.keys()
+    for name, gradient in large.items():
+        torch.testing.assert_close(small[name], gradient, atol=1e-6, rtol=1e-3)
+
+
+def test_loss_is_whispers_own_and_padding_does_not_count(corpus: Corpus) -> None:
+    settings = config()
+    model, processor = captioner.open_captioner(settings, lambda: ["The speaker feels strong anger."] * 2, 0)
+    data = CaptionDataModule(corpus, settings, captioner.window_of(model), processor.tokenizer, 448, 0)
+    module = CaptionerModule(model, settings, steps_per_epoch=1, prompt_tokens=3, seed=0)
+    module.eval()
+    batch = next(iter(data.val_dataloader()))
+    assert (batch.tokens.mask == 0).any()
+    with torch.no_grad():
+        mels = module.log_mel(batch.waveforms)
+        mine = module._loss(module(mels, batch.tokens.inputs), batch) / batch.tokens.count
+        theirs = model(input_features=mels, labels=batch.tokens.labels, decoder_attention_mask=batch.tokens.mask).loss
+    torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [("cosine", [0.5, 1, 1, 0.5]), ("linear", [0.5, 1, 1, 0.5]), ("constant", [0.5, 1, 1, 1])]
+)
+def test_schedules(schedule: str, expected: list[float]) -> None:
+    settings = config(schedule=schedule, warmup=0.2, epochs=2)
+    model, _ = captioner.open_captioner(settings, lambda: ["Anger."] * 2, 0)
+    module = CaptionerModule(model, settings, steps_per_epoch=5, prompt_tokens=3, seed=0)
+    assert [module._rate(step) for step in (0, 1, 2, 6)] == pytest.approx(expected)
+    assert module._rate(9) > 0
+
+
+def test_frozen_parts_keep_their_weights_and_checkpointing_changes_nothing(corpus: Corpus, tmp_path: Path) -> None:
+    start = captioner.open_captioner(config(), lambda: captioning.vocabulary_captions(corpus, 0), 0)[0].state_dict()
+    plain = fit(corpus, tmp_path / "a", epochs=1, freeze=("encoder",))
+    for name, value in weights(plain).items():
+        assert torch.equal(value, start[name]) == (".encoder." in name), name
+    saving = fit(corpus, tmp_path / "b", epochs=1, freeze=("encoder",), gradient_checkpointing=True)
+    assert saving.metrics["val_loss"] == pytest.approx(plain.metrics["val_loss"], rel=1e-4)
+
+
+def test_bf16_trains_too(corpus: Corpus, tmp_path: Path) -> None:
+    fitted = fit(corpus, tmp_path, epochs=1, precision="bf16")
+    assert math.isfinite(fitted.metrics["val_loss"])
+    assert all(value.dtype == torch.float32 for value in weights(fitted).values())
+
+
+def test_hits() -> None:
+    angry = Clip("a", b"", "s", "test", scores={"anger": 3.0, "fear": 3.0})
+    neutral, unrated = replace(angry, scores={"anger": 0.0}), replace(angry, scores={"anger": float("nan")})
+    heard = [
+        Heard(angry, "One hears strong fear and anger."),  # tied: either is right
+        Heard(angry, "One hears sadness, then anger."),
+        Heard(angry, "No particular emotion."),
+        Heard(neutral, "No particular emotion."),
+        Heard(neutral, "Anger."),
+        Heard(unrated, "Anger."),
+    ]
+    assert [one.hits(EMOTIONS) for one in heard] == [True, False, False, True, False, None]
+    assert hit_rate(heard, EMOTIONS) == pytest.approx(2 / 5)
+    assert hit_rate([heard[-1]], EMOTIONS) == 0
+
+
+def test_a_full_gpu_is_turned_into_advice() -> None:
+    with pytest.raises(EmonetError, match="too little memory") as caught, enough_memory(config(batch_size=32)):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+    assert "--captioner.batch-size 16 --captioner.accumulate 2" in str(caught.value)
+    assert "--captioner.gradient-checkpointing" in str(caught.value)
+
+
+def test_ctrl_c_stays_ctrl_c() -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        raise SystemExit(1)  # what Lightning makes of it

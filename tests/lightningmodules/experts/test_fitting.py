@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+import torch
+
+from cache.store import FeatureStore
+from datamodules.expert_inputs import read_inputs
+from datamodules.experts import StateDataModule
+from emonet.configs import HeadsConfig, InputForm
+from emonet.errors import EmonetError
+from emonet.experts import InputSpec
+from emonet.targets import EMOTIONS
+from lightningmodules.experts.fitting import FittedBank, fit_bank
+
+pytestmark = pytest.mark.numeric
+
+CONFIG = {"epochs": 30, "learning_rate": 3e-3, "batch_size": 32, "dropout": (0.0, 0.0, 0.0, 0.0)}
+TARGETS = EMOTIONS.subset(["anger", "fear"]).ids
+
+Seen = list[tuple[str, int, int]]
+
+
+def fit(
+    store: FeatureStore,
+    form: InputForm = "statistics",
+    *,
+    targets: tuple[str, ...] = TARGETS,
+    seed: int = 0,
+    reports: list[Mapping[str, float]] | None = None,
+    seen: Seen | None = None,
+    memory_gib: float = 4.0,
+    **changes: object,
+) -> FittedBank:
+    def progress(completed: int, total: int, note: str = "") -> None:
+        if seen is not None:
+            seen.append(("epochs", completed, total))
+
+    def report(metrics: Mapping[str, float], epoch: int) -> None:
+        if reports is not None:
+            assert epoch == len(reports)
+            reports.append(metrics)
+
+    config = HeadsConfig.model_validate({**CONFIG, **changes})
+    spec = InputSpec(form, "all", store.record.frames, store.record.width)
+    inputs = read_inputs(store, spec, memory_gib=memory_gib)
+    data = StateDataModule(inputs, targets, batch_size=config.batch_size, seed=seed)
+    scaling = inputs.scaling if config.standardise else None
+    return fit_bank(data, config, seed=seed, scaling=scaling, report=report, progress=progress)
+
+
+def error_of(fitted: FittedBank, store: FeatureStore, split: str) -> np.ndarray:
+    columns = [EMOTIONS.index(target) for target in fitted.bank.targets]
+    return np.abs(fitted.predict(split) - store.scores(store.rows(split))[:, columns]).mean(0)
+
+
+@pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
+def test_experts_learn_and_are_restored_to_their_best(make_store: Callable[..., FeatureStore], form: InputForm) -> None:
+    store = make_store()
+    reports: list[Mapping[str, float]] = []
+    fitted = fit(store, form, reports=reports, patience=30)
+    assert fitted.bank.shift is None, "folded"
+    assert not fitted.bank.training
+    validation = dict(zip(fitted.bank.targets, error_of(fitted, store, "validation"), strict=True))
+    for target in TARGETS:
+        by_epoch = [metrics[f"val_mae/{target}"] for metrics in reports]
+        assert fitted.validation_mae[target] == min(by_epoch)
+        assert fitted.best_epoch[target] == int(np.argmin(by_epoch))
+        assert validation[target] == pytest.approx(min(by_epoch), abs=1e-3), "restored, folded and still the same"
+    limit = 1.15 if form == "flatten" else 0.8  # 1.2 for the median; flatten hears a deviation only after many clips
+    assert error_of(fitted, store, "test")[list(fitted.bank.targets).index("anger")] < 0.6
+    assert error_of(fitted, store, "test").mean() < limit
+
+
+def test_the_same_seed_gives_the_same_experts(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store(missing=True)
+    changes = {"epochs": 3, "dropout": (0.0, 0.1, 0.1, 0.1)}
+    first, second, other = (fit(store, seed=seed, **changes).predict("test") for seed in (5, 5, 6))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_an_expert_does_not_depend_on_its_company(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store(missing=True)
+    both = fit(store, epochs=8)
+    position = both.bank.targets.index("anger")
+    alone = fit(store, targets=("anger",), epochs=8)
+    np.testing.assert_allclose(alone.predict("test")[:, 0], both.predict("test")[:, position], atol=1e-3)
+    assert alone.best_epoch["anger"] == both.best_epoch["anger"]
+
+
+def test_training_stops_when_all_have_lost_patience(make_store: Callable[..., FeatureStore]) -> None:
+    reports: list[Mapping[str, float]] = []
+    seen: Seen = []
+    fit(make_store(), learning_rate=1.0, patience=2, epochs=50, reports=reports, seen=seen)
+    assert len(reports) < 50
+    epochs = [(done, total) for unit, done, total in seen if unit == "epochs"]
+    assert epochs[0] == (0, 50)
+    assert epochs[-1] == (50, 50)
+
+
+def test_the_global_random_state_is_left_alone(make_store: Callable[..., FeatureStore]) -> None:
+    torch.manual_seed(7)
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    fit(make_store(), epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_without_standardisation_nothing_is_folded(make_store: Callable[..., FeatureStore]) -> None:
+    fitted = fit(make_store(), epochs=2, standardise=False)
+    assert fitted.bank.shift is None
+
+
+class Interrupting(list[Mapping[str, float]]):
+    """Ctrl-C after the second epoch."""
+
+    def append(self, metrics: Mapping[str, float]) -> None:
+        super().append(metrics)
+        if len(self) == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_stays_an_interrupt(make_store: Callable[..., FeatureStore]) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_store(), reports=Interrupting())
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_experts_that_diverge_say_what_to_type(make_store: Callable[..., FeatureStore]) -> None:
+    with pytest.raises(EmonetError, match=r"(?s)training diverged.*anger.*--heads\.learning-rate 1e\+29"):
+        fit(make_store(), learning_rate=1e30, epochs=2)
+
+
+def test_states_beyond_the_memory_are_read_in_each_epoch(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store()
+    kept, *streamed = (fit(store, memory_gib=memory) for memory in (4.0, 1e-9, 1e-9))
+    np.testing.assert_array_equal(streamed[0].predict("test"), streamed[1].predict("test"))
+    assert (error_of(streamed[0], store, "test") < error_of(kept, store, "test") + 0.2).all()
