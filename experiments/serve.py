@@ -16,6 +16,7 @@ from experiments.core import check_port, console, serve_until_interrupted
 if TYPE_CHECKING:
     from experiments.arguments import ServeArguments
 
+_HEEDS = (Path("sources.py"), Path("serving", "sources.py"))  # in the code of versions that have settings: then and now
 _QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 
 
@@ -93,7 +94,8 @@ def _check_model(folder: Path, environment: dict[str, str]) -> None:
             hint="emonet registry list shows the versions; emonet predict --model takes other folders, too",
         )
     # A version runs the code that it was logged with; an older one would not heed what it does not know.
-    if environment and not (folder / "code" / "emonet" / "sources.py").is_file():
+    own = folder / "code" / "emonet"
+    if environment and not any((own / place).is_file() for place in _HEEDS):
         raise RequestError(
             "this version was registered by an older emonet, whose server has no such settings",
             where=folder,

@@ -139,6 +139,17 @@ def test_what_cannot_be_served_is_told_at_once(registered: Path, tmp_path: Path,
     assert "emonet registry list" in said
 
 
+@pytest.mark.parametrize("place", ["sources.py", "serving/sources.py"])
+def test_versions_of_both_layouts_have_settings(place: str, tmp_path: Path) -> None:
+    (tmp_path / "MLmodel").touch()
+    with pytest.raises(RequestError, match="registered by an older emonet"):
+        serve._check_model(tmp_path, {"EMONET_ALLOW_PATHS": "off"})
+    file = tmp_path / "code" / "emonet" / place
+    file.parent.mkdir(parents=True)
+    file.touch()
+    serve._check_model(tmp_path, {"EMONET_ALLOW_PATHS": "off"})
+
+
 @pytest.mark.parametrize(("paths", "shown"), [("any", '"interview.wav"'), ("off", "base64 < interview.wav")])
 def test_the_line_to_copy_is_whole(paths: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     serve._say_ready(ServeArguments(allow_paths=paths), "http://127.0.0.1:5001")
