@@ -128,7 +128,7 @@ def test_what_cannot_be_served_is_told_at_once(registered: Path, tmp_path: Path,
     assert "paths are allowed in does not exist" in refused(registered, allow_paths=str(tmp_path / "none"))
     assert "no host that URLs could be allowed from" in refused(registered, allow_urls=("https://a.org/",))
     folder = Path(resolve("models:/emonet-voice@champion", default_uri(registered)))
-    (folder / "code" / "emonet" / "sources.py").unlink()
+    (folder / "code" / "emonet" / "serving" / "sources.py").unlink()
     assert "registered by an older emonet" in refused(registered, allow_paths="off")
     (folder / "data" / "voice" / "experts" / "anger.safetensors").unlink()
     with pytest.raises(RequestError, match=r"(?s)an expert cannot be read.*anger\.safetensors"):
