@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable  # so that tests can check annotations at run time
 class Progress(Protocol):
-    """Called with the number of finished and of all items; the first call has 0, the last has `total` twice."""
+    """Called with the number of finished and of all items: at first with what is done, at last with `total` twice."""
 
     def __call__(self, completed: int, total: int, note: str = "") -> None:
         """Take note that `completed` of `total` items are finished; `note` is shown beside, e.g. `0.4 TFLOP/s`."""

@@ -29,7 +29,6 @@ class TrainingPlan:
         budget: memory that may be taken (bytes).
         streamed: whether each epoch of each group reads the store.
         precision: of the experts' training.
-        seconds: that it takes at most, where that was measured.
     """
 
     groups: tuple[int, ...]
@@ -38,7 +37,6 @@ class TrainingPlan:
     budget: int
     streamed: bool
     precision: str
-    seconds: float | None = None
 
     @property
     def passes(self) -> int:
@@ -70,7 +68,6 @@ class TrainingPlan:
         return (
             f"{experts} experts {split}, {self.precision}, {read}, "
             f"{self.peak_bytes / GIB:.1f} of {self.budget / GIB:.1f} GiB of memory"
-            + ("" if self.seconds is None else f", {_minutes(self.seconds)} at most")
         )
 
 
@@ -146,11 +143,6 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return int(SHARE * free)
     return int(SHARE * (available_bytes() + resident_bytes()))
-
-
-def _minutes(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 def _times(passes: int) -> str:

@@ -154,7 +154,7 @@ class DashboardArguments(Common):
     experiment: str = "sandbox"
     """Whose storage: a shipped experiment, or a YAML file."""
     storage: str | None = None
-    """Another storage: journal:FILE or a database URL."""
+    """Another storage: a database URL."""
     port: int = Field(8080, ge=1, le=65535)
     """Port to listen on."""
     runs: Path = Path("runs")

@@ -9,13 +9,11 @@ from .sounds import show_sounds
 from .stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
 from .sweep_config import (
     HIGHER,
-    JOURNAL,
     SECTIONS,
     Dimension,
     Objective,
     SweepConfig,
     SweepStage,
-    file_of,
     merged,
     space_of,
     storage_of,
@@ -26,7 +24,6 @@ from .sweep_config import (
 __all__ = [
     "HIGHER",
     "INDEX",
-    "JOURNAL",
     "SECTIONS",
     "Dimension",
     "Experiment",
@@ -39,7 +36,6 @@ __all__ = [
     "console",
     "counted",
     "decoration",
-    "file_of",
     "load",
     "merged",
     "open_experiments_corpus",

@@ -22,7 +22,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from emonet.names import on_one_line
@@ -148,15 +148,17 @@ def progress(label: str, unit: str = "clips") -> Iterator[ProgressCallback]:
 
 @contextmanager
 def _bar(label: str, unit: str) -> Iterator[ProgressCallback]:
+    whole = Column(no_wrap=True)  # on a narrow terminal the bar gets shorter, and the note goes on below
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        MofNCompleteColumn(table_column=whole),
+        _Rate(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("{task.fields[note]}", style="dim", table_column=Column()),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    # By the last hour, and not by half a minute: trials take minutes each.
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=3600.0) as bar:
         task = bar.add_task(label, total=None, unit=unit, note="")
 
         def callback(completed: int, total: int, note: str = "") -> None:
@@ -167,15 +169,17 @@ def _bar(label: str, unit: str) -> Iterator[ProgressCallback]:
 
 def _lines(label: str, unit: str) -> ProgressCallback:
     started = last = time.monotonic()
+    before: int | None = None
 
     def callback(completed: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, before
+        before = completed if before is None else before
         now = time.monotonic()
-        if now - last < LOG_EVERY or completed == 0:
+        if now - last < LOG_EVERY:
             return
         last = now
-        speed = completed / (now - started)
-        left = duration((total - completed) / speed)
-        say(f"{label}: {completed} of {total} {unit}, {rate(speed, unit)}, {left} left{note and f', {note}'}")
+        speed = (completed - before) / (now - started) if now > started else 0.0
+        left = f", {rate(speed, unit)}, {duration((total - completed) / speed)} left" if speed > 0 else ""
+        say(f"{label}: {completed} of {total} {unit}{left}{note and f', {note}'}")
 
     return callback

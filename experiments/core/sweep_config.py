@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 
+from emonet.errors import RequestError
 from emonet.runtime import expanded
 from emonet.schema import Schema
 from emonet.tracking import sqlite_path, sqlite_url
 
-JOURNAL = "journal:"
 SPACES = Path(__file__).parents[1] / "spaces"
 SweepStage = Literal["heads", "pretrain"]
 Objective = Literal["mae", "pearson", "parameters", "seconds", "loss"]
@@ -29,6 +29,8 @@ OBJECTIVES: dict[SweepStage, tuple[Objective, ...]] = {
     "pretrain": ("loss", "parameters", "seconds"),
 }
 HIGHER: frozenset[Objective] = frozenset({"pearson"})  # of the rest, less is better
+_NO_JOURNAL = "a study is kept in a database, and no longer in a journal file"
+_COPIED = '"Journal files" in docs/sweeps.md has the lines that copy its trials into a database'
 
 E = TypeVar("E", bound=BaseModel)
 
@@ -77,7 +79,7 @@ class SweepConfig(Schema):
     workers: PositiveInt = 1
     """Processes on this machine (count); they share its processor cores."""
     storage: str | None = None
-    """The study: journal:FILE, or a database URL as in SQLAlchemy; by default sqlite in `runs/optuna.db`."""
+    """The study: a database URL as in SQLAlchemy; by default sqlite in `runs/optuna.db`."""
     heartbeat: PositiveFloat = 15.0
     """Every trial gives a sign of life this often; after four that are missing it counts as failed (seconds)."""
     patience: PositiveFloat = 300.0
@@ -139,25 +141,24 @@ def merged(experiment: E, params: Mapping[str, Any]) -> E:
 
 
 def storage_of(config: SweepConfig, runs: Path) -> str:
-    """Where the study is kept: `journal:FILE` or a database URL, files with their whole path.
+    """Where the study is kept: a database URL, files with their whole path.
 
     Args:
         config: of the sweep.
         runs: folder of the default, `optuna.db`.
+
+    Raises:
+        RequestError: if it is a journal file, as earlier releases had.
     """
     storage = config.storage or sqlite_url(runs / "optuna.db")
-    if storage.endswith(".journal") and not storage.startswith(JOURNAL):
-        storage = f"{JOURNAL}{storage}"
-    path = file_of(storage)
-    if path is None:
-        return storage
-    whole = expanded(path).resolve()
-    return f"{JOURNAL}{whole}" if storage.startswith(JOURNAL) else sqlite_url(whole)
+    if _is_journal(storage):
+        raise RequestError(_NO_JOURNAL, where=storage, hint=_COPIED)
+    path = sqlite_path(storage)
+    return storage if path is None else sqlite_url(expanded(path).resolve())
 
 
-def file_of(storage: str) -> Path | None:
-    """The file that a storage is, if it is one."""
-    return Path(storage.removeprefix(JOURNAL)) if storage.startswith(JOURNAL) else sqlite_path(storage)
+def _is_journal(storage: str) -> bool:
+    return storage.startswith("journal:") or (":" not in storage and storage.endswith(".journal"))
 
 
 def value_at(experiment: BaseModel, path: str) -> Any:
@@ -189,8 +190,10 @@ def problems_of(experiment: BaseModel) -> list[str]:
     ]
     if len(set(sweep.objectives)) < len(sweep.objectives):
         found.append("sweep.objectives: one is named twice")
-    if sweep.storage is not None and ":" not in sweep.storage and not sweep.storage.endswith(".journal"):
-        found.append(f"sweep.storage: expected journal:FILE or a database URL; found {sweep.storage!r}")
+    if sweep.storage is not None and _is_journal(sweep.storage):
+        found.append(f"sweep.storage: {_NO_JOURNAL}; found {sweep.storage!r}; {_COPIED}")
+    elif sweep.storage is not None and ":" not in sweep.storage:
+        found.append(f"sweep.storage: expected a database URL; found {sweep.storage!r}")
     section = SECTIONS[sweep.stage]
     if sweep.epochs is not None and f"{section}.epochs" in sweep.space:
         found.append(f"sweep.epochs: {section}.epochs is varied already; leave out one of the two")

@@ -221,13 +221,8 @@ def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[Tr
 
 
 def _log_plan(job: Work, label: str, plan: TrainingPlan) -> None:
-    figures = {
-        "groups": len(plan.groups),
-        "passes": plan.passes,
-        "gib": plan.peak_bytes / 2**30,
-        "seconds": plan.seconds,
-    }
-    job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items() if value is not None})
+    figures = {"groups": len(plan.groups), "passes": plan.passes, "gib": plan.peak_bytes / 2**30}
+    job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items()})
 
 
 def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:

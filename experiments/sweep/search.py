@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from emonet.errors import EmonetError
 from experiments.core import Experiment, console
 from experiments.sweep.records import INTERRUPTED, TrialRecord
-from experiments.sweep.view import Standing, View
+from experiments.sweep.view import View
 from experiments.sweep.worker import Job
 from experiments.sweep.workers import Ended, Workers
 
@@ -40,7 +40,7 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
         KeyboardInterrupt: after Ctrl-C or another heeded signal, when the workers have ended.
     """
     study.retire()
-    sweep, records, now = experiment.sweep, study.records(), time.time()
+    sweep, records = experiment.sweep, study.records()
     finished = sum(record.finished for record in records)
     console.say(
         f"study {study.plan.name} in {console.name(study.where)}: {finished} of {sweep.trials} trials finished, "
@@ -48,14 +48,14 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
     )
     if finished >= sweep.trials:
         return
-    until = None if sweep.timeout is None else now + sweep.timeout
+    until = None if sweep.timeout is None else time.time() + sweep.timeout
     job = Job(experiment=experiment, study=study.plan.name, until=until)
     try:
         with (
             Workers(sweep.workers, job, folder, command) as workers,
-            View(study.plan) as view,
+            console.progress("sweep", "trials") as progress,
         ):
-            _Search(study, mirror, workers, view, records, (now, finished)).watch()
+            _Search(study, mirror, workers, View(progress, sweep.trials, records)).watch()
     finally:
         study.retire()  # what a worker that was killed has left
 
@@ -63,18 +63,9 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
 class _Search:
     """One process' look at a study, again and again."""
 
-    def __init__(
-        self,
-        study: Study,
-        mirror: Mirror,
-        workers: Workers,
-        view: View,
-        records: Sequence[TrialRecord],
-        began: tuple[float, int],
-    ) -> None:
-        self._study, self._mirror, self._workers, self._view, self._began = study, mirror, workers, view, began
+    def __init__(self, study: Study, mirror: Mirror, workers: Workers, view: View) -> None:
+        self._study, self._mirror, self._workers, self._view = study, mirror, workers, view
         self._broken: list[Ended] = []
-        view.begin(records)
 
     def watch(self) -> None:
         """Look until no worker is at work."""
@@ -105,8 +96,7 @@ class _Search:
         records = self._study.records()
         own = [record for record in records if record.worker in self._workers.identities]
         self._mirror.offer(own)
-        wanted = self._study.plan.config.trials
-        self._view.update(Standing(records, self._study.best(), wanted, self._began, time.time()))
+        self._view.update(records, self._study.best())
         self._require_success(own)  # a machine where every trial fails must not stop the others
 
     def _require_success(self, records: Sequence[TrialRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Studies: trials that are proposed, counted, judged and kept by Optuna; the only module that imports it.
+"""Studies: trials that are proposed, counted, judged and kept by Optuna; no other module but the pictures imports it.
 
 Any number of processes on any number of machines may open the same study; nothing but its storage connects them.
 """
@@ -12,13 +12,11 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import optuna
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as SQLTimeout
@@ -27,9 +25,8 @@ from emonet.errors import RequestError
 from emonet.runtime import identity
 from emonet.schema import digest
 from emonet.tracking import hidden, prepare, reason, sqlite_path
-from experiments.core import HIGHER, JOURNAL, Dimension, Objective, file_of
+from experiments.core import HIGHER, Dimension, Objective
 from experiments.sweep.heartbeat import DIED, Signs, reason_of_death
-from experiments.sweep.journal_repair import MendingLock
 from experiments.sweep.records import Plan, State, TrialRecord, decoded, encoded
 from experiments.sweep.retry import UnansweredError, patiently
 
@@ -45,7 +42,7 @@ _TROUBLE = (StorageInternalError, DBAPIError, SQLTimeout, sqlite3.Error, OSError
 _OPENING = 5.0  # seconds for a storage to answer at all
 
 T = TypeVar("T")
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it says is said by the live view
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it says is said by the view
 
 
 class Study:
@@ -104,7 +101,7 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """All trials in the order of their numbers, but those that were withdrawn."""
         found = []
-        for trial in self._trials():
+        for trial in self.trials():
             record = self._records.get(trial.number) or self._record(trial)
             if trial.state.is_finished():
                 self._records[trial.number] = record
@@ -121,7 +118,7 @@ class Study:
 
     def importance(self) -> dict[str, float]:
         """How much each field tells the best tenth of trials from the rest (PED-ANOVA): shares; empty for too few."""
-        complete = [trial for trial in self._trials() if trial.state == TrialState.COMPLETE]
+        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
         if len({trial.values[0] for trial in complete}) < 2:
             return {}
         sign = _sign(self.plan.config.aims[0])
@@ -176,14 +173,15 @@ class Study:
     def retire(self) -> list[int]:
         """Fail the running trials whose worker is dead: at once on this machine, else after missing signs of life.
 
-        Optuna's own heartbeat works in databases only, and keeps no reason. Signs are compared with what this process
-        saw before, by its own clock, so that clocks of several machines need not agree. While the storage does not
-        answer, nobody can give signs; such a time is not held against anybody.
+        Optuna's own heartbeat stops for good once the database is locked, never fails a trial that was killed before
+        its first beat, keeps no reason, and fails all trials where the database was away. Signs are compared with what
+        this process saw before, by its own clock, so that clocks of several machines need not agree. While the storage
+        does not answer, nobody can give signs; such a time is not held against anybody.
 
         Returns:
             Their numbers.
         """
-        dead, running = [], [trial for trial in self._trials() if trial.state == TrialState.RUNNING]
+        dead, running = [], [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
         self._signs.look()
         if any(self._silent(trial) for trial in running):
             self.note("judged", time.time())  # readers of SQLite see old signs while somebody keeps it locked
@@ -199,7 +197,8 @@ class Study:
     def _silent(self, trial: FrozenTrial) -> bool:
         return self._signs.silent(trial.number, trial.user_attrs.get("alive"))
 
-    def _trials(self) -> list[FrozenTrial]:
+    def trials(self) -> list[FrozenTrial]:
+        """All trials in the order of their numbers, as Optuna has them."""
         return self.patiently(lambda: self._study.get_trials(deepcopy=False))
 
     def _params(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -299,29 +298,16 @@ class Attempt:
 
 
 def _opened(storage: str, patience: float, where: str) -> optuna.storages.BaseStorage:
-    if storage.startswith(JOURNAL):
-        return patiently(
-            lambda: _journal(Path(storage.removeprefix(JOURNAL))),
-            _OPENING,
-            _TROUBLE,
-            lambda error: _unopened(where, error),
-        )
     try:
         return patiently(lambda: _database(storage, patience), _OPENING, _TROUBLE, lambda e: _unopened(where, e))
     except (ImportError, ArgumentError, ValueError) as error:  # the last of a port that is no number
         raise RequestError(
             "there is no such storage for a study, or its driver is not installed",
             where=where,
-            expected="journal:FILE, sqlite:///FILE, or a URL as postgresql+psycopg2://USER@HOST/NAME",
+            expected="sqlite:///FILE, or a URL as postgresql+psycopg2://USER@HOST/NAME",
             found=str(error).splitlines()[0],
             hint="--storage URL; pip install psycopg2-binary for PostgreSQL",
         ) from error
-
-
-def _journal(path: Path) -> optuna.storages.BaseStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock: Any = MendingLock(JournalFileSymlinkLock(str(path)), path)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock))
 
 
 def _database(url: str, patience: float) -> optuna.storages.BaseStorage:
@@ -355,7 +341,7 @@ def _unanswered(where: str, patience: float, error: Exception) -> UnansweredErro
 
 def _require_file(storage: str) -> None:
     """A deleted file would be written on, into nothing, as long as it is open."""
-    if (path := file_of(storage)) is not None and not path.is_file():
+    if (path := sqlite_path(storage)) is not None and not path.is_file():
         raise UnansweredError(
             "the study's file has been deleted or moved while it was in use",
             where=path,

@@ -139,7 +139,7 @@ def log_study(parent: Run, study: Study, records: Sequence[TrialRecord], folder:
     write_text(folder / "trials.csv", table(study.plan, records))
     drawn: list[Path] = []
     with decoration("the study's pictures"):
-        drawn = study_figures(study.plan, records, study.importance(), folder / "plots")
+        drawn = study_figures(study, folder / "plots")
     for path in [*drawn, folder / "trials.csv"]:
         parent.artifact(path, "study")
 

@@ -64,7 +64,7 @@ def fit_bank(
         seed: fixes starts and dropout; the global random state is left as it was.
         scaling: of the inputs, folded into the experts afterwards; None trains on them as they are.
         report: gets the metrics of each epoch.
-        progress: called with the number of finished epochs.
+        progress: called with the number of finished steps.
 
     Raises:
         EmonetError: if a validation error is not finite.

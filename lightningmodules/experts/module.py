@@ -33,7 +33,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         config: loss, epochs, patience, optimiser.
         report: gets each epoch's training loss and validation MAE, in the mean and by target. An expert that has
             stopped counts in the mean with its best error, and by target no more.
-        progress: called with the number of finished epochs.
+        progress: called with the number of finished steps, and the epoch.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         self._report = report
         self._progress = progress
         self._optimiser: BankOptimiser | None = None
+        self._steps = self._total = 0  # done, and of all epochs
         self._losses: list[Tensor] = []
         self._errors: list[tuple[Tensor, Tensor]] = []
         self._columns: Tensor | None = None  # of the scores, that the experts in training have
@@ -67,9 +68,10 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         )
         return self._optimiser.others
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Show that nothing is done yet."""
-        self._progress(0, self._config.epochs)
+        self._steps, self._total = 0, self._config.epochs * int(self.trainer.num_training_batches)
+        self._progress(0, self._total)
 
     def on_train_epoch_start(self) -> None:
         """Go on without experts that have stopped."""
@@ -92,6 +94,8 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         assert self._optimiser is not None
         self._optimiser.step()
         self._losses.append(losses.detach().mean())
+        self._steps += 1
+        self._progress(self._steps, self._total, f"epoch {self.current_epoch + 1} of {self._config.epochs}")
 
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's errors."""
@@ -111,10 +115,9 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
             self._optimiser.rest(self.stopping.stopped)
         self._report(self._metrics(errors, going), self.current_epoch)
         self._losses = []
-        self._progress(self.current_epoch + 1, self._config.epochs)
         if self.stopping.all_stopped:
             self.trainer.should_stop = True
-            self._progress(self._config.epochs, self._config.epochs)
+            self._progress(self._total, self._total)
 
     def on_train_end(self) -> None:
         """Free the optimiser's memory before the experts are put together."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
 
@@ -26,7 +26,6 @@ from emonet.training import TrainingPlan, free_bytes, plan_training
 from lightningmodules.experts.fitting import FittedBank, fit_bank
 from lightningmodules.experts.input_cache import KeptInputs
 from lightningmodules.experts.module import Report
-from lightningmodules.experts.time_estimate import expected_seconds
 
 Tensors = Mapping[str, Tensor]
 """One expert's tensors by their published names."""
@@ -192,9 +191,8 @@ def _in_groups(wanted: Wanted, watch: Watch, plan: TrainingPlan, inputs: Inputs,
 
 
 def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
-    config, store = wanted.config, wanted.store
-    device = resolve_device()
-    clips = len(store.rows("train")) + len(store.rows("validation"))
+    config, device = wanted.config, resolve_device()
+    clips = len(wanted.store.rows("train")) + len(wanted.store.rows("validation"))
     in_coordinates = spec is not wanted.spec
     plan = plan_training(
         spec,
@@ -208,7 +206,6 @@ def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
         state=config.optimiser_state,
         on_gpu=device.type == "cuda",
     )
-    plan = replace(plan, seconds=expected_seconds(plan, store, spec, config, device))
     watch.planned(plan)
     watch.say(f"{wanted.spec.form}: {plan}")
     return plan
@@ -222,7 +219,7 @@ def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling |
         # Means over a group would stand beside those of another group under one name.
         watch.report(metrics if whole else {k: v for k, v in metrics.items() if "/" in k}, epoch)
 
-    with watch.show(f"training experts{label} ({wanted.spec.form})", "epochs") as progress:
+    with watch.show(f"training experts{label} ({wanted.spec.form})", "steps") as progress:
         return fit_bank(data, wanted.config, seed=wanted.seed, scaling=scaling, report=report, progress=progress)
 
 

@@ -24,7 +24,7 @@ from tests.ports import free_port
 
 @pytest.mark.slow
 def test_pages_show_the_study_until_interrupted(tmp_path: Path, somebodys_project: Path) -> None:
-    storage = f"journal:{tmp_path / 'study.log'}"
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
     Study(plan_of(fake_experiment(tmp_path, storage=storage), "the-study"))
     port = free_port()
     command = [COMMAND, "dashboard", "--port", str(port), "--runs", str(tmp_path)]

@@ -15,10 +15,10 @@ def test_rate(per_second: float, text: str) -> None:
 
 
 def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 5.0, 20.0, 25.0])
+    now = iter([0.0, 0.0, 5.0, 20.0, 25.0])
     monkeypatch.setattr(console.time, "monotonic", lambda: next(now))
     with console.progress("encoding") as progress:
-        for completed in (10, 40, 50):
+        for completed in (0, 10, 40, 50):
             progress(completed, 100)
     assert capsys.readouterr().err.splitlines() == ["encoding: 40 of 100 clips, 2.0 clips/s, 30 s left"]
 

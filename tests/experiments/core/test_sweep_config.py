@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from emonet.errors import RequestError
-from emonet.tracking import hidden, sqlite_url
+from emonet.tracking import hidden, sqlite_path, sqlite_url
 from experiments.cli import verbs as cli
-from experiments.core import Dimension, Experiment, SweepConfig, file_of, load, merged, shipped, space_of, storage_of
+from experiments.core import Dimension, Experiment, SweepConfig, load, merged, shipped, space_of, storage_of
 from experiments.core.sweep_config import default_space, problems_of
 from experiments.sweep import Study, plan_of
 from experiments.sweep.records import decoded, encoded
@@ -93,7 +93,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     assert "sweep.objectives: one is named twice" in problems({}, objectives=["mae", "mae"])
     epochs = {"heads.epochs": {"low": 1, "high": 4}}
     assert "sweep.epochs: heads.epochs is varied already" in problems(epochs, epochs=3)
-    assert "sweep.storage: expected journal:FILE or a database URL; found 'optuna'" in problems({}, storage="optuna")
+    assert "sweep.storage: expected a database URL; found 'optuna'" in problems({}, storage="optuna")
 
 
 def test_all_problems_of_a_file_come_in_one_message(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_storages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.chdir(tmp_path)
     assert of(None) == f"sqlite:///{tmp_path}/runs/optuna.db"
-    assert of("journal:a/b.log") == of("journal:./a/b.log") == f"journal:{tmp_path}/a/b.log"
-    assert of("journal:~nobody-of-this-name/b.log") == f"journal:{tmp_path}/~nobody-of-this-name/b.log"
-    assert of("shared.journal") == f"journal:{tmp_path}/shared.journal"
+    assert of("sqlite:///a/b.db") == of("sqlite:///./a/b.db") == f"sqlite:///{tmp_path}/a/b.db"
+    assert of("sqlite:///study.journal") == f"sqlite:///{tmp_path}/study.journal", "it is a database"
+    assert of("sqlite:///~nobody-of-this-name/b.db") == f"sqlite:///{tmp_path}/~nobody-of-this-name/b.db"
     url = "postgresql+psycopg2://me:secret@host:5432/db"
     assert of(url) == url
     assert hidden(url) == "postgresql+psycopg2://me:***@host:5432/db"
@@ -205,9 +205,22 @@ def test_a_password_in_an_urls_options_is_not_shown() -> None:
 def test_a_study_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
     runs = tmp_path / name
     storage = storage_of(SweepConfig(), runs)
-    assert file_of(storage) == runs / "optuna.db"
+    assert sqlite_path(storage) == runs / "optuna.db"
     assert storage_of(SweepConfig(storage=storage), tmp_path) == storage
     assert storage_of(SweepConfig(storage=f"sqlite:///{runs}/x.db"), tmp_path) == sqlite_url(runs / "x.db")
     Study(plan_of(fake_experiment(runs, trials=1), "odd"))
     assert {path.name for path in tmp_path.iterdir()} == {name}
     assert (runs / "optuna.db").stat().st_size > 0
+
+
+@pytest.mark.parametrize("storage", ["journal:/shared/study.log", "journal:study.journal", "shared.journal"])
+def test_a_journal_file_is_refused_with_the_way_out(storage: str, tmp_path: Path) -> None:
+    told = (
+        r"(?s)kept in a database, and no longer in a journal file.*" + storage + r'.*"Journal files" in docs/sweeps\.md'
+    )
+    path = tmp_path / "old.yaml"
+    path.write_text(f"sweep: {{storage: '{storage}'}}\n")
+    with pytest.raises(RequestError, match=told):
+        load(str(path))
+    with pytest.raises(RequestError, match=told):
+        storage_of(SweepConfig(storage=storage), tmp_path)

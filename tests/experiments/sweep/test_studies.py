@@ -1,4 +1,4 @@
-"""Studies on real storages: SQLite, a journal file, and once PostgreSQL."""
+"""Studies on real storages: SQLite, and once PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from emonet.errors import RequestError
 from emonet.runtime import identity
@@ -26,17 +29,14 @@ from experiments.sweep.worker import Job, work
 from tests.databases import Postgres
 from tests.experiments.sweep.fakes import COMMAND, FakeTrials, fake_experiment, wait_for
 
-STORAGES = ["sqlite", "journal"]
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_worker, "POLL", 0.02)
 
 
-def on(kind: str, tmp_path: Path, **sweep: Any) -> Experiment:
-    storage = f"journal:{tmp_path / 'study.log'}" if kind == "journal" else None
-    return fake_experiment(tmp_path / "runs", storage=storage, **sweep)
+def on(tmp_path: Path, **sweep: Any) -> Experiment:
+    return fake_experiment(tmp_path / "runs", **sweep)
 
 
 def opened(experiment: Experiment) -> Study:
@@ -49,9 +49,8 @@ def run_all(experiment: Experiment) -> Study:
     return study
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_study_gets_its_trials_and_goes_on_to_more(kind: str, tmp_path: Path) -> None:
-    first = run_all(on(kind, tmp_path, trials=6))
+def test_a_study_gets_its_trials_and_goes_on_to_more(tmp_path: Path) -> None:
+    first = run_all(on(tmp_path, trials=6))
     records = first.records()
     assert sum(record.finished for record in records) == 6
     best = first.best()
@@ -66,9 +65,9 @@ def test_a_study_gets_its_trials_and_goes_on_to_more(kind: str, tmp_path: Path) 
     assert set(first.importance()) <= set(first.plan.space)
     assert sum(first.importance().values()) == pytest.approx(1)
 
-    again = run_all(on(kind, tmp_path, trials=6))
+    again = run_all(on(tmp_path, trials=6))
     assert len(again.records()) == 6
-    more = run_all(on(kind, tmp_path, trials=9)).records()
+    more = run_all(on(tmp_path, trials=9)).records()
     assert more[:6] == records
     assert sum(record.finished for record in more) == 9
     rates = [record.params["heads.learning_rate"] for record in more]
@@ -76,19 +75,19 @@ def test_a_study_gets_its_trials_and_goes_on_to_more(kind: str, tmp_path: Path) 
 
 
 def test_the_same_seed_proposes_the_same_trials(tmp_path: Path) -> None:
-    one, other = (run_all(on("sqlite", tmp_path / name, trials=5)).records() for name in "ab")
+    one, other = (run_all(on(tmp_path / name, trials=5)).records() for name in "ab")
     assert [record.params for record in one] == [record.params for record in other]
 
 
 def test_machines_that_join_at_the_same_time_propose_different_trials(tmp_path: Path) -> None:
-    one, other = (opened(on("sqlite", tmp_path)) for _ in range(2))
+    one, other = (opened(on(tmp_path)) for _ in range(2))
     attempts = [study.attempt() for study in (one, other)]
     rates = {attempt.params["heads.learning_rate"] for attempt in attempts if attempt is not None}
     assert len(rates) == 2
 
 
 def test_poor_trials_are_stopped_at_the_median(tmp_path: Path) -> None:
-    records = run_all(on("sqlite", tmp_path, trials=15, sampler="random")).records()
+    records = run_all(on(tmp_path, trials=15, sampler="random")).records()
     pruned = [record for record in records if record.state == "pruned"]
     assert pruned
     assert all(1 <= len(record.curve) < 5 and record.facts["epochs"] == len(record.curve) for record in pruned)
@@ -97,13 +96,13 @@ def test_poor_trials_are_stopped_at_the_median(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pruner", ["hyperband", "none"])
 def test_other_pruners(pruner: str, tmp_path: Path) -> None:
-    study = run_all(on("journal", tmp_path, trials=5, pruner=pruner, sampler="random"))
+    study = run_all(on(tmp_path, trials=5, pruner=pruner, sampler="random"))
     assert study.plan.prunes == (pruner != "none")
     assert sum(record.finished for record in study.records()) == 5
 
 
 def test_several_objectives(tmp_path: Path) -> None:
-    study = run_all(on("sqlite", tmp_path, trials=8, objectives=["pearson", "parameters"]))
+    study = run_all(on(tmp_path, trials=8, objectives=["pearson", "parameters"]))
     records, best = study.records(), study.best()
     assert not study.plan.prunes
     assert {record.state for record in records} == {"complete"}
@@ -116,7 +115,7 @@ def test_a_trial_that_fails_is_recorded_and_the_study_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_FAIL", "some")
-    records = run_all(on("sqlite", tmp_path, trials=8, pruner="none", sampler="random")).records()
+    records = run_all(on(tmp_path, trials=8, pruner="none", sampler="random")).records()
     failed = [record for record in records if record.state == "failed"]
     assert failed
     assert {record.reason for record in failed} == {"RuntimeError: no such weather"}
@@ -124,16 +123,15 @@ def test_a_trial_that_fails_is_recorded_and_the_study_continues(
 
 
 def test_a_value_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
-    study = opened(on("sqlite", tmp_path))
+    study = opened(on(tmp_path))
     attempt = study.attempt()
     assert attempt is not None
     assert attempt.complete({"mae": float("nan")}, {})
     assert study.records()[0].reason == "no finite value of mae"
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_several_workers_never_do_more_than_they_shall(kind: str, tmp_path: Path) -> None:
-    experiment = on(kind, tmp_path, trials=9, pruner="none")
+def test_several_workers_never_do_more_than_they_shall(tmp_path: Path) -> None:
+    experiment = on(tmp_path, trials=9, pruner="none")
     opened(experiment)
     threads = [threading.Thread(target=run_all, args=(experiment,)) for _ in range(4)]
     for thread in threads:
@@ -146,14 +144,14 @@ def test_several_workers_never_do_more_than_they_shall(kind: str, tmp_path: Path
 
 
 def test_who_is_one_too_many_withdraws(tmp_path: Path) -> None:
-    study, other = opened(on("sqlite", tmp_path, trials=1)), opened(on("sqlite", tmp_path, trials=1))
+    study, other = opened(on(tmp_path, trials=1)), opened(on(tmp_path, trials=1))
     assert study.attempt() is not None
     assert other.attempt() is None
     assert [record.state for record in study.records()] == ["running"], "what was withdrawn is not told"
 
 
 def test_a_trial_that_is_given_up_before_it_begins_ends_no_worker(tmp_path: Path) -> None:
-    experiment = on("sqlite", tmp_path, trials=2)
+    experiment = on(tmp_path, trials=2)
     study, other = opened(experiment), opened(experiment)
 
     class Slow(type(study)):  # type: ignore[misc]
@@ -177,27 +175,23 @@ def dead_attempt(experiment: Experiment, tmp_path: Path, monkeypatch: pytest.Mon
     return study
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_trial_of_a_dead_process_is_retired_at_once(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_of_a_dead_process_is_retired_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     worker = f"{identity().rpartition('/')[0]}/{process.pid}"
-    study = dead_attempt(on(kind, tmp_path, heartbeat=1000), tmp_path, monkeypatch, worker)
-    assert opened(on(kind, tmp_path)).retire() == [0]
+    study = dead_attempt(on(tmp_path, heartbeat=1000), tmp_path, monkeypatch, worker)
+    assert opened(on(tmp_path)).retire() == [0]
     [record] = study.records()
     assert record.state == "failed"
     assert str(record.reason).startswith(f"its worker died (process {process.pid}")
 
 
-@pytest.mark.parametrize("kind", STORAGES)
 def test_a_trial_without_signs_of_life_is_retired_after_a_while(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    study = dead_attempt(on(kind, tmp_path, heartbeat=15), tmp_path, monkeypatch, "elsewhere/1/1")
-    watcher = opened(on(kind, tmp_path, heartbeat=15))
+    study = dead_attempt(on(tmp_path, heartbeat=15), tmp_path, monkeypatch, "elsewhere/1/1")
+    watcher = opened(on(tmp_path, heartbeat=15))
     for _ in range(7):  # it may have given one just before the first look
         assert watcher.retire() == []
         clock.now += 10
@@ -209,8 +203,8 @@ def test_the_time_in_which_the_storage_was_away_is_not_held_against_anybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    dead_attempt(on("sqlite", tmp_path, heartbeat=15), tmp_path, monkeypatch, "elsewhere/1/1")
-    watcher = opened(on("sqlite", tmp_path, heartbeat=15))
+    dead_attempt(on(tmp_path, heartbeat=15), tmp_path, monkeypatch, "elsewhere/1/1")
+    watcher = opened(on(tmp_path, heartbeat=15))
     assert watcher.retire() == []
     clock.now += 250  # no look succeeded
     assert watcher.retire() == []
@@ -235,7 +229,7 @@ class Clock:
 
 
 def test_a_sign_that_does_not_get_through_is_followed_by_another_soon(tmp_path: Path) -> None:
-    study = opened(on("sqlite", tmp_path, heartbeat=0.3))
+    study = opened(on(tmp_path, heartbeat=0.3))
     attempt = study.attempt()
     assert attempt is not None
     signs = []
@@ -246,7 +240,7 @@ def test_a_sign_that_does_not_get_through_is_followed_by_another_soon(tmp_path: 
 
 
 def sign_of(study: Study) -> object:
-    [trial] = study._trials()
+    [trial] = study.trials()
     return trial.user_attrs.get("alive")
 
 
@@ -255,7 +249,7 @@ def refuse() -> None:
 
 
 def test_a_trial_that_gives_signs_of_life_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment, clock = on("sqlite", tmp_path, heartbeat=0.05), Clock(monkeypatch)
+    experiment, clock = on(tmp_path, heartbeat=0.05), Clock(monkeypatch)
     study = opened(experiment)
     monkeypatch.setattr(studies, "identity", lambda: "elsewhere/1/1")
     attempt = study.attempt()
@@ -273,7 +267,7 @@ def test_a_trial_that_gives_signs_of_life_is_left_alone(tmp_path: Path, monkeypa
 
 
 def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
-    study = opened(on("sqlite", tmp_path, trials=1, patience=20))
+    study = opened(on(tmp_path, trials=1, patience=20))
     attempt = study.attempt()
     assert attempt is not None
     with Held(tmp_path / "runs" / "optuna.db"):
@@ -286,26 +280,39 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_database_that_stays_locked(tmp_path: Path) -> None:
-    study = opened(on("sqlite", tmp_path, patience=0.3))
+    study = opened(on(tmp_path, patience=0.3))
     message = r"(?s)storage has not answered for 0\.3 s; every trial that was finished.*database is locked.*goes on"
     with Held(tmp_path / "runs" / "optuna.db"), pytest.raises(UnansweredError, match=message):
         study.note("anything", 1)
 
 
-@pytest.mark.parametrize("kind", STORAGES)
-def test_a_file_that_is_deleted_in_mid_study(kind: str, tmp_path: Path) -> None:
-    study = opened(on(kind, tmp_path))
+def test_a_file_that_is_deleted_in_mid_study(tmp_path: Path) -> None:
+    study = opened(on(tmp_path))
     attempt = study.attempt()
     assert attempt is not None
-    for file in (*tmp_path.glob("runs/optuna.db*"), *tmp_path.glob("study.log")):
+    for file in tmp_path.glob("runs/optuna.db*"):
         file.unlink()
     with pytest.raises(UnansweredError, match=r"(?s)file has been deleted or moved.*put it back"):
         attempt.complete({"mae": 1.0}, {})
 
 
+def test_a_study_of_a_journal_file_goes_on_in_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of docs/sweeps.md, on what an earlier release had kept in a journal file."""
+    before = run_all(on(tmp_path / "earlier", trials=4))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    journal = JournalStorage(JournalFileBackend("study.log"))
+    optuna.copy_study(from_study_name="fake-study", from_storage=before._storage, to_storage=journal)
+    lines = Path(__file__, "../../../docs/sweeps.md").resolve().read_text("utf-8").partition("```python\n")[2]
+    exec(lines.partition("```")[0], {})
+    records = run_all(on(tmp_path, trials=6)).records()
+    assert records[:4] == before.records()
+    assert sum(record.finished for record in records) == 6
+
+
 def test_storages_that_there_are_not(tmp_path: Path) -> None:
     for url in ("nothing://host/db", "sqlite+nothing:///x", "postgresql+psycopg2://me@host:port/db"):
-        with pytest.raises(RequestError, match=r"(?s)no such storage for a study.*journal:FILE"):
+        with pytest.raises(RequestError, match=r"(?s)no such storage for a study.*sqlite:///FILE"):
             opened(fake_experiment(tmp_path, storage=url))
 
 
@@ -335,8 +342,8 @@ def test_on_postgresql_as_well(postgres: Postgres, tmp_path: Path) -> None:
     assert study.best() is not None
 
 
-def test_two_processes_share_a_journal_and_one_is_killed(tmp_path: Path) -> None:
-    experiment = on("journal", tmp_path, trials=8, pruner="none", heartbeat=1000)
+def test_two_processes_share_a_study_and_one_is_killed(tmp_path: Path) -> None:
+    experiment = on(tmp_path, trials=8, pruner="none", heartbeat=1000)
     study = opened(experiment)
     with Processes(experiment, 2, FAKE_SECONDS="0.05") as [killed, other]:
         name = f"{identity().rpartition('/')[0]}/{killed.pid}"
