@@ -23,6 +23,7 @@ from benchmarks.states import default_corpus
 from emonet.configs import HIDDEN
 from emonet.corpora import open_corpus
 from emonet.experts import InputSpec
+from emonet.targets import EMOTIONS
 from emonet.training import GIB, Precision, plan_training
 from experiments.core import console
 
@@ -177,7 +178,7 @@ def command_line() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.heads", description=__doc__)
     parser.add_argument("--corpus", default=default_corpus(), help="real speech (default: %(default)s)")
-    parser.add_argument("--experts", type=int, default=40, help="of the Small size (default: %(default)s)")
+    parser.add_argument("--experts", type=int, default=len(EMOTIONS), help="of the Small size (default: %(default)s)")
     parser.add_argument("--group", type=int, default=8, help="experts in the measured bank (default: %(default)s)")
     parser.add_argument("--clips", type=int, default=1000, help="of the rows; one of --sizes (default: %(default)s)")
     parser.add_argument("--sizes", type=int, nargs="+", default=[250, 500, 1000, 2000], help="of the picture")

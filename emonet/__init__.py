@@ -1,4 +1,4 @@
-"""Fine-grained speech emotion: 40 scores from 0 to 4 out of any voice recording."""
+"""Fine-grained speech emotion: scores out of any voice recording."""
 
 from typing import Any
 

@@ -81,7 +81,7 @@ class CaptionerConfig(Schema):
     sample_captions: int = Field(4, ge=0)
     """Generated captions shown after each epoch (count)."""
     hit_clips: PositiveInt = 256
-    """Validation clips that captions are generated for, to count emotion hits; spread over all of them (count)."""
+    """Validation clips that captions are generated for, to count hits; spread over all of them (count)."""
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of the training audio."""
 
@@ -163,7 +163,7 @@ class HeadsConfig(Schema):
     calibration: Literal["none"] | CalibrationKind = "none"
     """What becomes of scores: a line (affine) or a monotone curve (isotonic) per expert, fitted on validation clips."""
     compare_inputs: bool = False
-    """Train every form of input, and tell which serves which emotions."""
+    """Train every form of input, and tell which serves which targets."""
 
     @property
     def widths(self) -> tuple[int, ...]:

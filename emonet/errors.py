@@ -81,6 +81,12 @@ def brief(value: object) -> str:
     return _BRIEF.repr(value)
 
 
+def shortened(names: Sequence[str], most: int = 12) -> str:
+    """Names for a message: the first of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def _cut(line: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from emonet.corpora import CorpusReport, describe, listen, open_corpus
+from emonet.targets import open_targets
 from emonet.windows import Window
 from experiments.core import console, show_sounds
 
@@ -22,14 +23,15 @@ def run(arguments: CorpusArguments) -> CorpusReport:
     Raises:
         RequestError: if the corpus cannot be opened.
     """
+    targets = open_targets(arguments.targets)
     with console.progress("corpus") as progress:
-        corpus = open_corpus(arguments.spec, folder=arguments.runs / "corpora", progress=progress)
+        corpus = open_corpus(arguments.spec, targets=targets, folder=arguments.runs / "corpora", progress=progress)
     with console.progress("listening") as progress:
         return describe(corpus, listen(corpus, arguments.listen, Window(arguments.window), progress))
 
 
 def show(report: CorpusReport) -> None:
-    """Two tables on stderr: the splits and the emotions; then what was left out."""
+    """Two tables on stderr: the splits and the rated targets; then what was left out."""
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     languages = ", ".join(f"{console.name(code)} {clips}" for code, clips in report.languages.items())
     console.say(
@@ -43,7 +45,7 @@ def show(report: CorpusReport) -> None:
     for name, counts in report.splits.items():
         splits.add_row(name, f"{counts.clips}", f"{counts.speakers}", f"{counts.hours:.2f}")
     console.console.print(splits)
-    emotions = Table("rated emotion", "rated clips", "above 0", "mean")
+    emotions = Table("rated target", "rated clips", "above lowest", "mean")
     for name, ratings in report.emotions.items():
         emotions.add_row(console.name(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
     console.console.print(emotions)

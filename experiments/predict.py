@@ -20,7 +20,7 @@ from emonet.names import as_text, on_one_line
 from emonet.numbers import shown
 from emonet.runtime import Walk, count_suffixes, durable, walk
 from emonet.schema import Schema
-from emonet.targets import APART, Target, TargetSpec
+from emonet.targets import Target, TargetSpec
 from experiments.core import Experiment, console, decoration, resolve_source
 
 if TYPE_CHECKING:
@@ -179,11 +179,11 @@ def show(result: PredictResult) -> None:
             "", "score", "scale", "", title=f"{console.name(prediction.audio)} ({prediction.seconds:.1f} s heard)"
         )
         table.title_justify = "left"
-        emotions = [name for name in prediction.scores if name not in APART]
+        emotions = [name for name in prediction.scores if name in spec.ranked]
         for name in emotions[: result.top]:
             _row(table, spec[name], prediction.scores[name])
         table.add_section()
-        for name in (name for name in prediction.scores if name in APART):
+        for name in (name for name in prediction.scores if name not in spec.ranked):
             _row(table, spec[name], prediction.scores[name])
         console.console.print(table)
         for notice in prediction.notices:
@@ -198,8 +198,7 @@ def show(result: PredictResult) -> None:
 
 
 def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
-    share = (score - target.low) / (target.high - target.low)
-    bar = "█" * round(max(0.0, min(share, 1.0)) * width)
+    bar = "█" * round(max(0.0, min(target.share(score), 1.0)) * width)
     table.add_row(console.name(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
 
 

@@ -39,6 +39,8 @@ class SampleCaption(Schema):
     """The clip."""
     strongest: tuple[str, ...]
     """Its strongest rated emotion and those tied with it; none for a neutral clip."""
+    rated: str = ""
+    """What its scores say, in words: the strongest emotions, and the bands of other targets."""
     caption: str
     """What the captioner writes."""
 
@@ -53,7 +55,8 @@ class PretrainResult(StageResult):
     token_accuracy: float = Field(ge=0, le=1)
     """Share of the validation captions' tokens that are predicted (0 to 1)."""
     emotion_hit_rate: float = Field(ge=0, le=1)
-    """Share of validation clips whose caption names the strongest rated emotion first (0 to 1)."""
+    """Share of validation clips whose caption names the strongest rated emotion first; of targets that are no emotions,
+    the share whose band it says (0 to 1)."""
     samples: tuple[SampleCaption, ...]
     """Some validation clips with their generated captions."""
     epochs: int
@@ -121,11 +124,11 @@ def show(result: PretrainResult) -> None:
         f"{console.name(result.captioner)}: {result.parameters / 1e6:.1f} M parameters, "
         f"{console.counted(result.epochs, 'epoch')} (best {result.best_epoch}), "
         f"validation loss {result.val_loss:.3f}, token accuracy {result.token_accuracy:.3f}, "
-        f"emotion hit rate {result.emotion_hit_rate:.3f}"
+        f"hit rate {result.emotion_hit_rate:.3f}"
     )
     for sample in result.samples:
-        strongest = " or ".join(sample.strongest) or "none"
-        console.say(f"  {console.name(sample.id)} (strongest: {strongest}): {console.name(sample.caption)}")
+        rated = sample.rated or f"strongest {' or '.join(sample.strongest) or 'nothing'}"
+        console.say(f"  {console.name(sample.id)} ({console.name(rated)}): {console.name(sample.caption)}")
     show_sounds(result.sounds)
     if result.unreadable:
         left_out = console.counted(len(result.unreadable), "clip")
@@ -168,11 +171,14 @@ def _registered(job: Work, done: PretrainResult) -> Mapping[str, Any]:
 
 
 def _fields(fitted: FittedCaptioner, corpus: Corpus) -> dict[str, Any]:
-    from emonet.captioner import strongest, window_of
+    from emonet.captioner import rated_in_words, strongest, window_of
 
     samples = [
         SampleCaption(
-            id=one.clip.id, strongest=tuple(sorted(strongest(one.clip.scores, corpus.targets))), caption=one.caption
+            id=one.clip.id,
+            strongest=tuple(sorted(strongest(one.clip.scores, corpus.targets))),
+            rated=rated_in_words(one.clip.scores, corpus.targets),
+            caption=one.caption,
         )
         for one in fitted.samples
     ]

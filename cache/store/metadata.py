@@ -13,6 +13,7 @@ from emonet.audio import NoticeKind
 from emonet.configs import CodecTier
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema, digest
+from emonet.targets import TargetSpec
 
 FORMAT = "emonet-feature-store"
 FORMAT_VERSION = 2
@@ -77,13 +78,21 @@ class ExtractionRecord(Schema):
         """The fields that must agree; the two descriptions are left out."""
         return self.model_dump(exclude={"corpus", "encoder"})
 
-    def require(self, wanted: ExtractionRecord | Mapping[str, object], *, where: object, hint: str) -> None:
+    def require(
+        self,
+        wanted: ExtractionRecord | Mapping[str, object],
+        *,
+        where: object,
+        hint: str,
+        targets: tuple[TargetSpec, TargetSpec] | None = None,
+    ) -> None:
         """Check that this record, the store's, is the wanted one.
 
         Args:
             wanted: all of it, or the fields that are known.
             where: the store.
             hint: what to do next.
+            targets: the store's and the wanted ones, which the corpus' fingerprint covers.
 
         Raises:
             RequestError: listing each field that differs with both values.
@@ -92,6 +101,8 @@ class ExtractionRecord(Schema):
         theirs = wanted.identity() if isinstance(wanted, ExtractionRecord) else {**mine, **wanted}
         lines = [f"    - {name}: the store has {mine[name]}, wanted {theirs[name]}" for name in mine]
         differing = [line for line, name in zip(lines, mine, strict=True) if mine[name] != theirs[name]]
+        if targets is not None and targets[0].to_json() != targets[1].to_json():
+            differing.append(f"    - targets: the store has {targets[0].summary}, wanted {targets[1].summary}")
         if differing:
             what = "\n".join(["the feature store was made from something else", *differing])
             raise RequestError(what, where=where, hint=hint)

@@ -298,10 +298,10 @@ class StoreWriter:
             _require_removable(self.path)
         if self._force or not self.path.exists():
             self._create()
-        record, _, _ = read_attributes(self.path)
+        record, targets, _ = read_attributes(self.path)
         if self._any_batch_size:  # known only now: what other processes chose, they chose under the same lock
             self.record = ExtractionRecord.model_validate(self.record.model_dump() | {"batch_size": record.batch_size})
-        record.require(self.record, where=self.path, hint=_FORCE)
+        record.require(self.record, where=self.path, hint=_FORCE, targets=(targets, self._corpus.targets))
         self._codec = ClipCodec(record, read_silence(self.path) if record.kept == "speech" else None)
         if alone:
             durable.remove_partials(self.path)

@@ -1,6 +1,7 @@
+from .band_captions import bands, said_bands
 from .freezing import freeze, parameter_groups
 from .model import open_captioner, save_captioner, window_of
-from .templates import named_emotions, strongest, write_caption
+from .templates import named_emotions, rated_in_words, strongest, write_caption
 from .timestamps import add_timestamps
 from .token_counts import MOST, count_tokens, special_tokens
 from .tokenizer import IGNORED, CaptionTokens, check_lengths, encode, prompt_ids
@@ -10,6 +11,7 @@ __all__ = [
     "MOST",
     "CaptionTokens",
     "add_timestamps",
+    "bands",
     "check_lengths",
     "count_tokens",
     "encode",
@@ -18,6 +20,8 @@ __all__ = [
     "open_captioner",
     "parameter_groups",
     "prompt_ids",
+    "rated_in_words",
+    "said_bands",
     "save_captioner",
     "special_tokens",
     "strongest",

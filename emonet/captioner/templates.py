@@ -1,4 +1,4 @@
-"""Sentences about how a speaker feels: written from scores to train the captioner, read back to judge it."""
+"""Captions: sentences about how a speaker feels, written from scores to train the captioner, read back to judge it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from emonet.captioner.band_captions import bands, in_words
 from emonet.errors import RequestError
 from emonet.targets import Target, TargetSpec
 
@@ -27,6 +28,7 @@ _INTENSITIES = (  # by band: up to 1, 2, 3 and 4 of 4; band 0 is not mentioned
     ("strong", "marked"),
     ("intense", "extreme"),
 )
+_DESCRIPTIONS = ("The voice has {}.", "One hears {}.", "There is {} in the voice.")  # of what is no emotion
 _FURTHER = 2  # emotions named after the strongest
 # The first of several choices is taken this often: a small model learns the sentence, and still sees the others.
 _USUAL = 0.6
@@ -43,6 +45,8 @@ _UNWRITTEN = frozenset(
 def write_caption(scores: Mapping[str, float], spec: TargetSpec, rng: np.random.Generator) -> str:
     """One sentence naming the strongest emotion first, then up to two more, each with its intensity.
 
+    What is no emotion is told in a sentence of its own, each target with its band: "low arousal and high dominance".
+
     Args:
         scores: target id -> score in the target's range; absent or NaN means that nobody rated it, and it is not
             mentioned.
@@ -50,14 +54,24 @@ def write_caption(scores: Mapping[str, float], spec: TargetSpec, rng: np.random.
         rng: chooses among templates, intensity words, terms and tied emotions.
 
     Returns:
-        An English sentence; a neutral one if every score is the lowest.
+        An English sentence, or two; a neutral one if every emotion's score is the lowest.
 
     Raises:
         RequestError: if nothing was rated, or a name or score is not the spec's.
     """
-    levels = _levels(scores, spec)
+    levels = spec.shares(scores)
     if not levels:
         raise RequestError("a caption cannot be written without scores", expected="at least one rated target")
+    emotions = {name: level for name, level in levels.items() if name in spec.ranked}
+    sentences = [_feelings(emotions, spec, rng)] if emotions else []
+    if told := bands(levels, spec):
+        description = _joined([in_words(spec[name], band) for name, band in told.items()])
+        sentences.append(_choose(_DESCRIPTIONS, rng).format(description))
+    return " ".join(sentences)
+
+
+def _feelings(levels: Mapping[str, float], spec: TargetSpec, rng: np.random.Generator) -> str:
+    spec = emotions_of(spec)
     shuffled = [list(levels)[i] for i in rng.permutation(len(levels))]  # a tie falls either way
     ranked = sorted(shuffled, key=lambda name: -levels[name])
     named = [name for name in ranked[:1] if levels[name] > 0]
@@ -67,10 +81,19 @@ def write_caption(scores: Mapping[str, float], spec: TargetSpec, rng: np.random.
 
 
 def strongest(scores: Mapping[str, float], spec: TargetSpec) -> frozenset[str]:
-    """Ids of the strongest rated target and those tied with it; empty where every score is the lowest or missing."""
-    levels = _levels(scores, spec)
+    """Ids of the strongest rated emotion and those tied with it; empty where every score is the lowest or missing."""
+    levels = {name: level for name, level in spec.shares(scores).items() if name in spec.ranked}
     top = max(levels.values(), default=0.0)
     return frozenset(name for name, level in levels.items() if level == top > 0)
+
+
+def rated_in_words(scores: Mapping[str, float], spec: TargetSpec) -> str:
+    """What a caption should tell, for people: `strongest anger or fear`, `low arousal, high dominance`."""
+    shares = spec.shares(scores)
+    emotions = " or ".join(sorted(strongest(scores, spec))) or "nothing"
+    parts = [f"strongest {emotions}"] if spec.ranked else []
+    parts += [in_words(spec[name], band) for name, band in bands(shares, spec).items()]
+    return ", ".join(parts) or "nothing rated"
 
 
 def named_emotions(caption: str, spec: TargetSpec) -> tuple[str, ...]:
@@ -81,24 +104,18 @@ def named_emotions(caption: str, spec: TargetSpec) -> tuple[str, ...]:
 
     Args:
         caption: any sentence; upper and lower case are alike.
-        spec: the targets to look for.
+        spec: the targets to look for; only its emotions are.
     """
-    meanings, pattern = _lexicon(spec)
+    meanings, pattern = _lexicon(emotions_of(spec))
     if pattern is None:
         return ()
     found = (meanings[match.group().casefold()] for match in pattern.finditer(caption))
     return tuple(dict.fromkeys(name for name in found if name is not None))
 
 
-def _levels(scores: Mapping[str, float], spec: TargetSpec) -> dict[str, float]:
-    """Target id -> share of its range, 0 to 1, of the rated targets."""
-    levels = {}
-    for name, score in scores.items():
-        spec.validate(name, score)
-        target = spec[name]
-        if not np.isnan(score):
-            levels[target.id] = (score - target.low) / (target.high - target.low)
-    return levels
+def emotions_of(spec: TargetSpec) -> TargetSpec:
+    """The emotions of a set; empty if it has none."""
+    return spec.subset(spec.ranked) if spec.apart else spec
 
 
 def _band(level: float) -> int:

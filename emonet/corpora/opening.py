@@ -9,42 +9,56 @@ from pathlib import Path
 from types import MappingProxyType
 
 from emonet.clips import Corpus, join
-from emonet.corpora.acted import open_emodb, open_ravdess
+from emonet.corpora.acted import EMODB, RAVDESS, open_emodb, open_ravdess
 from emonet.corpora.manifest import at, exists, open_manifest
 from emonet.corpora.sandbox import open_sandbox
-from emonet.errors import RequestError
+from emonet.errors import RequestError, shortened
 from emonet.runtime import Progress, expanded, silent
+from emonet.targets import EMOTIONS, TargetSpec
 
-_OPENERS: Mapping[str, Callable[[Path, Progress], Corpus]] = MappingProxyType(
+_OPENERS: Mapping[str, Callable[[Path, TargetSpec, Progress], Corpus]] = MappingProxyType(
     {
-        "ravdess": lambda path, progress: open_ravdess(path, progress=progress),
-        "emodb": lambda path, progress: open_emodb(path, progress=progress),
-        "manifest": lambda path, progress: open_manifest(path, progress=progress),
+        "ravdess": lambda path, targets, progress: open_ravdess(path, targets=targets, progress=progress),
+        "emodb": lambda path, targets, progress: open_emodb(path, targets=targets, progress=progress),
+        "manifest": lambda path, targets, progress: open_manifest(path, targets=targets, progress=progress),
     }
+)
+_RATED: Mapping[str, tuple[str, ...]] = MappingProxyType(  # kinds that can rate these emotions and nothing else
+    {"sandbox": EMOTIONS.ids, "ravdess": RAVDESS.prototypes, "emodb": EMODB.prototypes}
 )
 _FORMS = "sandbox, ravdess:PATH, emodb:PATH, manifest:FILE, or several joined with +"
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
-def open_corpus(spec: str, *, folder: Path = Path("runs/corpora"), progress: Progress = silent) -> Corpus:
+def open_corpus(
+    spec: str,
+    *,
+    targets: TargetSpec = EMOTIONS,
+    folder: Path = Path("runs/corpora"),
+    progress: Progress = silent,
+) -> Corpus:
     """Open the corpora that `spec` names, as one.
 
     Args:
         spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`. A path may hold
             anything, also `+` and `:`, if it is there.
+        targets: what it is for; scores of anything else are left out.
         folder: where the audio of `sandbox` is synthesised once and found again.
         progress: told about each corpus in turn, in clips.
 
     Raises:
-        RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, or
-            joined corpora share an id or split a speaker.
+        RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, none of the
+            corpora can rate a target, or joined corpora share an id or split a speaker.
         EmonetError: if the sandbox cannot be synthesised.
     """
     parts = _parts(spec)
     for part in parts:
         _check(part)
+    _require_rated(parts, targets)
     # The sandbox comes last: a wrong path elsewhere is found before the synthesis, which takes longest.
-    opened = {part: _open(part, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")}
+    opened = {
+        part: _open(part, targets, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")
+    }
     return join([opened[part] for part in parts])
 
 
@@ -84,10 +98,25 @@ def _path(part: str) -> Path:
     return at(written if path and exists(written) else expanded(path.strip()))
 
 
-def _open(part: str, folder: Path, progress: Progress) -> Corpus:
+def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> Corpus:
     if part == "sandbox":
-        return open_sandbox(folder, progress=progress)
-    return _OPENERS[part.partition(":")[0]](_path(part), progress)
+        return open_sandbox(folder, targets=targets, progress=progress)
+    return _OPENERS[part.partition(":")[0]](_path(part), targets, progress)
+
+
+def _require_rated(parts: list[str], targets: TargetSpec) -> None:
+    """Refuse acted corpora alone where they rate none of the targets, before any work is done."""
+    kinds = [part.partition(":")[0] for part in parts]
+    wanted = set(EMOTIONS.also_in(targets))
+    if not all(kind in _RATED for kind in kinds) or any(wanted & set(_RATED[kind]) for kind in kinds):
+        return
+    rated = {kind: f"{kind} rates {shortened(_RATED[kind])}" for kind in kinds}
+    raise RequestError(
+        f"the corpus {'+'.join(parts)} rates none of the targets",
+        expected=f"a manifest with columns {shortened(targets.ids)}",
+        found="; ".join(rated.values()),
+        hint="manifest:FILE, or joined with it: CORPUS+manifest:FILE; or --targets emotions",
+    )
 
 
 def _check(part: str) -> None:

@@ -9,7 +9,7 @@ fused attention that wins: 9 ms against 16 ms a clip and layer of Whisper small.
 from __future__ import annotations
 
 import torch
-from jaxtyping import BFloat16
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -20,10 +20,10 @@ SHORTEST = 128  # states; below it, a few small products cost more than one fuse
 
 
 def per_head(
-    query: BFloat16[Tensor, "batch heads states head_width"],
-    key: BFloat16[Tensor, "batch heads states head_width"],
-    value: BFloat16[Tensor, "batch heads states head_width"],
-) -> BFloat16[Tensor, "batch states heads head_width"]:
+    query: Float[Tensor, "batch heads states head_width"],
+    key: Float[Tensor, "batch heads states head_width"],
+    value: Float[Tensor, "batch heads states head_width"],
+) -> Float[Tensor, "batch states heads head_width"]:
     """Softmax attention without a mask.
 
     Args:

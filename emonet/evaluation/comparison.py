@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from pydantic import Field
 
 from emonet.configs import EvaluationConfig
@@ -145,7 +145,7 @@ class Comparison(Schema):
     @property
     def averaged(self) -> str:
         """What means are over, in words; the same for all models."""
-        return next(iter(self.scores.values())).averaged("emotions")
+        return next(iter(self.scores.values())).averaged()
 
     def pair(self, one: str, other: str) -> PairwiseDifference:
         """`one` less `other`, whichever was given first.
@@ -172,8 +172,8 @@ class Comparison(Schema):
         elif not test.confirms_emotions(alpha):
             found.append(
                 f"With {test.units} {test.unit} no p value can be below {test.smallest_p:.3g}, and none below "
-                f"{test.smallest_corrected:.2g} once corrected over {test.tests} emotions: "
-                "no single emotion can differ significantly here. Look at the intervals."
+                f"{test.smallest_corrected:.2g} once corrected over {test.tests} targets: "
+                "no single target can differ significantly here. Look at the intervals."
             )
         if self.resampled == "clips":
             found.append(
@@ -194,7 +194,7 @@ def compare(
     config: EvaluationConfig,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    scale: tuple[float, float],
+    scale: tuple[float | Float32[np.ndarray, " targets"], float | Float32[np.ndarray, " targets"]],
 ) -> Comparison:
     """Compare models on the same clips, resamples and swaps.
 
@@ -206,7 +206,8 @@ def compare(
         config: resamples and coverage of the intervals.
         permutations: most swaps behind each p value (count).
         seed: of resamples and swaps.
-        scale: lowest and highest score of the targets, which bins of predicted scores cover.
+        scale: lowest and highest score, of all targets or of each, which bins of predicted scores cover; where targets
+            have several scales, bins are of shares of them (0 to 1).
 
     Raises:
         RequestError: if two contenders have the same label, or no clip has a score.
@@ -236,10 +237,22 @@ def compare(
         seed=seed,
         scores={label: each.scores() for label, each in sampled.items()},
         facts={contender.label: contender.facts for contender in contenders},
-        reliability={each.label: reliability(truth, each.predictions, scale=scale) for each in contenders},
+        reliability={each.label: _reliability(truth, each.predictions, scale) for each in contenders},
         pairs=_pairs(truth, contenders, sampled, speakers=speakers, permutations=permutations, seed=seed),
         test=describe(unit, owner, truth, permutations),
     )
+
+
+def _reliability(
+    truth: Float[np.ndarray, "clips targets"],
+    predictions: Float[np.ndarray, "clips targets"],
+    scale: tuple[float | np.ndarray, float | np.ndarray],
+) -> Reliability:
+    low, high = (np.asarray(end, np.float64) for end in scale)
+    if np.ptp(low) or np.ptp(high):
+        truth, predictions = ((scores - low) / (high - low) for scores in (truth, predictions))
+        low, high = np.zeros(1), np.ones(1)
+    return reliability(truth, predictions, scale=(float(low.min()), float(high.max())))
 
 
 def excludes_zero(estimate: Estimate) -> bool:

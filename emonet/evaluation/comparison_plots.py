@@ -29,9 +29,9 @@ _PANELS = 3  # side by side
 def differences_figure(
     pair: PairwiseDifference, path: Path | BytesIO, *, alpha: float = 0.05, spec: TargetSpec = EMOTIONS
 ) -> None:
-    """Difference of the MAE of two models by emotion with its interval, sorted; the mean on top.
+    """Difference of the MAE of two models by target with its interval, sorted; the mean on top.
 
-    Filled marks: p is at most `alpha` after Holm's correction over emotions.
+    Filled marks: p is at most `alpha` after Holm's correction over targets.
 
     Args:
         pair: the two models.

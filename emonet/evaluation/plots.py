@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from emonet.evaluation.metrics import METRICS, MetricName, Scores
 from emonet.names import as_text
 from emonet.numbers import shown
-from emonet.targets import APART, EMOTIONS, Target, TargetSpec
+from emonet.targets import EMOTIONS, Target, TargetSpec
 
 INK, ACCENT, FAINT, GRID = "#22262e", "#c8452d", "#9aa3af", "#e5e7eb"
 COLOURS = (ACCENT, "#3a6ea5", "#6b8f47", "#8a5aa8", FAINT)
@@ -78,8 +78,8 @@ def _blank(reason: str, path: Path | BytesIO) -> None:
 
 def _parts(scores: Mapping[str, float], top: int, spec: TargetSpec) -> list[list[tuple[Target, float]]]:
     """Emotions, and what stands beside them: its scores cannot be ranked among theirs."""
-    emotions = [(spec[name], score) for name, score in scores.items() if name not in APART][:top]
-    apart = [(spec[name], score) for name, score in scores.items() if name in APART]
+    emotions = [(spec[name], score) for name, score in scores.items() if name in spec.ranked][:top]
+    apart = [(spec[name], score) for name, score in scores.items() if name not in spec.ranked]
     return [part for part in (emotions, apart) if part]
 
 
@@ -164,22 +164,24 @@ def scatter_figure(
     *,
     spec: TargetSpec = EMOTIONS,
 ) -> None:
-    """Predicted against given scores, one panel for each of the targets with the widest spread of given scores."""
+    """Predicted against given scores, a panel for each of the targets whose given scores vary most on their scale."""
     rated = [column for column in range(len(targets)) if not np.isnan(truth[:, column]).all()]
-    drawn = sorted(rated, key=lambda column: -float(np.nanstd(truth[:, column])))[:SCATTERED]
+    ranges = [spec[target].high - spec[target].low for target in targets]
+    drawn = sorted(rated, key=lambda column: -float(np.nanstd(truth[:, column])) / ranges[column])[:SCATTERED]
     if not drawn:
         _blank("nobody rated any of these clips", path)
         return
     columns = min(4, len(drawn))
     rows = math.ceil(len(drawn) / columns)
     figure = Figure(figsize=(2.3 * columns, 2.3 * rows), dpi=DPI, layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
-    jitter = np.random.default_rng(0).uniform(-0.08, 0.08, len(truth))  # acted scores lie on few values
+    common = len({(spec[targets[column]].low, spec[targets[column]].high) for column in drawn}) == 1
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=common, sharey=common)).ravel()
+    jitter = np.random.default_rng(0).uniform(-0.02, 0.02, len(truth))  # of the range: acted scores lie on few values
     for axis, column in zip(axes, drawn, strict=False):
         target = spec[targets[column]]
         axis.plot([target.low, target.high], [target.low, target.high], color=FAINT, linewidth=0.8)
         points = {"s": 5, "alpha": 0.5, "color": ACCENT, "linewidths": 0, "rasterized": True}
-        axis.scatter(truth[:, column] + jitter, predictions[:, column], **points)
+        axis.scatter(truth[:, column] + jitter * ranges[column], predictions[:, column], **points)
         axis.set_title(plain(target.name), fontsize=8, color=INK)
         bare(axis)
     for axis in axes[len(drawn) :]:
@@ -199,12 +201,16 @@ def confusion_figure(
 ) -> None:
     """How often a clip whose strongest given emotion is the row has the column as its strongest predicted one.
 
+    Targets that are no emotions are left out.
+
     Strongest is what is highest on its own scale. Clips without any emotion above its lowest score are left out. Rows
     are shares that add up to 1.
     """
-    if not len(targets):
-        _blank("there are no targets", path)
+    columns = [column for column, target in enumerate(targets) if target in spec.ranked]
+    if not columns:
+        _blank("there are no emotions among the targets", path)
         return
+    targets, truth, predictions = [targets[column] for column in columns], truth[:, columns], predictions[:, columns]
     low, high = (np.array([getattr(spec[target], end) for target in targets], float) for end in ("low", "high"))
     given = np.nan_to_num((truth - low) / (high - low), nan=-1.0)
     predictions = (predictions - low) / (high - low)

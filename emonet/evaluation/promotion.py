@@ -2,7 +2,7 @@
 
 The challenger is promoted if all of this holds:
 
-1. It scores every emotion that the champion scores.
+1. It scores every target that the champion scores.
 2. The interval of the difference of the mean MAE, challenger less champion, lies below 0, and the permutation test
    confirms it: its p is at most `alpha`. With so few speakers that no p value could be that small, the interval alone
    counts. This is what a comparison's page calls better.
@@ -90,7 +90,7 @@ def judge(
 def _complete(pair: PairwiseDifference, missing: Sequence[str]) -> tuple[bool, str]:
     if missing:
         return False, f"{pair.one} has no expert for what {pair.other} scores: {_listed(missing)}"
-    return True, f"{pair.one} scores every emotion that {pair.other} scores"
+    return True, f"{pair.one} scores every target that {pair.other} scores"
 
 
 def _better(pair: PairwiseDifference, alpha: float, *, testable: bool) -> tuple[bool, str]:
@@ -129,11 +129,11 @@ def _non_inferior(
     ranked = sorted(rated, key=nearness, reverse=True)
     also = f"; not judged, since nobody rated it here: {_listed(skipped)}" if skipped else ""
     if not rated:
-        return False, f"no emotion can be shown to be no worse: nobody rated any{also}"
+        return False, f"no target can be shown to be no worse: nobody rated any{also}"
     if not unproven:
-        return True, f"no emotion is worse, of {len(rated)}: {rule}; nearest is {told(ranked[0])}{also}"
+        return True, f"no target is worse, of {len(rated)}: {rule}; nearest is {told(ranked[0])}{also}"
     shown = _listed([told(target) for target in ranked[: len(unproven)]], "; ")
-    return False, f"that no emotion is worse is not shown for {len(unproven)} of {len(rated)} ({rule}): {shown}{also}"
+    return False, f"that no target is worse is not shown for {len(unproven)} of {len(rated)} ({rule}): {shown}{also}"
 
 
 def _listed(names: Sequence[str], between: str = ", ") -> str:

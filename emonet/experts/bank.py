@@ -15,6 +15,7 @@ from emonet.experts.pooling import attentive_views
 from emonet.experts.scaling import Scaling
 from emonet.experts.stacked import StackedLinear
 from emonet.runtime import seed_of
+from emonet.targets import Target
 
 QUERY_KEY = "pool.query"
 
@@ -67,7 +68,10 @@ class HeadBank(nn.Module):
         self.shift: Tensor | None
         self.scale: Tensor | None
         self.state_scale: Tensor | None
-        for name in ("shift", "scale", "state_scale"):
+        # Set by `score_on`, gone after `fold`; never saved.
+        self.start: Tensor | None
+        self.unit: Tensor | None
+        for name in ("shift", "scale", "state_scale", "start", "unit"):
             self.register_buffer(name, None, persistent=False)
         if seed is not None:
             self._initialise(seed)
@@ -80,7 +84,7 @@ class HeadBank(nn.Module):
             hidden = hidden.relu()
             hidden = layer(hidden if mask is None else hidden * mask)
         scores: Tensor = hidden.squeeze(2).T
-        return scores
+        return scores if self.unit is None or self.start is None else scores * self.unit + self.start
 
     @property
     def first(self) -> StackedLinear:
@@ -103,9 +107,23 @@ class HeadBank(nn.Module):
         self.shift, self.scale = scaling.shift.to(device), scaling.scale.to(device)
         self.state_scale = scaling.states.to(device)
 
+    def score_on(self, scales: Sequence[Target]) -> None:
+        """Let experts learn on a scale of 4 units from 0, whatever their targets' is, until `fold` undoes it.
+
+        Steps of an optimiser have one size, and so would take the longer the wider a scale is, and the farther from 0.
+        Nothing changes for emotions from 0 to 4.
+
+        Args:
+            scales: of the targets, in their order.
+        """
+        starts, units = [target.start for target in scales], [(target.high - target.low) / 4 for target in scales]
+        if any(starts) or any(unit != 1 for unit in units):
+            bias = self.first.bias
+            self.start, self.unit = (torch.tensor(values, device=bias.device) for values in (starts, units))
+
     @torch.no_grad()
     def fold(self) -> None:
-        """Move the scaling of inputs into the first layer, in place, so that experts have the published form.
+        """Move the scaling of inputs and scores into the layers, in place, so that experts have the published form.
 
         w ((x - m) / s) + b = (w / s) x + (b - (w / s) m); a query over scaled states is one divided by their scale,
         since a constant does not change a softmax. Weights that were kept in bf16 for training become float32.
@@ -113,6 +131,12 @@ class HeadBank(nn.Module):
         first = self.first
         if first.weight.dtype == torch.bfloat16:
             first.hold(torch.float32)
+        last = self.layers[-1]
+        assert isinstance(last, StackedLinear)
+        if self.start is not None and self.unit is not None:
+            last.weight.mul_(self.unit[:, None, None])
+            last.bias.copy_(last.bias * self.unit.view_as(last.bias) + self.start.view_as(last.bias))
+            self.start = self.unit = None
         if self.shift is None or self.scale is None or self.state_scale is None:
             return
         first.weight.div_(self.scale)
@@ -137,6 +161,8 @@ class HeadBank(nn.Module):
             mine.data = theirs.detach()[index]  # of its type, on its device
         narrow.dropout, narrow.seed = self.dropout.narrowed(experts), self.seed
         narrow.shift, narrow.scale, narrow.state_scale = self.shift, self.scale, self.state_scale
+        if self.start is not None and self.unit is not None:
+            narrow.start, narrow.unit = (values[index.to(values.device)] for values in (self.start, self.unit))
         return narrow.train(self.training)
 
     def tensors(self, expert: int) -> Iterator[tuple[str, Tensor]]:

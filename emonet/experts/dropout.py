@@ -42,7 +42,7 @@ class ExpertDropout(nn.Module):
         """
         if not self.training or not sum(self._drawn):
             return (None,) * len(self.shares)
-        # One draw per expert and step: 40 small calls take longer than the numbers.
+        # One draw per expert and step: so many small calls take longer than the numbers.
         draws = torch.empty(len(self._seeds), clips, sum(self._drawn), device=like.device)
         for draw, generator in zip(draws, self._on(like.device), strict=True):
             draw.uniform_(generator=generator)

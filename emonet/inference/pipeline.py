@@ -35,7 +35,7 @@ from emonet.encoders import FrozenEncoder
 from emonet.errors import AudioError, RequestError
 from emonet.experts import ExpertsPrecision
 from emonet.runtime import Progress, replacing, silent
-from emonet.targets import APART, TargetSpec
+from emonet.targets import TargetSpec
 
 if TYPE_CHECKING:
     import pandas as pd  # half a second, which `emonet predict` can do without
@@ -255,7 +255,7 @@ class EmotionPipeline:
                 continue
             yield Prediction(
                 label,
-                scores=_sorted(dict(zip(self.targets, next(rows), strict=True))),
+                scores=_sorted(dict(zip(self.targets, next(rows), strict=True)), self.target_spec),
                 seconds=round(sound.seconds, 3),
                 total=round(sound.total, 3),
                 notices=tuple(notice.text for notice in sound.notices),
@@ -306,7 +306,7 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
         shutil.copytree(experts, partial / EXPERTS, ignore=shutil.ignore_patterns("*.parquet"))  # no clips' scores
-        # What does not fit is refused before anything is replaced; 40 wide experts are not loaded for it (11.8 GB).
+        # What does not fit is refused before anything is replaced; wide experts, of 295 MB each, are not loaded for it.
         _check_fit(encoder, list(check_banks(partial / EXPERTS).values()))
     return folder
 
@@ -356,10 +356,10 @@ def _check_fit(encoder: FrozenEncoder, infos: Sequence[ExpertsInfo]) -> None:
     check_unique(infos)
 
 
-def _sorted(scores: Mapping[str, float]) -> dict[str, float]:
-    """Strongest first; attributes and quality, whose scales differ, follow in their own order."""
-    ranked = sorted((name for name in scores if name not in APART), key=lambda name: -scores[name])
-    return {name: scores[name] for name in [*ranked, *(name for name in scores if name in APART)]}
+def _sorted(scores: Mapping[str, float], spec: TargetSpec) -> dict[str, float]:
+    """Emotions, strongest on its own scale first; whatever else is scored follows in its own order."""
+    ranked = sorted(spec.ranked, key=lambda name: -spec[name].share(scores[name]))
+    return {name: scores[name] for name in [*ranked, *spec.apart]}
 
 
 def _voice_folder(folder: Path) -> Path:

@@ -1,15 +1,17 @@
 from .affect import PLACEMENT, Affect, scores_for
-from .spec import APART, ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, Target, TargetSpec
+from .sets import SETS, open_targets
+from .spec import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, Target, TargetSpec
 
 __all__ = [
-    "APART",
     "ATTRIBUTES",
     "EMOTIONS",
     "PLACEMENT",
     "PUBLISHED",
     "QUALITY",
+    "SETS",
     "Affect",
     "Target",
     "TargetSpec",
+    "open_targets",
     "scores_for",
 ]

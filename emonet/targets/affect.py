@@ -80,7 +80,7 @@ KERNEL_WIDTH = 0.35
 
 
 def scores_for(emotion: str, intensity: float) -> dict[str, float]:
-    """All 40 scores of a voice that expresses `emotion`: its neighbours are heard in it, too.
+    """The scores of all emotions of a voice that expresses `emotion`: its neighbours are heard in it, too.
 
     The score of another emotion at Euclidean distance d is `intensity * exp(-d^2 / (2 * KERNEL_WIDTH^2))`.
 

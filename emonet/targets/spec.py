@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from typing import Any
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emonet.errors import RequestError
+
+EMOTION = "emotion"  # the group of targets that are ranked among each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Target:
         meaning: what the scale measures, in one sentence.
         terms: words that describe it (EmoNet-Voice, appendix A.1), lower case.
         checkpoint: the name in published files `model_<checkpoint>_best.pth`.
-        aliases: further published spellings.
+        aliases: further spellings.
+        group: what it is one of: those of the group `emotion` are ranked by their strength, all others stand apart.
     """
 
     id: str
@@ -39,9 +42,20 @@ class Target:
     terms: tuple[str, ...] = ()
     checkpoint: str = ""
     aliases: tuple[str, ...] = ()
+    group: str = ""
+
+    @property
+    def start(self) -> float:
+        """The score that one would guess first: of an emotion the lowest, of anything else the middle."""
+        return self.low if self.group == EMOTION else (self.low + self.high) / 2
+
+    def share(self, score: float) -> float:
+        """Where a score lies on the scale: 0 at `low`, 1 at `high`."""
+        return (score - self.low) / (self.high - self.low)
 
 
-def _key(name: str) -> str:
+def spelling(name: str) -> str:
+    """What is the same in all spellings of a name: its letters and digits, in lower case."""
     return "".join(c for c in name.casefold().replace("&", "and") if c.isalnum())
 
 
@@ -62,7 +76,7 @@ class TargetSpec:
 
     def __contains__(self, name: object) -> bool:
         """Whether a target has that id, published name or alias."""
-        return isinstance(name, str) and _key(name) in self._positions
+        return isinstance(name, str) and spelling(name) in self._positions
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -84,17 +98,32 @@ class TargetSpec:
         """Highest scores, shape (targets,)."""
         return np.array([target.high for target in self.targets], np.float32)
 
+    @cached_property
+    def ranked(self) -> tuple[str, ...]:
+        """Ids of the emotions, whose scores can be ranked among each other, in order."""
+        return tuple(target.id for target in self.targets if target.group == EMOTION)
+
+    @cached_property
+    def apart(self) -> tuple[str, ...]:
+        """Ids of what is no emotion, in order: it is shown after the emotions, and not ranked among them."""
+        return tuple(target.id for target in self.targets if target.group != EMOTION)
+
     @property
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest score that any of the targets can have."""
         return float(self.low.min()), float(self.high.max())
+
+    @property
+    def common(self) -> bool:
+        """Whether all targets have the same scale."""
+        return len({(target.low, target.high) for target in self.targets}) <= 1
 
     @cached_property
     def _positions(self) -> dict[str, int]:
         positions: dict[str, int] = {}
         for position, target in enumerate(self.targets):
             for name in (target.id, target.name, target.checkpoint, *target.aliases):
-                positions.setdefault(_key(name), position)
+                positions.setdefault(spelling(name), position)
         return positions
 
     def index(self, name: str) -> int:
@@ -103,9 +132,9 @@ class TargetSpec:
         Raises:
             RequestError: if no target has that name; it suggests the nearest ids.
         """
-        position = self._positions.get(_key(name))
+        position = self._positions.get(spelling(name))
         if position is None:
-            near = difflib.get_close_matches(_key(name), self._positions, n=3, cutoff=0.5)
+            near = difflib.get_close_matches(spelling(name), self._positions, n=3, cutoff=0.5)
             ids = list(dict.fromkeys(self.ids[self._positions[match]] for match in near)) or list(self.ids[:3])
             raise RequestError(
                 f"there is no target called {name!r}",
@@ -124,6 +153,30 @@ class TargetSpec:
         wanted = {self.index(name) for name in names}
         return TargetSpec(tuple(target for position, target in enumerate(self.targets) if position in wanted))
 
+    def also_in(self, other: TargetSpec) -> tuple[str, ...]:
+        """Ids of the targets that `other` has under the same id and on the same scale, in this spec's order."""
+        scales = {target.id: (target.low, target.high) for target in other}
+        return tuple(target.id for target in self.targets if scales.get(target.id) == (target.low, target.high))
+
+    @property
+    def summary(self) -> str:
+        """How many there are, and the first of them with their scales, for a message."""
+        first = [f"{target.id} ({target.low:g} to {target.high:g})" for target in self.targets[:4]]
+        return f"{len(self)}: {', '.join(first)}{', ...' if len(self) > len(first) else ''}"
+
+    def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Target id -> where its score lies on its scale (0 to 1), of those that somebody gave.
+
+        Raises:
+            RequestError: if a name is unknown, or a score out of range.
+        """
+        shares = {}
+        for name, score in scores.items():
+            self.validate(name, score)
+            if not np.isnan(score):
+                shares[self[name].id] = self[name].share(score)
+        return shares
+
     def validate(self, name: str, score: float) -> None:
         """Check one score; NaN means that nobody gave it and is fine.
 
@@ -140,15 +193,36 @@ class TargetSpec:
 
     def to_json(self) -> list[dict[str, object]]:
         """A JSON-able form, for a store's attributes and a model's metadata."""
-        return [{"id": t.id, "name": t.name, "low": t.low, "high": t.high, "meaning": t.meaning} for t in self.targets]
+        return [_row(target) for target in self.targets]
 
     @classmethod
     def from_json(cls, rows: Iterable[dict[str, object]]) -> TargetSpec:
-        """The inverse of `to_json`; terms and aliases come back for published targets on their published scale."""
-        return cls(tuple(_published(row) or Target(**row) for row in rows))  # type: ignore[arg-type]
+        """The inverse of `to_json`; what it leaves out of published targets on their published scale comes back."""
+        return cls(tuple(_published(row) or _own(row) for row in rows))
+
+
+_BESIDE = ("terms", "checkpoint", "aliases", "group")
+
+
+def _row(target: Target) -> dict[str, object]:
+    """A target's fields; of a published one only those that older stores hold, whose digests are made of them."""
+    row = {name: getattr(target, name) for name in ("id", "name", "low", "high", "meaning")}
+    published = _published(row)
+    if published == target:
+        return row
+    beside = {name: value for name in _BESIDE if (value := getattr(target, name))}
+    if published is not None:
+        beside.setdefault("group", target.group)  # says that it is not the published one
+    return row | {name: list(value) if isinstance(value, tuple) else value for name, value in beside.items()}
+
+
+def _own(row: Mapping[str, object]) -> Target:
+    return Target(**{name: tuple(value) if isinstance(value, list) else value for name, value in row.items()})  # type: ignore[arg-type]
 
 
 def _published(row: Mapping[str, object]) -> Target | None:
+    if set(row) & set(_BESIDE):
+        return None
     target = next((target for target in PUBLISHED if target.id == row["id"]), None)
     return target if target is not None and (target.low, target.high) == (row["low"], row["high"]) else None
 
@@ -169,28 +243,26 @@ def _read_taxonomy() -> TargetSpec:
                 terms=tuple(row["terms"]),
                 checkpoint=row["checkpoint"],
                 aliases=tuple(row["aliases"]),
+                group=EMOTION,
             )
             for row in _rows("taxonomy.json")
         )
     )
 
 
-def _read_attributes(group: str) -> TargetSpec:
-    rows = _rows("attributes.json")[group]
-    return TargetSpec(tuple(Target(**{**row, "aliases": tuple(row.get("aliases", ()))}) for row in rows))
+def _read_attributes(key: str, group: str) -> TargetSpec:
+    rows = _rows("attributes.json")[key]
+    return TargetSpec(tuple(replace(_own(row), group=group) for row in rows))
 
 
 EMOTIONS = _read_taxonomy()
 """The 40 emotions of EmoNet-Voice (arXiv 2506.09827, appendix A.1), each from 0 to 4."""
 
-ATTRIBUTES = _read_attributes("attributes")
+ATTRIBUTES = _read_attributes("attributes", "attribute")
 """15 further attributes of a voice that published experts score, each on its own scale."""
 
-QUALITY = _read_attributes("quality")
+QUALITY = _read_attributes("quality", "quality")
 """Four scores of a recording's quality that published experts give, each from 1 to 5."""
 
 PUBLISHED = TargetSpec((*EMOTIONS, *ATTRIBUTES, *QUALITY))
 """Everything that there is a published expert for."""
-
-APART = frozenset((*ATTRIBUTES.ids, *QUALITY.ids))
-"""Ids of what is no emotion: it is shown after the emotions, and not ranked among them."""

@@ -71,6 +71,8 @@ class Lineage(Schema):
     """The spec that opened the corpus."""
     corpus_fingerprint: str
     """SHA-256 over the corpus' clips and targets."""
+    targets: tuple[dict[str, Any], ...] = ()
+    """The whole set that the corpus was opened with, trained or not; empty in older lineages."""
     clips: dict[Split, int]
     """Usable clips by split (count)."""
     split: str
@@ -100,6 +102,7 @@ class Lineage(Schema):
         experiment: str,
         corpus: str,
         corpus_fingerprint: str,
+        targets: Sequence[Mapping[str, Any]] = (),
         window_seconds: float,
         store_fingerprint: str,
         encoder: str,
@@ -114,6 +117,7 @@ class Lineage(Schema):
             experiment: name of the emonet experiment.
             corpus: the spec that opened the corpus.
             corpus_fingerprint: of the corpus.
+            targets: that it was opened with, JSON-able.
             window_seconds: audio of each clip that was heard (seconds).
             store_fingerprint: of the feature store.
             encoder: where the encoder was loaded from.
@@ -126,6 +130,7 @@ class Lineage(Schema):
             experiment=experiment,
             corpus=corpus,
             corpus_fingerprint=corpus_fingerprint,
+            targets=tuple(dict(target) for target in targets),
             clips={split: int(counts.get(split, 0)) for split in SPLITS},
             split=digest(sorted(zip(clips["id"].astype(str), clips["split"].astype(str), strict=True))),
             window_seconds=window_seconds,

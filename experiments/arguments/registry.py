@@ -21,6 +21,8 @@ class CompareArguments(Common):
     """Versions (3, champion, models:/emonet-voice@candidate), MLflow run ids, folders of voice models or of experts."""
     on: str | None = None
     """The clips: a feature store's folder, or a corpus such as ravdess:PATH; by default the first model's corpus."""
+    targets: str | None = None
+    """What a corpus is opened for: a set's name or a YAML file; by default what the models score."""
     split: Split = "test"
     """Of the clips."""
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"
@@ -34,7 +36,7 @@ class CompareArguments(Common):
     promote: bool = False
     """Make the challenger @champion if it is better by the rule of docs/comparing.md."""
     margin: float = Field(0.025, ge=0, le=1)
-    """Of --promote: each emotion's interval of the MAE's difference must end below this share of its range (0 to 1)."""
+    """Of --promote: each target's interval of the MAE's difference must end below this share of its range (0 to 1)."""
     out: Path | None = None
     """The folder to write; by default one below runs/compare."""
     force: bool = False

@@ -11,7 +11,7 @@ from experiments.arguments.verbs import Common
 
 
 class ServeArguments(Common):
-    """Serve a registered model on 127.0.0.1: recordings in, 40 scores out, by MLflow's scoring server."""
+    """Serve a registered model on 127.0.0.1: recordings in, scores out, by MLflow's scoring server."""
 
     model: str = "models:/emonet-voice@champion"
     """A registry URI, or the folder of a model as MLflow logged it."""

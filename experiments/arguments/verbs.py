@@ -32,10 +32,12 @@ class StageArguments(Common):
 
 
 class CorpusArguments(Common):
-    """Report on a corpus: clips, hours, speakers, languages, rated emotions, rejected clips with reasons."""
+    """Report on a corpus: clips, hours, speakers, languages, rated targets, rejected clips with reasons."""
 
     spec: Positional[str]
     """sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
+    targets: str = "emotions"
+    """What is scored: emotions, attributes, quality, published, or a YAML file of targets of your own."""
     listen: int = Field(2000, ge=0)
     """Clips to decode, spread over the corpus, for what is odd about their sound (count); 0 for none."""
     window: float = Field(30.0, ge=0.5, le=30)
@@ -83,7 +85,7 @@ class StoreExportArguments(StoreArguments):
 
 
 class PredictArguments(Common):
-    """Score recordings: emotions from 0 to 4 for each file, strongest first, and what else the experts score."""
+    """Score recordings: the emotions of each file, strongest first, and what else the experts score."""
 
     files: Positional[tuple[Path, ...]]
     """Audio files, or folders that are searched for them."""
@@ -162,7 +164,10 @@ class DashboardArguments(Common):
 
 
 class TargetsArguments(Common):
-    """List the 40 emotions: id, published name, terms."""
+    """List a set of targets: id, name, scale, what it measures, and terms."""
+
+    set: Positional[str] = "emotions"
+    """emotions, attributes, quality, published, or a YAML file of your own."""
 
 
 class ExperimentsArguments(Common):

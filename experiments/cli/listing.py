@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from emonet.targets import EMOTIONS
+from emonet.targets import open_targets
 from experiments.core import console, load, shipped
 
+if TYPE_CHECKING:
+    from experiments.arguments import TargetsArguments
 
-def targets(arguments: object) -> list[dict[str, Any]]:  # noqa: ARG001  # verbs are called alike
-    """The 40 emotions."""
-    return [{"id": t.id, "name": t.name, "low": t.low, "high": t.high, "terms": list(t.terms)} for t in EMOTIONS]
+
+def targets(arguments: TargetsArguments) -> list[dict[str, Any]]:
+    """The targets of a set.
+
+    Raises:
+        RequestError: if there is no such set, or its file cannot be used.
+    """
+    return [
+        {
+            **{name: getattr(target, name) for name in ("id", "name", "low", "high", "meaning", "group")},
+            "terms": list(target.terms),
+            "aliases": list(target.aliases),
+        }
+        for target in open_targets(arguments.set)
+    ]
 
 
 def experiments(arguments: object) -> list[dict[str, Any]]:  # noqa: ARG001
@@ -25,10 +39,12 @@ def experiments(arguments: object) -> list[dict[str, Any]]:  # noqa: ARG001
 
 
 def show_targets(rows: list[dict[str, Any]]) -> None:
-    """A table on stderr."""
-    table = Table("id", "name", "scale", "terms", box=None, padding=(0, 1, 0, 0))
+    """A table on stderr; sets without terms show what they measure in their place."""
+    told = "terms" if all(row["terms"] for row in rows) else "meaning"
+    table = Table("id", "name", "scale", told, box=None, padding=(0, 1, 0, 0))
     for row in rows:
-        table.add_row(row["id"], row["name"], f"{row['low']:g} to {row['high']:g}", ", ".join(row["terms"]))
+        text = ", ".join(row["terms"]) if told == "terms" else row["meaning"]
+        table.add_row(row["id"], escape(row["name"]), f"{row['low']:g} to {row['high']:g}", escape(text))
     console.console.print(table)
 
 

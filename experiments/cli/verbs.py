@@ -88,7 +88,7 @@ VERBS: dict[str, Verb] = {
     "heads": Verb(
         "heads",
         StageArguments,
-        "stage 2: one expert per emotion, tested on unseen speakers, with a report",
+        "stage 2: one expert per target, tested on unseen speakers, with a report",
         section="heads",
         stopped="what an earlier run made is kept, and the same command starts the training again",
     ),
@@ -127,7 +127,7 @@ VERBS: dict[str, Verb] = {
     "registry prune": Verb("registry", RegistryPruneArguments, "delete versions that nobody needs", "prune"),
     "ui": Verb("ui", UiArguments, "open MLflow's pages on 127.0.0.1"),
     "dashboard": Verb("dashboard", DashboardArguments, "open Optuna's pages on 127.0.0.1"),
-    "targets": Verb("cli.listing", TargetsArguments, "list the 40 emotions", "targets"),
+    "targets": Verb("cli.listing", TargetsArguments, "list a set of targets", "targets"),
     "experiments": Verb("cli.listing", ExperimentsArguments, "list the shipped experiments", "experiments"),
 }
 _LINES = {name: verb.help for name, verb in VERBS.items()}

@@ -17,7 +17,7 @@ from emonet.clips import SPLITS, Corpus, Split
 from emonet.corpora import contents
 from emonet.errors import EmonetError, RequestError, raise_collected
 from emonet.schema import Schema, digest
-from emonet.targets import TargetSpec
+from emonet.targets import EMOTIONS, PUBLISHED, Target, TargetSpec
 from emonet.tracking import SOUND
 from emonet.windows import Window
 from experiments.core import console
@@ -126,15 +126,21 @@ class ComparedClips:
         return Corpus(name=whole.name, clips=whole.of_split(self.split), targets=whole.targets, note=whole.note)
 
 
-def open_clips(on: str, split: Split, runs: Path) -> ComparedClips:
+def open_clips(on: str, split: Split, runs: Path, targets: TargetSpec) -> ComparedClips:
     """Open what `--on` names.
+
+    Args:
+        on: a store's folder, or a corpus.
+        split: of its clips.
+        runs: folder with synthesised corpora.
+        targets: what a corpus is opened for; a store has its own.
 
     Raises:
         RequestError: if it is neither a store nor a corpus, or has no clips in the split.
         EmonetError: if the store's table is damaged.
     """
     is_store = Path(on).suffix == ".zarr" or (Path(on) / "zarr.json").is_file()
-    clips = _of_store(on, split, runs) if is_store else _of_corpus(on, split, runs)
+    clips = _of_store(on, split, runs) if is_store else _of_corpus(on, split, runs, targets)
     if not len(clips.table):
         raise RequestError(
             f"there are no clips in the split {split}", where=on, hint=f"--split {' or '.join(_filled(clips))}"
@@ -158,6 +164,23 @@ def corpus_of(models: Sequence[Model]) -> str:
             hint="--on CORPUS or --on STORE",
         )
     return known.corpus
+
+
+def targets_of(models: Sequence[Model]) -> TargetSpec:
+    """The set that a corpus is opened with for these models: one that covers what they score.
+
+    That of a model's lineage if it does, else one of emonet's own, else no more than what they score.
+    """
+    from emonet.tracking import lineage
+
+    scored: dict[str, Target] = {}
+    for model in models:  # of a target that two score on different scales, the first one's counts
+        for target in model.target_spec:
+            scored.setdefault(target.id, target)
+    wanted = TargetSpec(tuple(scored.values()))
+    found = (lineage.read(model.origin) for model in models if model.origin is not None)
+    known = [TargetSpec.from_json(one.targets) for one in found if one is not None and one.targets]
+    return next((spec for spec in (*known, EMOTIONS, PUBLISHED) if wanted.also_in(spec) == wanted.ids), wanted)
 
 
 def origin_of(model: Model, clips: ComparedClips, runs: Path) -> Origin:
@@ -265,8 +288,8 @@ def _origin(known: Literal["lineage", "store"], overlap: Overlap) -> Origin:
     )
 
 
-def _of_corpus(spec: str, split: Split, runs: Path) -> ComparedClips:
-    corpus = _corpus(spec, runs)
+def _of_corpus(spec: str, split: Split, runs: Path, targets: TargetSpec) -> ComparedClips:
+    corpus = _corpus(spec, runs, targets)
     clips = corpus.of_split(split)
     rows: list[dict[str, Any]] = [{"id": clip.id, "speaker": clip.speaker, "seconds": clip.seconds} for clip in clips]
     return ComparedClips(
@@ -306,7 +329,7 @@ def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     """The corpus behind a store, if it can still be opened and is the same."""
     record = store.record
     try:
-        corpus = _corpus(record.corpus, runs)
+        corpus = _corpus(record.corpus, runs, store.targets)
     except EmonetError as error:
         console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
         return None
@@ -316,11 +339,11 @@ def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     return corpus
 
 
-def _corpus(spec: str, runs: Path) -> Corpus:
+def _corpus(spec: str, runs: Path, targets: TargetSpec) -> Corpus:
     from emonet.corpora import open_corpus
 
     with console.progress("corpus") as progress:
-        return open_corpus(spec, folder=runs / "corpora", progress=progress)
+        return open_corpus(spec, targets=targets, folder=runs / "corpora", progress=progress)
 
 
 def _filled(clips: ComparedClips) -> list[str]:

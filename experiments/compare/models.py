@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import ExpertsPrecision
 from emonet.schema import digest
+from emonet.targets import TargetSpec
 from emonet.tracking import hidden
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ class Model:
     @property
     def targets(self) -> tuple[str, ...]:
         """Ids of the targets that it has an expert for."""
-        return tuple(target for info in self.infos.values() for target in info.target_spec.ids)
+        return self.target_spec.ids
+
+    @property
+    def target_spec(self) -> TargetSpec:
+        """What they are."""
+        return TargetSpec(tuple(target for info in self.infos.values() for target in info.target_spec))
 
     @property
     def parameters(self) -> int:

@@ -147,7 +147,7 @@ def _made(comparison: Comparison) -> dict[str, str]:
     swaps = f"{'all ' if test.exact else ''}{test.permutations:,} swaps of {test.units} {test.unit}"
     return {
         "Intervals": f"{100 * comparison.confidence:g} %, {comparison.resamples:,} resamples of {comparison.resampled}",
-        "P values": f"{swaps}, Holm's correction over {test.tests} emotions",
+        "P values": f"{swaps}, Holm's correction over {test.tests} targets",
         "Seed of resamples and swaps": str(comparison.seed),
     }
 
@@ -202,7 +202,8 @@ def _sections(findings: ComparisonFindings) -> list[Section]:
 
     spec, truth, models = findings.spec, findings.truth, findings.models()
     reliability = {label: findings.comparison.reliability[label] for label in models}
-    calibration = _embedded(lambda file: calibration_figure(reliability, file, scale=spec.scale))
+    scale = spec.scale if spec.common else (0.0, 1.0)
+    calibration = _embedded(lambda file: calibration_figure(reliability, file, scale=scale))
     slopes = ", ".join(
         f"{label} {'undefined' if found.slope is None else shown(found.slope, 2)}"
         for label, found in reliability.items()
@@ -211,19 +212,21 @@ def _sections(findings: ComparisonFindings) -> list[Section]:
     for label in models:
         predictions = findings.predictions[label]
         scatter = _embedded(lambda file, p=predictions: scatter_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
-        confusion = _embedded(lambda file, p=predictions: confusion_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
         scatters.append((label, scatter, f"Scatter of predicted against given scores, {label}"))
-        confusions.append((label, confusion, f"Confusion matrix of the strongest emotion, {label}"))
-    return [
+        if len(spec.ranked) > 1:
+            confusion = _embedded(lambda file, p=predictions: confusion_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
+            confusions.append((label, confusion, f"Confusion matrix of the strongest emotion, {label}"))
+    sections = [
         Section(
             "Calibration",
-            "Mean given score where a score was predicted, all emotions together; larger marks stand for more scores. "
-            "The thin line is right.",
+            "Mean given score where a score was predicted, all targets together"
+            + ("" if spec.common else ", each as a share of its scale")
+            + "; larger marks stand for more scores. The thin line is right.",
             [("", calibration, f"Mean given by predicted score, slopes: {slopes}")],
         ),
         Section(
             "Predicted against given",
-            f"One point per clip, for the {min(SCATTERED, len(spec))} emotions whose given scores vary most. "
+            f"One point per clip, for the {min(SCATTERED, len(spec))} targets whose given scores vary most. "
             "The line is a perfect prediction.",
             scatters,
         ),
@@ -234,6 +237,7 @@ def _sections(findings: ComparisonFindings) -> list[Section]:
             confusions,
         ),
     ]
+    return [section for section in sections if section.pictures]
 
 
 def _embedded(draw: Callable[[BytesIO], None]) -> str | None:

@@ -155,14 +155,14 @@ def predict_baselines(
         found = baseline_predictions(validated, truth, states.window, console.progress, split=clips.split)
     except AudioError as error:
         return {}, [f"baselines are left out: {error.what}"]
-    return found, [] if rated else ["ridge baselines are left out: some emotion is not rated in the validation split"]
+    return found, [] if rated else ["ridge baselines are left out: some target is not rated in the validation split"]
 
 
 def _unfit(parts: Mapping[Split, Sequence[Clip]], truth: Mapping[Split, np.ndarray]) -> str | None:
     if not parts["train"]:
         return "the corpus has no train clips to fit them on"
     if np.isnan(truth["train"]).all(0).any():
-        return "some emotion is not rated in the train split"
+        return "some target is not rated in the train split"
     return None
 
 

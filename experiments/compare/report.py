@@ -119,7 +119,7 @@ def dataset_of(compared: Compared) -> str:
     parts = [part.partition(":") for part in compared.clips.spec.split("+")]
     names = [f"{kind} {Path(path).name}".strip() for kind, _, path in parts]
     counts = {
-        "emotions": (len(compared.targets), compared.rated),
+        "targets": (len(compared.targets), compared.rated),
         "clips": (len(compared.rows), len(compared.clips.table)),
     }
     partial = [f"{count} of {of} {what}" for what, (count, of) in counts.items() if count < of]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.markup import escape
 from rich.table import Table
 
 from emonet.evaluation import METRICS, Comparison, ContenderFacts, MetricName, PairwiseDifference, excludes_zero
 from emonet.numbers import UNDEFINED, shown
-from emonet.targets import TargetSpec
 from experiments.heads import metric_table, stacked
 
 WIDER = (0, 1, 0, 0)  # where columns leave room
@@ -111,11 +112,11 @@ def pairs_table(comparison: Comparison) -> Table:
     return table
 
 
-def differences_table(comparison: Comparison, pair: PairwiseDifference, spec: TargetSpec) -> Table:
+def differences_table(comparison: Comparison, pair: PairwiseDifference, names: Mapping[str, str]) -> Table:
     """One row per emotion: both MAEs, their difference with its interval, p values; significant ones are bold."""
     made = "all swaps" if comparison.test.exact else f"{comparison.test.permutations:,} random swaps"
     table = metric_table(
-        f"MAE by emotion: {escape(pair.one)} less {escape(pair.other)}",
+        f"MAE by target: {escape(pair.one)} less {escape(pair.other)}",
         f"p: paired permutation test, {comparison.test.unit} swapped ({made}), then Holm's correction; "
         f"bold: at most {comparison.alpha:g} after it",
         (),
@@ -127,7 +128,7 @@ def differences_table(comparison: Comparison, pair: PairwiseDifference, spec: Ta
     for target, each in pair.emotions.items():
         both = [comparison.scores[label].mae.per_target[target].value for label in (pair.one, pair.other)]
         table.add_row(
-            escape(spec[target].name),
+            escape(names[target]),
             *(shown(value) for value in both),
             f"{each.mae:+}",
             p_text(each.p),
@@ -143,8 +144,8 @@ def _emotions(comparison: Comparison, pair: PairwiseDifference) -> str:
     better, worse, tests = sum(value < 0 for value in found), sum(value > 0 for value in found), comparison.test.tests
     if not found:
         possible = tests > 1 and comparison.test.confirms_emotions(comparison.alpha)  # else notes() says so
-        return f" No single one of {tests} emotions differs significantly." if possible else ""
-    return f" It is significantly better on {better} and worse on {worse} of {tests} emotions."
+        return f" No single one of {tests} targets differs significantly." if possible else ""
+    return f" It is significantly better on {better} and worse on {worse} of {tests} targets."
 
 
 def _intervals(comparison: Comparison) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from emonet.errors import EmonetError, RequestError
 from emonet.evaluation import Comparison
 from emonet.schema import Schema, digest
+from emonet.targets import open_targets
 from emonet.tracking import ARTIFACTS, hidden
-from experiments.compare.clips import Origin, corpus_of, open_clips, origin_of, require_new
+from experiments.compare.clips import Origin, corpus_of, open_clips, origin_of, require_new, targets_of
 from experiments.core import console
 
 if TYPE_CHECKING:
@@ -56,14 +57,16 @@ class CompareResult(Schema):
     """What must not be overlooked: overlaps, speakers heard in training, unknown origins, what was left out."""
     comparison: Comparison
     """All figures."""
+    names: dict[str, str]
+    """Id of each target -> its name."""
     promoted: bool | None
     """With --promote: whether the challenger is @champion now."""
     decision: tuple[str, ...]
     """Why, or why not."""
     margin: float | None = None
-    """With --promote: of non-inferiority, as a share of the range of an emotion's scores (0 to 1)."""
+    """With --promote: of non-inferiority, as a share of the range of a target's scores (0 to 1)."""
     unproven: tuple[str, ...] = ()
-    """With --promote: ids of the emotions in which the challenger is not shown to be non-inferior."""
+    """With --promote: ids of the targets in which the challenger is not shown to be non-inferior."""
     run_id: str
     """The MLflow run."""
 
@@ -106,7 +109,8 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
     given = with_champion(arguments.models, uri) if arguments.promote else arguments.models
     models = open_models(given, uri, arguments.runs)
     challenge = challenge_of(models) if arguments.promote else None
-    clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs)
+    targets = targets_of(models) if arguments.targets is None else open_targets(arguments.targets)
+    clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs, targets)
     origins = {model.label: origin_of(model, clips, arguments.runs) for model in models}
     if not arguments.force:
         require_new(origins, clips)
@@ -115,7 +119,6 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
 
 def show(result: CompareResult) -> None:
     """The tables on stderr, and what must not be overlooked first."""
-    from emonet.targets import EMOTIONS
     from experiments.compare.table import comparison_table, costs_table, differences_table, pairs_table, sentence
 
     comparison = result.comparison
@@ -127,8 +130,8 @@ def show(result: CompareResult) -> None:
     if comparison.pairs:
         console.console.print(pairs_table(comparison))
     models = [pair for pair in comparison.pairs if not comparison.facts[pair.other].baseline]
-    if len(models) == 1 and set(comparison.targets) <= set(EMOTIONS.ids):
-        console.console.print(differences_table(comparison, models[0], EMOTIONS.subset(comparison.targets)))
+    if len(models) == 1:
+        console.console.print(differences_table(comparison, models[0], result.names))
     for pair in models or comparison.pairs:
         console.say(console.name(sentence(comparison, pair)))
     if result.promoted is not None:
@@ -212,6 +215,7 @@ def _result(
         forced=compared.forced,
         warnings=compared.warnings,
         comparison=compared.comparison,
+        names={target.id: target.name for target in compared.clips.targets.subset(compared.targets)},
         run_id=run.id,
         **outcome,
     )

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import Comparison, Contender, ContenderFacts, compare
+from emonet.targets import TargetSpec
 from experiments.arguments import CompareArguments
 from experiments.compare.clips import ComparedClips, Origin, origin_notes
 from experiments.compare.costs import Costs
@@ -95,6 +96,7 @@ def compare_models(
         for m in models
     ] + [Contender(name, scores, ContenderFacts(baseline=True)) for name, scores in baselines.items()]
     rows = clips.rows(ids)
+    spec = clips.targets.subset(targets)
     comparison = compare(
         clips.scores(rows, targets),
         contenders,
@@ -102,7 +104,7 @@ def compare_models(
         speakers=clips.table["speaker"].iloc[rows].tolist(),
         config=EvaluationConfig(resamples=arguments.resamples),
         seed=arguments.seed,
-        scale=clips.targets.subset(targets).scale,
+        scale=(spec.low, spec.high),
     )
     return Compared(
         clips=clips,
@@ -123,23 +125,36 @@ def common_targets(models: Sequence[Model], clips: ComparedClips) -> tuple[tuple
         RequestError: if there is none.
     """
     rated = [target for target, has in zip(clips.targets.ids, (~np.isnan(clips.truth)).any(0), strict=True) if has]
-    common = tuple(target for target in rated if all(target in model.targets for model in models))
+    comparable = {model.label: set(model.target_spec.also_in(clips.targets)) for model in models}
+    common = tuple(target for target in rated if all(target in known for known in comparable.values()))
     if not common:
         raise RequestError(
-            "there is no emotion that every model scores and somebody rated in these clips",
+            "there is no target that every model scores and somebody rated in these clips",
             where=f"{clips.on}, split {clips.split}",
-            expected=f"one of {_listed(rated, 'emotion')}" if rated else "clips with scores",
-            found="; ".join(f"{model.label} scores {_listed(model.targets, 'emotion')}" for model in models),
+            expected=f"one of {_listed(_scaled(rated, clips.targets), 'target')}" if rated else "clips with scores",
+            found="; ".join(
+                f"{label} scores {_listed(_scaled(spec.ids, spec), 'target')}"
+                for label, spec in ((model.label, model.target_spec) for model in models)
+            ),
         )
     absent = {model.label: [target for target in rated if target not in model.targets] for model in models}
+    other = {
+        model.label: [target for target in rated if target in model.targets and target not in comparable[model.label]]
+        for model in models
+    }
     unrated = [t for t in clips.targets.ids if t not in rated and all(t in model.targets for model in models)]
     notes = [
-        f"left out, since {label} has no expert for it: {_listed(targets, 'emotion')}"
+        f"left out, since {label} has no expert for it: {_listed(targets, 'target')}"
         for label, targets in absent.items()
         if targets
     ]
+    notes += [
+        f"left out, since {label} scores it on another scale: {_listed(targets, 'target')}"
+        for label, targets in other.items()
+        if targets
+    ]
     if unrated:
-        notes.append(f"left out, since nobody rated it in these clips: {_listed(unrated, 'emotion')}")
+        notes.append(f"left out, since nobody rated it in these clips: {_listed(unrated, 'target')}")
     return common, notes
 
 
@@ -162,6 +177,10 @@ def _lossy(states: Mapping[str, States]) -> list[str]:
         for path, record in records
         if record.codec not in EXACT or record.kept != "all"
     ]
+
+
+def _scaled(names: Sequence[str], spec: TargetSpec) -> list[str]:
+    return [f"{name} {spec[name].low:g} to {spec[name].high:g}" for name in names]
 
 
 def _listed(names: Sequence[str], unit: str) -> str:

@@ -1,7 +1,7 @@
 from . import console
 from .config import Experiment, load, refuse_flags, shipped, with_space
 from .console import counted, progress, say
-from .corpora import open_experiments_corpus, rejected
+from .corpora import open_experiments_corpus, open_quietly, rejected
 from .decorating import decoration
 from .local_server import check_port, serve_until_interrupted
 from .page import INDEX, render
@@ -39,6 +39,7 @@ __all__ = [
     "load",
     "merged",
     "open_experiments_corpus",
+    "open_quietly",
     "progress",
     "refuse_flags",
     "rejected",

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from emonet.configs import CaptionerConfig, EvaluationConfig, ExtractionConfig, HeadsConfig
 from emonet.errors import RequestError, raise_collected
 from emonet.schema import Schema
+from emonet.targets import TargetSpec
 from experiments.core.sweep_config import Dimension, SweepConfig, problems_of
 
 SHIPPED = Path(__file__).parents[1]
@@ -29,6 +30,8 @@ class Experiment(Schema):
     """What it is for, in one sentence."""
     corpus: str = "sandbox"
     """What to train on: sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
+    targets: str = "emotions"
+    """What is scored: emotions, attributes, quality, published, or a YAML file of targets of your own."""
     seed: int = Field(0, ge=0)
     """Fixes weights, order, dropout, augmentation and captions (integer)."""
     runs: Path = Path("runs")
@@ -56,6 +59,16 @@ class Experiment(Schema):
     def folder(self) -> Path:
         """Where this experiment's stages write: `runs/NAME`."""
         return self.runs / self.name
+
+    def open_targets(self) -> TargetSpec:
+        """The set that `targets` names.
+
+        Raises:
+            RequestError: if there is no such set, or its file cannot be used.
+        """
+        from emonet.targets import open_targets
+
+        return open_targets(self.targets)
 
     @property
     def corpora(self) -> Path:

@@ -18,10 +18,7 @@ def open_experiments_corpus(experiment: Experiment) -> Corpus:
     Raises:
         RequestError: if it cannot be used.
     """
-    from emonet.corpora import open_corpus
-
-    with console.progress("corpus") as progress:
-        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    corpus = open_quietly(experiment)
     if corpus.rejected:
         left_out, one = console.counted(len(corpus.rejected), "recording"), len(corpus.rejected) == 1
         console.say(
@@ -31,6 +28,19 @@ def open_experiments_corpus(experiment: Experiment) -> Corpus:
     for warning in corpus.warnings:
         console.say(f"[yellow]warning[/] {console.name(warning)}")
     return corpus
+
+
+def open_quietly(experiment: Experiment) -> Corpus:
+    """The experiment's corpus, scored by its targets.
+
+    Raises:
+        RequestError: if it, or the set of targets, cannot be used.
+    """
+    from emonet.corpora import open_corpus
+
+    targets = experiment.open_targets()
+    with console.progress("corpus") as progress:
+        return open_corpus(experiment.corpus, targets=targets, folder=experiment.corpora, progress=progress)
 
 
 def rejected(corpus: Corpus) -> dict[str, str]:

@@ -20,7 +20,7 @@ from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.evaluation import Metric, Scores, evaluate
 from emonet.schema import Schema
-from experiments.core import Experiment, Work, console, resolve_source
+from experiments.core import Experiment, Work, console, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
 from experiments.heads.store_check import require_origin
 
@@ -112,10 +112,7 @@ def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
     Raises:
         RequestError: if they are others.
     """
-    from emonet.corpora import open_corpus
-
-    with console.progress("corpus") as progress:
-        corpus = open_corpus(experiment.corpus, folder=experiment.corpora, progress=progress)
+    corpus = open_quietly(experiment)
     require_origin(experiment, extracted, corpus, captioner_of(experiment))
     return corpus
 

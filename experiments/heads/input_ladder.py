@@ -75,7 +75,7 @@ def forms_table(test: Mapping[InputForm, Scores], labels: Mapping[str, str]) -> 
         test: test figures by form.
         labels: target id -> published name, for the rows.
     """
-    table = _table(f"{METRIC.label} of each emotion by what its expert sees", "best in bold")
+    table = _table(f"{METRIC.label} of each target by what its expert sees", "best in bold")
     for form in test:
         table.add_column(form)
     for target, label in labels.items():

@@ -13,6 +13,8 @@ from jaxtyping import Float
 from emonet.targets import TargetSpec
 from experiments.core import INDEX, Experiment, decoration, render, write_text
 
+CONFUSION = "confusion.png"
+
 if TYPE_CHECKING:
     from emonet.evaluation import Scores
 
@@ -105,9 +107,11 @@ def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
             "Predicted against given", "scatter.png", "One point per test clip; the line is a perfect prediction."
         ): lambda path: scatter_figure(*shown, spec.ids, path, spec=spec),
         Picture(
-            "Strongest emotion", "confusion.png", "Which emotion comes out strongest, for clips that have one."
+            "Strongest emotion", CONFUSION, "Which emotion comes out strongest, for clips that have one."
         ): lambda path: confusion_figure(*shown, spec.ids, path, spec=spec),
     }
+    if len(spec.ranked) < 2:
+        drawings = {picture: draw for picture, draw in drawings.items() if picture.file != CONFUSION}
     drawn = []
     for picture, draw in drawings.items():
         with decoration(f"the picture {folder / picture.file}"):

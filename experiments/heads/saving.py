@@ -97,6 +97,7 @@ def _lineage(experiment: Experiment, data: HeadsData, clips: pd.DataFrame) -> Li
         experiment=experiment.name,
         corpus=record.corpus,
         corpus_fingerprint=record.corpus_fingerprint,
+        targets=data.store.targets.to_json(),
         window_seconds=record.window_seconds,
         store_fingerprint=data.store.fingerprint,
         encoder=record.encoder,

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from emonet.encoders import weights_identity
 from emonet.errors import RequestError
 from emonet.runtime import expanded
+from emonet.targets import SETS
 from experiments.core import Experiment, console
 
 if TYPE_CHECKING:
     from cache.store import ExtractionRecord
     from emonet.clips import Corpus
+    from emonet.targets import TargetSpec
     from experiments.extract import ExtractResult
 
 _ANEW = "emonet extract --force to make the store anew"
@@ -47,7 +49,9 @@ def _same_weights(extracted: str, captioner: str) -> bool:
 
 
 def _other_corpus(experiment: Experiment, corpus: Corpus) -> RequestError:
-    record = _record(experiment)
+    record, targets = _record(experiment)
+    if targets.to_json() != corpus.targets.to_json():
+        return _other_targets(experiment, targets, corpus.targets)
     found = f"{corpus.name}, {console.counted(len(corpus), 'clip')}"
     if record.corpus == corpus.name:
         found += ": its clips, scores, splits or captions have changed since"
@@ -63,8 +67,19 @@ def _other_corpus(experiment: Experiment, corpus: Corpus) -> RequestError:
     )
 
 
+def _other_targets(experiment: Experiment, stored: TargetSpec, wanted: TargetSpec) -> RequestError:
+    name = next((name for name, spec in SETS.items() if spec == stored), "FILE.yaml as it was")
+    return RequestError(
+        "the feature store was extracted for other targets",
+        where=_store(experiment),
+        expected=stored.summary,
+        found=f"{experiment.targets}: {wanted.summary}",
+        hint=f"--targets {name}, as the store; or --name NEW with every stage, for a second store; or {_ANEW}",
+    )
+
+
 def _other_captioner(experiment: Experiment, captioner: str) -> RequestError:
-    record, named = _record(experiment), experiment.extraction.captioner
+    (record, _), named = _record(experiment), experiment.extraction.captioner
     own = experiment.folder / "captioner"
     found = f"the experiment's own captioner {own}" if named is None else named
     gone = named is None and not own.is_dir()
@@ -100,7 +115,7 @@ def _store(experiment: Experiment) -> Path:
     return experiment.folder / STORE
 
 
-def _record(experiment: Experiment) -> ExtractionRecord:
+def _record(experiment: Experiment) -> tuple[ExtractionRecord, TargetSpec]:
     from cache.store import read_attributes
 
-    return read_attributes(_store(experiment))[0]
+    return read_attributes(_store(experiment))[:2]

@@ -1,4 +1,4 @@
-"""The verb `heads`: one expert per rated emotion, tested on unseen speakers, saved and registered."""
+"""The verb `heads`: one expert per rated target, tested on unseen speakers, saved and registered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
 from emonet.evaluation import METRICS, Scores
 from emonet.schema import Registered
-from emonet.targets import EMOTIONS
 from experiments.core import Experiment, StageResult, Work, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
 from experiments.heads.forms import (
@@ -65,10 +64,6 @@ class HeadsResult(StageResult):
         """Whether the model is registered."""
         return self.registered is not None
 
-    def names(self) -> dict[str, str]:
-        """Published names of the rated targets, by id."""
-        return {target: EMOTIONS[target].name if target in EMOTIONS.ids else target for target in self.rated}
-
 
 def run(experiment: Experiment, *, out: Path | None = None, parent: str | None = None) -> HeadsResult:
     """Train, test, save and register the experts of the experiment's feature store.
@@ -110,7 +105,10 @@ def show(result: HeadsResult) -> None:
 
     console.console.print(figures(result))
     if result.comparison:
-        console.console.print(forms_table({form: tried.test for form, tried in result.forms.items()}, result.names()))
+        from emonet.checkpoints import read_info
+
+        names = {target.id: target.name for target in read_info(result.experts).target_spec}
+        console.console.print(forms_table({form: tried.test for form, tried in result.forms.items()}, names))
         console.console.print(groups_table(result.comparison))
 
 

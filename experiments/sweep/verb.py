@@ -85,7 +85,7 @@ class SweepResult(StageResult):
     registered: Registered | None = None
     """The version of the best trial's model."""
     test: dict[str, float | None] = Field(default_factory=dict)
-    """Test figures of that model, means over emotions; of a captioner none: it is judged on validation clips."""
+    """Test figures of that model, means over targets; of a captioner none: it is judged on validation clips."""
 
 
 @dataclass(frozen=True)

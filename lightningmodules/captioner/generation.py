@@ -1,4 +1,4 @@
-"""What a captioner writes about clips, and how often it names the strongest emotion first."""
+"""What a captioner writes about clips, and how often that is right: the strongest emotion first, or the right bands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from datamodules.caption_batches import Batches
 from emonet.audio import LogMel
-from emonet.captioner import named_emotions, strongest
+from emonet.captioner import bands, named_emotions, said_bands, strongest
 from emonet.clips import Clip
 from emonet.runtime import Progress, silent
 from emonet.targets import TargetSpec
@@ -30,19 +30,26 @@ class Heard:
     clip: Clip
     caption: str
 
-    def hits(self, spec: TargetSpec) -> bool | None:
-        """Whether the first emotion named is the strongest one rated, or one tied with it.
+    def hits(self, spec: TargetSpec) -> float | None:
+        """How right the caption is, 0 to 1; None where nothing was rated.
 
-        A clip whose scores are all lowest is hit by a caption that names no emotion. None where nothing was rated.
+        Of emotions: 1 if the first one named is the strongest one rated, or one tied with it. A clip whose scores are
+        all lowest is hit by a caption that names no emotion. Of other targets: the share whose band it says. Their mean
+        where both were rated.
         """
-        if all(score != score for score in self.clip.scores.values()):  # NaN, or no scores
-            return None
-        named, wanted = named_emotions(self.caption, spec), strongest(self.clip.scores, spec)
-        return named[0] in wanted if named else not wanted
+        shares = spec.shares(self.clip.scores)
+        hits = []
+        if any(name in shares for name in spec.ranked):
+            named, wanted = named_emotions(self.caption, spec), strongest(self.clip.scores, spec)
+            hits.append(float(named[0] in wanted if named else not wanted))
+        if right := bands(shares, spec):
+            said = said_bands(self.caption, spec)
+            hits.append(sum(said.get(name) == band for name, band in right.items()) / len(right))
+        return sum(hits) / len(hits) if hits else None
 
 
 def hit_rate(heard: Sequence[Heard], spec: TargetSpec) -> float:
-    """Share of the rated clips that are hit, 0 to 1; 0 where no clip was rated."""
+    """Mean hit of the rated clips, 0 to 1; 0 where no clip was rated."""
     hits = [hit for hit in (one.hits(spec) for one in heard) if hit is not None]
     return sum(hits) / len(hits) if hits else 0.0
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from transformers import WhisperProcessor
 
 from datamodules.caption_batches import CaptionBatch
-from emonet.captioner import strongest
+from emonet.captioner import rated_in_words
 from emonet.configs import CaptionerConfig
 from emonet.runtime import Progress, ShowProgress
 from emonet.targets import TargetSpec
@@ -105,8 +105,4 @@ class CaptionReport(Callback):  # type: ignore[misc]
 
 def sample_lines(samples: Sequence[Heard], spec: TargetSpec) -> list[str]:
     """`ravdess/03-...: strongest anger; "The speaker feels intense rage."`, one line per clip."""
-    lines = []
-    for sample in samples:
-        wanted = " or ".join(sorted(strongest(sample.clip.scores, spec))) or "nothing"
-        lines.append(f'{sample.clip.id}: strongest {wanted}; "{sample.caption}"')
-    return lines
+    return [f'{one.clip.id}: {rated_in_words(one.clip.scores, spec)}; "{one.caption}"' for one in samples]

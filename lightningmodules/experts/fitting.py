@@ -70,6 +70,7 @@ def fit_bank(
         EmonetError: if a validation error is not finite.
     """
     bank = HeadBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
+    bank.score_on([data.inputs.store.targets[target] for target in data.targets])
     if scaling is not None:
         bank.standardise(scaling)
     module = HeadsModule(bank, config, report=report, progress=progress)

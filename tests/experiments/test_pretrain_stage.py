@@ -57,7 +57,7 @@ def test_pretrain_then_again(experiment: Experiment, capsys: pytest.CaptureFixtu
     pretrain.show(result)
     shown = capsys.readouterr().err
     assert "epoch 2 of 2" in shown
-    assert "emotion hit rate" in shown
+    assert "hit rate" in shown
     pretrain.show(pretrain.PretrainResult.model_validate({**dict(result), "captioner": "[/x]"}))
     assert "[/x]: " in capsys.readouterr().err
     assert pretrain.run(experiment) == result

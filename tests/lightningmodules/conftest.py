@@ -10,18 +10,25 @@ import pytest
 
 from cache.store import ExtractionRecord, FeatureStore
 from emonet.clips import Clip, Corpus, Split
+from emonet.targets import EMOTIONS, TargetSpec
 
 FRAMES, WIDTH = 25, 6
 
 
 @pytest.fixture
 def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., FeatureStore]:
-    """A store of random states; anger is 0 to 4 with the first value's mean, fear with the second's deviation.
+    """A store of random states; anger rises with the first value's mean, fear with the second's deviation.
 
     With `missing`, every second training clip has no score for fear.
     """
 
-    def make(*, missing: bool = False, clips: tuple[int, int, int] = (160, 40, 40), seed: int = 0) -> FeatureStore:
+    def make(
+        *,
+        missing: bool = False,
+        clips: tuple[int, int, int] = (160, 40, 40),
+        seed: int = 0,
+        targets: TargetSpec = EMOTIONS,
+    ) -> FeatureStore:
         rng = np.random.default_rng(seed)
         splits: list[Split] = ["train"] * clips[0] + ["validation"] * clips[1] + ["test"] * clips[2]
         truth = rng.integers(0, 5, (len(splits), 2)).astype(float)
@@ -30,17 +37,19 @@ def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., 
         states[:, :, 1] *= 0.2 + truth[:, 1:]
         rows = []
         for row, split in enumerate(splits):
-            scores = {"anger": truth[row, 0], "fear": truth[row, 1]}
+            shares = {"anger": truth[row, 0] / 4, "fear": truth[row, 1] / 4}
+            scores = {name: targets[name].low + share * (targets[name].high - targets[name].low)
+                      for name, share in shares.items()}  # fmt: skip
             if missing and split == "train" and row % 2:
                 del scores["fear"]
             rows.append(Clip(f"c/{row}", b"x", f"{split}/{row % 6}", split, scores=scores))
-        corpus = Corpus("made", tuple(rows))
+        corpus = Corpus("made", tuple(rows), targets=targets)
         record = ExtractionRecord(
             corpus="made", corpus_fingerprint="f", clips=len(rows), encoder="none", encoder_digest="d",
             window_seconds=FRAMES / 50, frames=FRAMES, width=WIDTH, mels=80, precision="float32", batch_size=1,
             shard_clips=64,
         )  # fmt: skip
-        path = tmp_path / f"{missing}-{seed}.zarr"
+        path = tmp_path / f"{missing}-{seed}-{len(targets)}.zarr"
         fill_store(path, record, corpus, states.astype(np.float16), seconds=lambda row: FRAMES / 50)
         return FeatureStore.open(path)
 

@@ -1,7 +1,9 @@
-from .emodb import open_emodb
-from .ravdess import open_ravdess
+from .emodb import EMODB, open_emodb
+from .ravdess import RAVDESS, open_ravdess
 
 __all__ = [
+    "EMODB",
+    "RAVDESS",
     "open_emodb",
     "open_ravdess",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 from emonet.clips import Corpus, Split
 from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
 from emonet.runtime import Progress, silent
+from emonet.targets import EMOTIONS, TargetSpec
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")  # speaker, text, emotion, take: 03a01Fa
 _EMOTIONS: dict[str, str | None] = {
@@ -55,14 +56,15 @@ EMODB = ActedFormat(
 )
 
 
-def open_emodb(folder: Path, *, progress: Progress = silent) -> Corpus:
+def open_emodb(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
     """Open EmoDB: speakers 15 and 16 are the test split, 12 and 14 validation, the other six training.
 
     Args:
         folder: where the clips are, at any depth.
+        targets: what the corpus is for; a prototype that is none of them is left out.
         progress: told about clips.
 
     Raises:
         RequestError: if the folder is missing, holds no audio or no usable clip, or holds a clip twice.
     """
-    return open_acted(EMODB, folder, progress=progress)
+    return open_acted(EMODB, folder, targets=targets, progress=progress)

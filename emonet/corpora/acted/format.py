@@ -6,7 +6,7 @@ prototypes of the other classes get 0, and every emotion that nobody acted stays
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from emonet.corpora.manifest import probed, require_clips
 from emonet.errors import RequestError
 from emonet.names import as_text
 from emonet.runtime import Progress, Walk, silent, walk
+from emonet.targets import EMOTIONS, TargetSpec
 
 
 class UnknownNameError(ValueError):
@@ -61,12 +62,15 @@ class ActedFormat:
     source: str
 
 
-def open_acted(layout: ActedFormat, folder: Path, *, progress: Progress = silent) -> Corpus:
+def open_acted(
+    layout: ActedFormat, folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent
+) -> Corpus:
     """Open a folder of audio files, at any depth, by any suffix that is read, in any case.
 
     Args:
         layout: how the files are named.
         folder: where they are.
+        targets: what the corpus is for; a prototype that is none of them is left out.
         progress: told about clips.
 
     Raises:
@@ -84,17 +88,18 @@ def open_acted(layout: ActedFormat, folder: Path, *, progress: Progress = silent
     files = _audio_files(layout, folder, found)
     refuse_copies(files, folder)
     drafts: list[Clip] = []
+    rated = EMOTIONS.also_in(targets)
     strangers = [Rejection(as_text(place.relative_to(folder)), reason) for place, reason in found.closed]
     for file in files:
         try:
-            drafts.append(_draft(layout, file))
+            drafts.append(_draft(layout, file, rated))
         except UnknownNameError as error:
             strangers.append(Rejection(as_text(file.relative_to(folder)), str(error)))
     clips, unreadable = probed(drafts, progress=progress)
     rejected = (*strangers, *unreadable)
     require_clips(clips, rejected, folder, hint=layout.source)
     name = f"{layout.kind}:{as_text(folder)}"
-    return Corpus(name, clips, rejected, note=layout.note, passed_over=found.passed_over(READ))
+    return Corpus(name, clips, rejected, targets=targets, note=layout.note, passed_over=found.passed_over(READ))
 
 
 def _audio_files(layout: ActedFormat, folder: Path, found: Walk) -> tuple[Path, ...]:
@@ -113,7 +118,7 @@ def _audio_files(layout: ActedFormat, folder: Path, found: Walk) -> tuple[Path, 
     return files
 
 
-def _draft(layout: ActedFormat, file: Path) -> Clip:
+def _draft(layout: ActedFormat, file: Path, rated: Collection[str]) -> Clip:
     label = layout.read_name(file.stem)
     return Clip(
         id=f"{layout.kind}/{file.stem}",
@@ -121,5 +126,5 @@ def _draft(layout: ActedFormat, file: Path) -> Clip:
         speaker=f"{layout.kind}/{label.speaker}",
         split=label.split,
         language=layout.language,
-        scores={name: label.score if name == label.emotion else 0.0 for name in layout.prototypes},
+        scores={name: label.score if name == label.emotion else 0.0 for name in layout.prototypes if name in rated},
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from emonet.clips import Corpus, Split
 from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
 from emonet.runtime import Progress, silent
+from emonet.targets import EMOTIONS, TargetSpec
 
 # modality-channel-emotion-intensity-statement-repetition-actor
 _NAME = re.compile(r"(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])")
@@ -61,14 +62,15 @@ RAVDESS = ActedFormat(
 )
 
 
-def open_ravdess(folder: Path, *, progress: Progress = silent) -> Corpus:
+def open_ravdess(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
     """Open RAVDESS: actors 19 to 24 are the test split, 16 to 18 validation, 1 to 15 training.
 
     Args:
         folder: where the clips are, at any depth.
+        targets: what the corpus is for; a prototype that is none of them is left out.
         progress: told about clips.
 
     Raises:
         RequestError: if the folder is missing, holds no audio or no usable clip, or holds a clip twice.
     """
-    return open_acted(RAVDESS, folder, progress=progress)
+    return open_acted(RAVDESS, folder, targets=targets, progress=progress)

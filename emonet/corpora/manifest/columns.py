@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from emonet.targets import TargetSpec
+from emonet.targets import PUBLISHED, TargetSpec
 
 FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight")
 WEIGHT = "weight."  # and a target: how much its score counts
@@ -13,6 +13,7 @@ AUDIO = frozenset(  # what others call it: audformat, Hugging Face, NeMo ...
     {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
     | {"audio_path", "audio_file", "audio_filename", "audio_filepath"}
 )
+OTHER = "other."  # and a target of emonet's that is none of the corpus': its column is passed over
 _NEAR = 0.8  # share of letters in common below which a suggestion is only confusing
 _INDEX = re.compile(r"(unnamed: \d+|__index_level_\d+__|)")  # pandas' names for the numbers of rows
 
@@ -22,7 +23,7 @@ class UnknownColumnError(ValueError):
 
 
 def meaning(column: str, targets: TargetSpec, *, names_audio: bool) -> str:
-    """The field, the target's id, or `weight.` and a target's id that a column stands for.
+    """What a column means: a field, a target's id, `weight.` and a target's id, or `other.` and another target's id.
 
     Args:
         column: as the table spells it.
@@ -41,6 +42,8 @@ def meaning(column: str, targets: TargetSpec, *, names_audio: bool) -> str:
     target = column.strip()[len(weighs) :]
     if target in targets:
         return weighs + targets.ids[targets.index(target)]
+    if target in PUBLISHED:
+        return OTHER + weighs + PUBLISHED[target].id
     if _INDEX.fullmatch(name):
         raise UnknownColumnError("; it looks like pandas' row numbers: write the table without its index (index=False)")
     near = difflib.get_close_matches(name, [*FIELDS, *targets.ids], n=2, cutoff=_NEAR)

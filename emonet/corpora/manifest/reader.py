@@ -9,14 +9,14 @@ from typing import Any
 
 from emonet.clips import Clip, Corpus
 from emonet.corpora.manifest.caption_check import CaptionCheck
-from emonet.corpora.manifest.columns import FIELDS, UnknownColumnError, meaning
+from emonet.corpora.manifest.columns import FIELDS, OTHER, UnknownColumnError, meaning
 from emonet.corpora.manifest.finding import Finder
 from emonet.corpora.manifest.probing import probed, require_clips
 from emonet.corpora.manifest.problems import Problems
 from emonet.corpora.manifest.rows import Cells, Limits
 from emonet.corpora.manifest.splits import split_speakers
 from emonet.corpora.manifest.tables import Row, read_rows
-from emonet.errors import RequestError, brief, raise_collected
+from emonet.errors import RequestError, brief, raise_collected, shortened
 from emonet.names import as_text
 from emonet.runtime import Progress, silent
 from emonet.targets import EMOTIONS, TargetSpec
@@ -62,7 +62,7 @@ def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progr
         rejected,
         targets=targets,
         note="" if "speaker" in reading.fields else ANONYMOUS,
-        remarks=(*reading.finder.remarks(), *reading.captions.lines()),
+        remarks=(*reading.finder.remarks(), *reading.captions.lines(), *reading.unrated()),
     )
 
 
@@ -189,7 +189,7 @@ class _Reading:
         )
 
     def check_columns(self) -> None:
-        """What only the whole table shows: fields that some rows lack, and no way to split."""
+        """What only the whole table shows: fields that some rows lack, no way to split, and nothing of the targets."""
         for name in sorted(self.fields & set(self.without)):
             for place in self.without[name]:
                 self.problems.add(place, f"{name} is missing, other rows have it", (name, "lacking"))
@@ -199,6 +199,26 @@ class _Reading:
                 "there is neither a column `speaker` nor a column `split`: "
                 "splits that share no speaker need one of them",
             )
+
+        asked = self.targets != EMOTIONS or any(name.startswith(OTHER) for name in self.fields)
+        if self.clips and asked and not self.fields & {"caption", *self.targets.ids}:
+            scores = [brief(column)[1:-1] for column, name in self.columns.items() if name not in FIELDS]
+            self.problems.add(
+                "",
+                f"there is no column for any of the targets ({shortened(self.targets.ids)}) and no column `caption`; "
+                f"beside its fields the table has {shortened(scores) or 'nothing'}; --targets names another set",
+            )
+
+    def unrated(self) -> list[str]:
+        """What is told of targets without a column, and of columns of other targets."""
+        lines = []
+        absent = [name for name in self.targets.ids if name not in self.fields]
+        if absent and self.targets != EMOTIONS:  # whoever rates emotions rates some of them
+            lines.append(f"{len(absent)} of {len(self.targets)} targets have no column: {shortened(absent)}")
+        others = [brief(column)[1:-1] for column, name in self.columns.items() if name.startswith(OTHER)]
+        if others:
+            lines.append(f"columns of other targets are passed over: {shortened(others)}; --targets names another set")
+        return lines
 
     def with_splits(self) -> list[Clip]:
         """The clips; where the table has no splits, their speakers are dealt out."""

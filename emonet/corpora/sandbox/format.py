@@ -23,7 +23,7 @@ from emonet.corpora.sandbox.synthesis import MANIFEST, Utterance, synthesise
 from emonet.errors import RequestError
 from emonet.runtime import Progress, silent
 from emonet.schema import digest
-from emonet.targets import EMOTIONS, PLACEMENT, Affect, scores_for
+from emonet.targets import EMOTIONS, PLACEMENT, Affect, TargetSpec, scores_for
 
 VOICES: Mapping[str, Split] = MappingProxyType(
     {
@@ -50,6 +50,7 @@ NOTE = (
 def open_sandbox(
     folder: Path,
     *,
+    targets: TargetSpec = EMOTIONS,
     emotions: Sequence[str] = EMOTIONS.ids,
     voices: Sequence[str] = tuple(VOICES),
     languages: Sequence[str] = tuple(LANGUAGES),
@@ -60,6 +61,7 @@ def open_sandbox(
 
     Args:
         folder: gets a subfolder named by the recipe, with the audio and a manifest.
+        targets: what the corpus is for; scores of emotions that are none of them are left out.
         emotions: ids to synthesise.
         voices: variants to synthesise; `f5` and `m4` are the test split, `f2` and `m2` validation.
         languages: ISO 639-1 codes to synthesise.
@@ -74,7 +76,9 @@ def open_sandbox(
     recipe = digest([RECIPE, espeak.version(), [asdict(utterance) for utterance in utterances]])
     root = folder / f"sandbox-{recipe[:12]}"
     synthesise(utterances, root, workers=workers, progress=progress)
-    return replace(open_manifest(root / MANIFEST), name="sandbox", note=NOTE)
+    corpus, rated = open_manifest(root / MANIFEST), EMOTIONS.also_in(targets)
+    clips = [replace(clip, scores={name: clip.scores[name] for name in rated}) for clip in corpus.clips]
+    return replace(corpus, clips=tuple(clips), name="sandbox", targets=targets, note=NOTE)
 
 
 def plan(emotions: Sequence[str], voices: Sequence[str], languages: Sequence[str]) -> tuple[Utterance, ...]:

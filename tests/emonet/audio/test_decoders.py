@@ -231,7 +231,7 @@ def test_an_abandoned_round_does_not_disturb_the_next(clips: list[Clip], decoder
 
 PARENT = """
 import sys, time
-sys.path.insert(0, "tests/emonet")
+sys.path.insert(0, "tests/emonet/audio")
 from pathlib import Path
 from test_decoders import trap
 from emonet.clips import Clip

@@ -103,7 +103,12 @@ def test_named_emotions(caption: str, expected: tuple[str, ...]) -> None:
 
 
 def test_other_targets_than_the_taxonomy() -> None:
-    spec = TargetSpec((Target("calm_voice", "Calm voice", -1.0, 1.0, ""), Target("tense", "Tense", 0.0, 10.0, "")))
+    spec = TargetSpec(
+        (
+            Target("calm_voice", "Calm voice", -1.0, 1.0, "", group="emotion"),
+            Target("tense", "Tense", 0.0, 10.0, "", group="emotion"),
+        )
+    )
     caption = write_caption({"calm_voice": 0.0, "tense": 9.0}, spec, np.random.default_rng(0))
     assert named_emotions(caption, spec) == ("tense", "calm_voice")
     assert strongest({"calm_voice": -1.0, "tense": 0.0}, spec) == frozenset()
@@ -113,9 +118,9 @@ def test_other_targets_than_the_taxonomy() -> None:
 def test_targets_without_a_name_of_their_own() -> None:
     spec = TargetSpec(
         (
-            Target("a", "Same", 0.0, 4.0, ""),
-            Target("b", "a/same/b", 0.0, 4.0, "", terms=("b",)),
-            Target("c", "b", 0.0, 4.0, ""),
+            Target("a", "Same", 0.0, 4.0, "", group="emotion"),
+            Target("b", "a/same/b", 0.0, 4.0, "", terms=("b",), group="emotion"),
+            Target("c", "b", 0.0, 4.0, "", group="emotion"),
         )
     )
     with pytest.raises(RequestError, match="captions cannot name"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from emonet.corpora import describe, open_corpus
 from emonet.errors import RequestError
+from emonet.targets import EMOTIONS, Target, TargetSpec
 
 MakeWav = Callable[..., Path]
 
@@ -152,3 +154,47 @@ def test_a_path_that_is_not_there_ends_where_a_corpus_begins(tmp_path: Path) -> 
     for spec, where in ((f"ravdess:{tmp_path}/a+b+sandbox", "a+b"), (f"ravdess:{tmp_path}/a+emodb:b", "a")):
         with pytest.raises(RequestError, match=rf"(?s)'ravdess' does not exist.*{re.escape(str(tmp_path / where))}\n"):
             open_corpus(spec, folder=tmp_path)
+
+
+VAD = TargetSpec(tuple(Target(name, name.title(), 1, 7, "") for name in ("arousal", "valence", "dominance")))
+
+
+@pytest.mark.parametrize("spec", ["sandbox", "ravdess:{}", "emodb:{}", "sandbox+ravdess:{}"])
+def test_acted_corpora_alone_are_refused_for_targets_that_they_cannot_rate(spec: str, tmp_path: Path) -> None:
+    told = r"(?s)rates none of the targets.*a manifest with columns arousal, valence, dominance.*rates (amusement|contentment|elation|fear|anger|sadness|disgust)"
+    with pytest.raises(RequestError, match=told):
+        open_corpus(spec.format(tmp_path), targets=VAD, folder=tmp_path / "sandbox")
+    assert not (tmp_path / "sandbox").exists(), "before anything is synthesised"
+
+
+def test_acted_corpora_rate_what_a_set_shares_with_the_emotions(make_wav: Callable[..., Path], tmp_path: Path) -> None:
+    make_wav("a/03-01-05-02-01-01-01.wav")
+    make_wav("b.wav")
+    rows = [{"audio": "b.wav", "speaker": "b", "split": "train", "arousal": 6.5, "anger": 1}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mixed = TargetSpec((*VAD, EMOTIONS["anger"], replace(EMOTIONS["fear"], high=1)))
+    alone = open_corpus(f"ravdess:{tmp_path}/a", targets=mixed)
+    assert [clip.scores for clip in alone.clips] == [{"anger": 4.0}], "fear is on another scale"
+    assert alone.targets == mixed
+    joined = open_corpus(f"ravdess:{tmp_path}/a+manifest:{tmp_path}/m.jsonl", targets=mixed)
+    assert joined.rated == ("arousal", "anger")
+    with_vad = open_corpus(f"ravdess:{tmp_path}/a+manifest:{tmp_path}/m.jsonl", targets=VAD)
+    assert [clip.scores for clip in with_vad.clips] == [{}, {"arousal": 6.5}]
+    assert "2 of 3 targets have no column: valence, dominance" in with_vad.warnings
+    assert any(line.startswith("columns of other targets are passed over: anger") for line in with_vad.warnings)
+
+
+def test_a_manifest_without_a_column_of_the_targets_is_refused(make_wav: Callable[..., Path], tmp_path: Path) -> None:
+    make_wav("b.wav")
+    row = {"audio": "b.wav", "speaker": "b", "split": "train", "anger": 1, "Fear": 2, "weight.fear": 1}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    spec = f"manifest:{tmp_path}/m.jsonl"
+    told = r"no column for any of the targets \(arousal, valence, dominance\).*has anger, Fear, weight.fear; --targets"
+    with pytest.raises(RequestError, match=told):
+        open_corpus(spec, targets=VAD)
+    assert open_corpus(spec).rated == ("anger", "fear") or open_corpus(spec).rated == ("fear", "anger")
+    (tmp_path / "m.jsonl").write_text(json.dumps({**row, "caption": "She sounds calm."}) + "\n")
+    assert open_corpus(spec, targets=VAD).clips[0].caption == "She sounds calm."
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "b.wav", "speaker": "b", "valence": 1}) + "\n")
+    with pytest.raises(RequestError, match=r"no column for any of the targets .*has valence; --targets"):
+        open_corpus(spec)

@@ -156,7 +156,7 @@ def test_baselines_are_not_compared_with_each_other() -> None:
     ("different", "said"),
     [
         (5, "With 5 speakers no p value can be below 0.0625: the permutation test cannot tell any difference"),
-        (6, "no p value can be below 0.0312, and none below 0.094 once corrected over 3 emotions"),
+        (6, "no p value can be below 0.0312, and none below 0.094 once corrected over 3 targets"),
         (4, "only 4 speakers, so clips were resampled and swapped one by one"),
     ],
 )

@@ -58,13 +58,13 @@ BETTER = estimate(-0.1)
             MANY,
             {},
             True,
-            r"no emotion is worse, of 2: the 95 % interval ends below 2.5 % of the range; "
+            r"no target is worse, of 2: the 95 % interval ends below 2.5 % of the range; "
             r"nearest is anger \+0.000 \[-0.010, \+0.010\], margin 0.1",
         ),
         (pair(BETTER, anger=0.0899), MANY, {}, True, "nearest is anger"),
         (pair(BETTER, anger=0.0901), MANY, {}, False, r"not shown for 1 of 1 .*: anger \+0.090 \[\+0.080, \+0.100\]"),
         (pair(BETTER, anger=0.0901), MANY, {"margin": 0.05}, True, "ends below 5 % of the range; nearest is anger"),
-        (pair(BETTER, anger=-0.011), MANY, {"margin": 0.0}, True, "no emotion is worse"),
+        (pair(BETTER, anger=-0.011), MANY, {"margin": 0.0}, True, "no target is worse"),
         (pair(BETTER, anger=0.0), MANY, {"margin": 0.0}, False, "not shown for 1 of 1"),
         (pair(BETTER, valence=0.13), MANY, {}, True, r"nearest is valence \+0.130 .*margin 0.15"),
         (pair(BETTER, valence=0.13, anger=0.08), MANY, {}, True, "nearest is valence"),
@@ -73,7 +73,7 @@ BETTER = estimate(-0.1)
             MANY,
             {},
             False,
-            "that no emotion is worse is not shown",
+            "that no target is worse is not shown",
         ),
         (
             pair(BETTER, anger=0.0, fear=Estimate(value=-1.0, low=None, high=None)),
@@ -84,7 +84,7 @@ BETTER = estimate(-0.1)
         ),
         (pair(BETTER, anger=0.0, awe=NONE), MANY, {}, True, "not judged, since nobody rated it here: awe"),
         (pair(BETTER, anger=0.0), MANY, {"unrated": ("joy",)}, True, "not judged, since nobody rated it here: joy"),
-        (pair(BETTER, awe=NONE), MANY, {}, False, "no emotion can be shown to be no worse: nobody rated any"),
+        (pair(BETTER, awe=NONE), MANY, {}, False, "no target can be shown to be no worse: nobody rated any"),
         (
             pair(BETTER, anger=0.0),
             MANY,

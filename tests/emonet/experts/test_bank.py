@@ -8,6 +8,7 @@ from torch import nn
 
 from emonet.configs import HIDDEN, InputForm, Preset
 from emonet.experts import Features, HeadBank, InputSpec, ScalingMeter, layer_keys
+from emonet.targets import Target
 
 pytestmark = pytest.mark.numeric
 
@@ -123,11 +124,12 @@ def test_folded_equals_unfolded(form: InputForm) -> None:
     if bank.query is not None:
         nn.init.normal_(bank.query, generator=torch.Generator().manual_seed(1))
     bank.standardise(meter.scaling())
+    bank.score_on([Target(name, name, -1, 1 + place, "") for place, name in enumerate(TARGETS)])
     with torch.inference_mode():
         before = bank(features)
         bank.fold()
         after = bank(features)
-    assert bank.shift is None
+    assert bank.shift is bank.unit is None
     # Folded, weights are multiplied before they are summed, and the shift is taken off their sum: 2^-24 times 5 deviations.
     assert float((before - after).abs().max() / before.abs().max()) < 1e-4
     bank.fold()  # nothing is left to fold

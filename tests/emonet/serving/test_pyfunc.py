@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import emonet
 from emonet import EmotionPipeline
 from emonet.checkpoints import ExpertsInfo
 from emonet.checkpoints.files import load_bank, save_bank
@@ -20,7 +21,6 @@ from emonet.experts import HeadBank
 from emonet.inference import assemble
 from emonet.registry import register_voice, resolve
 from emonet.serving import VoiceModel, _load_pyfunc
-from emonet.serving import pyfunc as serving
 from emonet.serving.sources import SourceRules
 from emonet.tracking import default_uri, start_run
 
@@ -175,7 +175,7 @@ def test_a_version_with_other_code_than_what_runs_is_told(voice: Path, tmp_path:
     model = tmp_path / "model"
     shutil.copytree(voice, model / "data" / "voice")
     code = model / "code" / "emonet"
-    shutil.copytree(Path(serving.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(emonet.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__"))
     _load_pyfunc(str(model / "data" / "voice"))  # a warning would be an error
     (code / "schema.py").write_text("# of another release")
     with pytest.warns(UserWarning, match=rf"registered with other code \({code}\).*has imported emonet from"):

@@ -74,7 +74,7 @@ def test_the_page_carries_everything_within_itself(made: ComparisonFindings, pat
         assert said in page.words
     assert "trained on 12 of these 60 clips" in page.words
     assert f"good is better than {HOSTILE} by" in page.words
-    assert "2 models and 1 baseline on the same 60 clips of 15 speakers, mean over 5 of 6 emotions" in page.words
+    assert "2 models and 1 baseline on the same 60 clips of 15 speakers, mean over 5 of 6 targets" in page.words
     assert {"In short", "Decision", "Models", "Pairs", "Calibration", "How this was made"} <= set(page.headings)
     for label, scores in made.comparison.scores.items():
         assert f"{scores.ccc.mean.value:.3f}" in page.words, label

@@ -64,7 +64,7 @@ def test_a_poor_challenger_is_told_why_not(registered: Path, comparing: Compare)
     assert "the interval lies above 0" in "\n".join(result.decision)
     assert set(result.unproven) <= set(TARGETS)
     assert result.unproven
-    assert "that no emotion is worse is not shown" in (result.folder / "index.html").read_text()
+    assert "that no target is worse is not shown" in (result.folder / "index.html").read_text()
     assert result.decision[-1] == "version 2 stays @champion"
 
 

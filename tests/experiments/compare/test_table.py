@@ -28,7 +28,7 @@ def test_tables_fit_the_terminal_and_no_figure_is_cut(comparison: Comparison, wi
         "figures": tables.comparison_table(comparison),
         "costs": tables.costs_table(comparison),
         "pairs": tables.pairs_table(comparison),
-        "differences": tables.differences_table(comparison, pair, findings(models=1).spec),
+        "differences": tables.differences_table(comparison, pair, {name: name.title() for name in comparison.targets}),
     }
     lines = {name: printed(table, width) for name, table in shown.items()}
     assert all(len(line) <= width for each in lines.values() for line in each)
@@ -87,7 +87,7 @@ def test_with_too_few_speakers_for_a_p_value_the_interval_alone_is_named(compari
 def test_single_emotions_in_plain_words(comparison: Comparison) -> None:
     pair = comparison.pair("good", "median")
     said = tables.sentence(comparison, pair)
-    assert said.endswith("It is significantly better on 5 and worse on 0 of 5 emotions.")
+    assert said.endswith("It is significantly better on 5 and worse on 0 of 5 targets.")
     assert tables.sentence(comparison, pair.turned()) == said
     assert HOSTILE in tables.sentence(comparison, comparison.pair("good", HOSTILE))
 

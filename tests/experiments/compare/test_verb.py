@@ -203,11 +203,13 @@ def test_only_what_all_score_is_compared(examining: Examine, world: World, good:
     one = world.voice(tmp_path / "one", 1.0, targets=("anger", "awe"))
     result = examining(good, one)
     assert result.comparison.targets == ("anger",)
-    assert dataset_of(result) == "manifest m.jsonl test 1 of 2 emotions", "no mean over one beside one over both"
+    assert dataset_of(result) == "manifest m.jsonl test 1 of 2 targets", "no mean over one beside one over both"
     assert dataset_of(examining(good)) == "manifest m.jsonl test"
-    assert "left out, since one/voice has no expert for it: 1 emotion (fear)" in result.warnings
+    assert "left out, since one/voice has no expert for it: 1 target (fear)" in result.warnings
     other = world.voice(tmp_path / "other", 1.0, targets=("awe",))
-    with pytest.raises(RequestError, match=r"(?s)no emotion that every model scores.*2 emotions \(fear, anger\)"):
+    with pytest.raises(
+        RequestError, match=r"(?s)no target that every model scores.*2 targets \(fear 0 to 4, anger 0 to 4\)"
+    ):
         examining(good, other)
 
 

@@ -18,7 +18,7 @@ from emonet.clips import Clip, Corpus
 from emonet.configs import AugmentConfig, CaptionerConfig
 from emonet.errors import EmonetError
 from emonet.runtime import Progress
-from emonet.targets import EMOTIONS
+from emonet.targets import EMOTIONS, PUBLISHED
 from lightningmodules.captioner import FittedCaptioner, Watch, fit_captioner
 from lightningmodules.captioner import training as captioning
 from lightningmodules.captioner.generation import Heard, hit_rate
@@ -275,6 +275,20 @@ def test_hits() -> None:
     assert [one.hits(EMOTIONS) for one in heard] == [True, False, False, True, False, None]
     assert hit_rate(heard, EMOTIONS) == pytest.approx(2 / 5)
     assert hit_rate([heard[-1]], EMOTIONS) == 0
+
+
+def test_hits_of_targets_that_are_no_emotions() -> None:
+    clip = Clip("a", b"", "s", "test", scores={"arousal": 4.0, "valence": -3.0})
+    both = replace(clip, scores={**clip.scores, "anger": 3.0})
+    heard = [
+        Heard(clip, "The voice has low valence and high arousal."),
+        Heard(clip, "The voice has low valence and low arousal."),
+        Heard(clip, "Anger."),
+        Heard(both, "The speaker feels strong anger. The voice has low valence."),
+        Heard(both, "The speaker feels strong fear. The voice has low valence and high arousal."),
+    ]
+    assert [one.hits(PUBLISHED) for one in heard] == [1.0, 0.5, 0.0, 0.75, 0.5]
+    assert hit_rate(heard, PUBLISHED) == pytest.approx(2.75 / 5)
 
 
 def test_a_full_gpu_is_turned_into_advice() -> None:

@@ -13,7 +13,7 @@ from datamodules.experts import StateDataModule
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError
 from emonet.experts import InputSpec
-from emonet.targets import EMOTIONS
+from emonet.targets import EMOTIONS, Target, TargetSpec
 from lightningmodules.experts.fitting import FittedBank, fit_bank
 
 pytestmark = pytest.mark.numeric
@@ -73,6 +73,21 @@ def test_experts_learn_and_are_restored_to_their_best(make_store: Callable[..., 
     limit = 1.15 if form == "flatten" else 0.8  # 1.2 for the median; flatten hears a deviation only after many clips
     assert error_of(fitted, store, "test")[list(fitted.bank.targets).index("anger")] < 0.6
     assert error_of(fitted, store, "test").mean() < limit
+
+
+def test_experts_learn_on_any_scale(make_store: Callable[..., FeatureStore]) -> None:
+    """In the same steps, and as well: a scale 100 times as wide, one that is narrow, and far from 0."""
+    wide, narrow = Target("anger", "Anger", 200, 600, ""), Target("fear", "Fear", -1, -0.9, "")
+    store = make_store(targets=TargetSpec((wide, narrow)))
+    fitted = fit(store, targets=("anger", "fear"))
+    assert fitted.bank.unit is None, "folded"
+    errors = np.abs(fitted.predict("test") - store.scores(store.rows("test"))).mean(0)
+    shares = errors / [wide.high - wide.low, narrow.high - narrow.low]
+    usual = error_of(fit(make_store(), targets=("anger", "fear")), make_store(), "test") / 4
+    assert shares == pytest.approx(usual, abs=0.05)
+    assert shares[0] < 0.15
+    alone = fit(store, targets=("fear",))
+    assert np.allclose(alone.predict("test")[:, 0], fitted.predict("test")[:, 1], rtol=1e-3)
 
 
 def test_the_same_seed_gives_the_same_experts(make_store: Callable[..., FeatureStore]) -> None:

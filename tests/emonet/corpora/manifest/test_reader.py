@@ -421,7 +421,7 @@ def test_names_that_nearly_fit_are_found_and_told(folder: Path) -> None:
     ("column", "asked"),
     [
         ("angr", "; did you mean anger?"),
-        ("valence", "\n"),
+        ("naturalness", "\n"),
         ("emotion", "\n"),
         ("text", "\n"),
         ("Unnamed: 0", "; it looks like pandas' row numbers: write the table without its index (index=False)"),
