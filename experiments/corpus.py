@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from emonet.corpora import CorpusReport, describe, listen, open_corpus
+from emonet.clips import SPLITS
+from emonet.corpora import CorpusReport, describe, listen, open_corpus, read_mapping
+from emonet.runtime import expanded
 from emonet.targets import open_targets
 from emonet.windows import Window
 from experiments.core import console, show_sounds
@@ -24,14 +26,17 @@ def run(arguments: CorpusArguments) -> CorpusReport:
         RequestError: if the corpus cannot be opened.
     """
     targets = open_targets(arguments.targets)
+    classes = {} if arguments.labels is None else read_mapping(expanded(arguments.labels))
     with console.progress("corpus") as progress:
-        corpus = open_corpus(arguments.spec, targets=targets, folder=arguments.runs / "corpora", progress=progress)
+        corpus = open_corpus(
+            arguments.spec, targets=targets, classes=classes, folder=arguments.runs / "corpora", progress=progress
+        )
     with console.progress("listening") as progress:
         return describe(corpus, listen(corpus, arguments.listen, Window(arguments.window), progress))
 
 
 def show(report: CorpusReport) -> None:
-    """Two tables on stderr: the splits and the rated targets; then what was left out."""
+    """Tables on stderr: the splits, the rated targets and the classes; then what was left out."""
     lengths = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items())
     languages = ", ".join(f"{console.name(code)} {clips}" for code, clips in report.languages.items())
     console.say(
@@ -49,6 +54,8 @@ def show(report: CorpusReport) -> None:
     for name, ratings in report.emotions.items():
         emotions.add_row(console.name(name), f"{ratings.rated}", f"{ratings.nonzero}", f"{ratings.mean:z.2f}")
     console.console.print(emotions)
+    if report.classes:
+        console.console.print(_classes(report))
     _show_sounds(report)
     for rejected in report.rejected[:_SHOWN]:
         console.say(f"[yellow]left out[/] {console.name(rejected.id)}: {console.name(rejected.reason)}")
@@ -58,6 +65,13 @@ def show(report: CorpusReport) -> None:
         console.say(console.passed_over(report.passed_over))
     for warning in report.warnings:
         console.say(f"[yellow]warning[/] {console.name(warning)}")
+
+
+def _classes(report: CorpusReport) -> Table:
+    table = Table("class", "stands for it", *SPLITS)
+    for label, one in report.classes.items():
+        table.add_row(console.name(label), console.name(one.target or "–"), *(f"{n}" for n in one.clips.values()))
+    return table
 
 
 def _show_sounds(report: CorpusReport) -> None:

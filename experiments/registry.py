@@ -114,10 +114,10 @@ def list_(arguments: RegistryArguments) -> RegistryListResult:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import CAPTIONER, VOICE, versions
+    from emonet.registry import CAPTIONER, VOICE, versions_of
 
     uri = _uri(arguments)
-    found = tuple(_told(one, uri) for name in (VOICE, CAPTIONER) for one in versions(name, uri))
+    found = tuple(_told(one, uri) for name in (VOICE, CAPTIONER) for one in versions_of(name, uri))
     return RegistryListResult(registry=hidden(uri), versions=found)
 
 

@@ -30,6 +30,7 @@ from cache.store import (
     create,
     marker_file,
     read_attributes,
+    read_classes,
     shard_file,
 )
 from cache.writing import StoreLocks, StoreWriter
@@ -109,6 +110,7 @@ class _Repair:
         self._sources = sources
         self._show = show
         self._record, self._targets, self._note = read_attributes(path)
+        self._classes = read_classes(path)
         self._problems: list[str] = []
         self._again: set[int] = set()
         self._former: dict[int, str] = {}  # digests of shards, as they were first written
@@ -168,7 +170,7 @@ class _Repair:
         with _alone(self._path), TemporaryDirectory(durable.PARTIAL, f".{self._path.name}.", beside) as folder:
             fresh = Path(folder) / self._path.name
             silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
-            create(fresh, self._record, self._targets, self._note, silence)
+            create(fresh, self._record, self._targets, self._note, silence, self._classes)
             for metadata in fresh.glob("*/zarr.json"):
                 name = metadata.relative_to(fresh)
                 if _restore(metadata, self._path / name):

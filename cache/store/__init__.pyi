@@ -1,4 +1,5 @@
 from .layout import (
+    LABEL,
     SCALES,
     SILENCE,
     STATES,
@@ -9,6 +10,7 @@ from .layout import (
     create_values,
     open_array,
     read_attributes,
+    read_classes,
     read_group_attributes,
     read_silence,
     read_summary,
@@ -34,6 +36,7 @@ from .tiers import TIERS, Encoded
 
 __all__ = [
     "FORMAT_VERSION",
+    "LABEL",
     "MARKERS",
     "SCALES",
     "SILENCE",
@@ -54,6 +57,7 @@ __all__ = [
     "marker_file",
     "open_array",
     "read_attributes",
+    "read_classes",
     "read_group_attributes",
     "read_marker",
     "read_silence",

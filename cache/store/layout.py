@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from emonet.targets import TargetSpec
 STATES, SCALES, SILENCE = "states", "scales", "silence"  # arrays
 TABLE = "clips.parquet"
 TEXTS = ("failed", "sound_digest", "sound_notices")  # columns of the table that are None for most clips
+LABEL = "label"  # a further one, where clips have class labels
 _FINGERPRINT, _DIGEST = b"emonet.fingerprint", b"emonet.digest"  # keys in the table's metadata
 
 # What Arrow and Pandas raise over bytes that are no table, or another one than was written.
@@ -44,6 +46,7 @@ def create(
     targets: TargetSpec,
     note: str,
     silence: Float16[np.ndarray, "frames width"] | None,
+    classes: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """Make an empty store at `path`, which must not exist: the group with its attributes, and the arrays.
 
@@ -53,6 +56,7 @@ def create(
         targets: what the scores mean.
         note: a sentence about the corpus.
         silence: what the states that are not kept read as; None where all are kept.
+        classes: label -> id of the target that stands for it, as the corpus says.
     """
     group = zarr.create_group(
         path,
@@ -62,6 +66,7 @@ def create(
             "record": record.model_dump(mode="json"),
             "targets": targets.to_json(),  # type: ignore[dict-item]
             "note": note,
+            **({"classes": dict(classes)} if classes else {}),
         },
     )
     tier = TIERS[record.codec]
@@ -178,6 +183,20 @@ def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
         raise RequestError("the attributes of the store are damaged", where=where, found=error, hint=_ANEW) from error
 
 
+def read_classes(path: Path) -> dict[str, str | None]:
+    """What the class labels of a store's clips stand for; empty where they have none, and in older stores.
+
+    Raises:
+        RequestError: if there is no store at `path`, or its attributes are damaged.
+    """
+    classes = _attributes(path).get("classes", {})
+    if not isinstance(classes, dict) or not all(isinstance(target, str | None) for target in classes.values()):
+        raise RequestError(
+            "the attributes of the store are damaged", where=path / "zarr.json", found=classes, hint=_ANEW
+        )
+    return classes
+
+
 def require_store(path: Path) -> None:
     """Check that a folder is a store of emonet, of whatever version and state.
 
@@ -253,6 +272,7 @@ def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: st
         pa.field("seconds", pa.float64()),
         pa.field("speech_frames", pa.int64()),
         *(pa.field(name, pa.string()) for name in TEXTS),
+        *([pa.field(LABEL, pa.string())] if LABEL in columns else []),
         *(pa.field(name, pa.float32()) for name in targets.ids),
     ]
     table = pa.table(dict(columns), schema=pa.schema(fields))
@@ -286,7 +306,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         if columns is None and (table.schema.metadata or {}).get(_DIGEST) != table_digest(table).encode():
             raise ValueError("it is not what was written")
         frame: pd.DataFrame = table.to_pandas()
-        for name in set(TEXTS) & set(frame):
+        for name in {*TEXTS, LABEL} & set(frame):
             texts = frame[name].astype(object)
             frame[name] = texts.where(texts.notna(), None)
     except _DAMAGED as error:

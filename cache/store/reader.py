@@ -21,10 +21,12 @@ import pandas as pd
 from jaxtyping import Float16, Float32, Int, Int64
 
 from cache.store.layout import (
+    LABEL,
     SCALES,
     STATES,
     TABLE,
     read_attributes,
+    read_classes,
     read_silence,
     read_summary,
     read_table,
@@ -113,10 +115,24 @@ class FeatureStore:
     def clips(self) -> pd.DataFrame:
         """The table, read when first asked for: one row per clip, indexed as the array.
 
-        Columns: id, split, speaker, language, seconds, speech_frames, failed (the reason, or None), and one of
-        scores per target (NaN where nobody rated).
+        Columns: id, split, speaker, language, seconds, speech_frames, failed (the reason, or None), label (the class,
+        or None) where clips have some, and one of scores per target (NaN where nobody rated).
         """
         return read_table(self.path)
+
+    @cached_property
+    def classes(self) -> dict[str, str | None]:
+        """What the clips' labels stand for: label -> id of a target, or None for a class that is none of them."""
+        return read_classes(self.path)
+
+    def labels(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> list[str | None]:
+        """The class of each row, as the corpus names it; None where it has none.
+
+        Raises:
+            RequestError: if these are no rows of the store.
+        """
+        numbers = self.numbers(rows)
+        return self.clips[LABEL].iloc[numbers].tolist() if LABEL in self.clips else [None] * len(numbers)
 
     def rows(self, split: Split | None = None) -> Int[np.ndarray, " rows"]:
         """Rows that have states, in ascending order; of one split, or of all.

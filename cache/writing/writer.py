@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float16
 
 from cache.store import (
+    LABEL,
     MARKERS,
     TABLE,
     TIERS,
@@ -280,6 +281,7 @@ class StoreWriter:
             "failed": [reasons.get(row) for row in range(len(clips))],
             "sound_digest": [one for marker in markers for one in marker.contents or [None] * len(marker.seconds)],
             "sound_notices": ["; ".join(text for _, text in notices.get(row, ())) or None for row in range(len(clips))],
+            **({LABEL: [clip.label for clip in clips]} if self._corpus.labels else {}),
             **dict(zip(targets.ids, self._corpus.scores().T, strict=True)),
         }
 
@@ -313,7 +315,7 @@ class StoreWriter:
         fresh = _beside(self.path)
         silence = self._make_silence() if self._make_silence and self.record.kept == "speech" else None
         try:
-            create(fresh, self.record, self._corpus.targets, self._corpus.note, silence)
+            create(fresh, self.record, self._corpus.targets, self._corpus.note, silence, self._corpus.classes)
             (fresh / MARKERS).mkdir()
             for file in fresh.rglob("*"):
                 if file.is_file():

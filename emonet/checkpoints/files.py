@@ -56,6 +56,8 @@ class ExpertsInfo(Schema):
     """Validation MAE of each expert's kept epoch (in units of its score)."""
     best_epoch: dict[str, int] = Field(default_factory=dict)
     """The epoch whose weights each expert kept (counted from 0)."""
+    classes: dict[str, str | None] = Field(default_factory=dict)
+    """Label of each class of the training corpus -> the expert that stands for it, if one does; may be empty."""
 
     @model_validator(mode="before")
     @classmethod

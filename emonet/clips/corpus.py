@@ -42,6 +42,7 @@ class Clip:
         seconds: length of the clip in seconds (from the header, before the window cuts it).
         weight: how much the clip counts in the experts' training, 0 or more.
         weights: target id -> how much its score of this clip counts, times `weight`; 1 where absent.
+        label: the clip's class as the corpus names it, e.g. `angry`; None where it has none.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Clip:
     seconds: float = float("nan")
     weight: float = 1.0
     weights: Mapping[str, float] = field(default_factory=dict)
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,13 @@ class Corpus:
         note: a sentence that every report of this corpus shows (licence, limits).
         passed_over: suffix -> files of its folder that are no audio it reads (count).
         remarks: what its user should look at, found while it was opened.
+        classes: label -> id of the target that stands for it; None for a class that is none of them, such as neutral. A
+            label that is not in it stands for nothing.
 
     Raises:
-        RequestError: if an id occurs twice, a score is unknown or out of range, a split is unknown, or two splits share
-            a speaker, ids that look like one speaker's, or a part of a recording; all problems in one message.
+        RequestError: if an id occurs twice, a score is unknown or out of range, a class stands for no target, a split
+            is unknown, or two splits share a speaker, ids that look like one speaker's, or a part of a recording; all
+            problems in one message.
     """
 
     name: str
@@ -96,11 +101,12 @@ class Corpus:
     note: str = ""
     passed_over: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    classes: Mapping[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         raise_collected(
             f"the corpus {self.name!r} cannot be used",
-            [*self._duplicates(), *self._wrong_scores(), *self._leaks()],
+            [*self._duplicates(), *self._wrong_scores(), *self._wrong_classes(), *self._leaks()],
             hint=f"emonet corpus {shlex.quote(self.name)}",
         )
 
@@ -129,6 +135,13 @@ class Corpus:
                 except RequestError as error:
                     problems.append(f"clip {clip.id!r}: " + " ".join(str(error).split()))
         return problems
+
+    def _wrong_classes(self) -> list[str]:
+        return [
+            f"class {label!r} stands for {target!r}, which is no target"
+            for label, target in self.classes.items()
+            if target is not None and target not in self.targets.ids
+        ]
 
     def _leaks(self) -> list[str]:
         unknown = sorted({clip.split for clip in self.clips} - set(SPLITS))
@@ -191,6 +204,11 @@ class Corpus:
         present = {self.targets.ids[self.targets.index(name)] for name in _names(self.clips)}
         return tuple(name for name in self.targets.ids if name in present)
 
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that at least one clip has, by name."""
+        return tuple(sorted({clip.label for clip in self.clips if clip.label is not None}))
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its user should look at: remarks, and ids that may be one speaker's."""
@@ -200,9 +218,9 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 over the clips (id, size of the audio, part, speaker, split, language, scores, caption) and targets.
 
-        Weights are left out: states do not depend on them, and a store need not be made again when they change. Files
-        enter by their size, not their content, so that a corpus of a million files is fingerprinted in half a minute;
-        audio in memory enters by its SHA-256.
+        Weights and labels are left out: states do not depend on them, and a store need not be made again when they
+        change; scores that are made of labels are in. Files enter by their size, not their content, so that a corpus of
+        a million files is fingerprinted in half a minute; audio in memory enters by its SHA-256.
         """
         return fingerprint(self.clips, self._files[1], self.targets.to_json())
 
@@ -239,7 +257,8 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
     """One corpus out of several that share their targets.
 
     Raises:
-        RequestError: if they score different targets, or share an id or a recording, or split a speaker.
+        RequestError: if they score different targets, name different things by one label, share an id or a recording,
+            or split a speaker.
     """
     first, *others = corpora
     if not others:
@@ -262,4 +281,27 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
         note=" ".join(dict.fromkeys(corpus.note for corpus in corpora if corpus.note)),
         passed_over=dict(passed_over),
         remarks=tuple(remark for corpus in corpora for remark in corpus.remarks),
+        classes=_joined_classes(corpora),
     )
+
+
+def _joined_classes(corpora: Sequence[Corpus]) -> dict[str, str | None]:
+    """What the labels of all corpora stand for.
+
+    Raises:
+        RequestError: if one stands for different targets.
+    """
+    meant: dict[str, dict[str | None, str]] = defaultdict(dict)  # label -> target -> the first corpus that says so
+    for corpus in corpora:
+        for label, target in corpus.classes.items():
+            meant[label].setdefault(target, corpus.name)
+    raise_collected(
+        "corpora name different things by the same class label",
+        [
+            f"{label!r} is " + ", ".join(f"{target} in {name}" for target, name in targets.items())
+            for label, targets in meant.items()
+            if len(targets) > 1
+        ],
+        hint="rename the labels of one of them",
+    )
+    return {label: next(iter(targets)) for label, targets in meant.items()}

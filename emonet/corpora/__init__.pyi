@@ -1,5 +1,8 @@
-from .manifest import at, exists
+from .acted import open_emodb, open_nemo, open_ravdess
+from .labels import as_prototypes, read_mapping
+from .manifest import at, exists, open_manifest
 from .opening import open_corpus
+from .sandbox import open_sandbox
 from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
 from .summary import CorpusReport, describe
 
@@ -9,11 +12,18 @@ __all__ = [
     "CorpusReport",
     "SoundReport",
     "Sounds",
+    "as_prototypes",
     "at",
     "contents",
     "describe",
     "exists",
     "listen",
     "open_corpus",
+    "open_emodb",
+    "open_manifest",
+    "open_nemo",
+    "open_ravdess",
+    "open_sandbox",
+    "read_mapping",
     "refuse_copies",
 ]

@@ -1,4 +1,4 @@
-"""Opens corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `manifest:FILE`, joined with `+`."""
+"""Opens corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `nemo:PATH`, `manifest:FILE`, joined with `+`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,45 @@ from pathlib import Path
 from types import MappingProxyType
 
 from emonet.clips import Corpus, join
-from emonet.corpora.acted import EMODB, RAVDESS, open_emodb, open_ravdess
+from emonet.corpora.acted import EMODB, NEMO, RAVDESS, open_emodb, open_nemo, open_ravdess
+from emonet.corpora.labels import as_classes, as_prototypes
 from emonet.corpora.manifest import at, exists, open_manifest
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
 from emonet.runtime import Progress, expanded, silent
-from emonet.targets import EMOTIONS, TargetSpec
+from emonet.targets import EMOTIONS, TargetSpec, are_classes
+
+_COLUMN = "#"  # between a manifest and the name of its column of classes
+
+
+def _open_manifest(path: Path, targets: TargetSpec, progress: Progress) -> Corpus:
+    file, column = _with_column(path)
+    return open_manifest(at(file), targets=targets, label=column, progress=progress)
+
+
+def _with_column(path: Path) -> tuple[Path, str | None]:
+    """A manifest and the column of classes that is named behind it, unless the whole is a file's name."""
+    name, sign, column = (part.strip() for part in path.name.rpartition(_COLUMN))
+    return (path.with_name(name), column) if name and sign and column and not exists(path) else (path, None)
+
 
 _OPENERS: Mapping[str, Callable[[Path, TargetSpec, Progress], Corpus]] = MappingProxyType(
     {
         "ravdess": lambda path, targets, progress: open_ravdess(path, targets=targets, progress=progress),
         "emodb": lambda path, targets, progress: open_emodb(path, targets=targets, progress=progress),
-        "manifest": lambda path, targets, progress: open_manifest(path, targets=targets, progress=progress),
+        "nemo": lambda path, targets, progress: open_nemo(path, targets=targets, progress=progress),
+        "manifest": _open_manifest,
     }
 )
 _RATED: Mapping[str, tuple[str, ...]] = MappingProxyType(  # kinds that can rate these emotions and nothing else
-    {"sandbox": EMOTIONS.ids, "ravdess": RAVDESS.prototypes, "emodb": EMODB.prototypes}
+    {
+        "sandbox": EMOTIONS.ids,
+        "ravdess": RAVDESS.prototypes,
+        "emodb": EMODB.prototypes,
+        "nemo": NEMO.prototypes,
+    }
 )
-_FORMS = "sandbox, ravdess:PATH, emodb:PATH, manifest:FILE, or several joined with +"
+_FORMS = "sandbox, ravdess:PATH, emodb:PATH, nemo:PATH, manifest:FILE, or several joined with +"
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -34,6 +55,7 @@ def open_corpus(
     spec: str,
     *,
     targets: TargetSpec = EMOTIONS,
+    classes: Mapping[str, str | None] = MappingProxyType({}),
     folder: Path = Path("runs/corpora"),
     progress: Progress = silent,
 ) -> Corpus:
@@ -41,25 +63,32 @@ def open_corpus(
 
     Args:
         spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`. A path may hold
-            anything, also `+` and `:`, if it is there.
-        targets: what it is for; scores of anything else are left out.
+            anything, also `+` and `:`, if it is there. `manifest:mine.csv#emotion` names the column of classes.
+        targets: what it is for; scores of anything else are left out. Of classes (`emonet.classes.CLASSES`, or those
+            of a store) each becomes a target.
+        classes: label -> target that its clips are to be scored by, where they have no scores; None for a class that
+            is none of them.
         folder: where the audio of `sandbox` is synthesised once and found again.
         progress: told about each corpus in turn, in clips.
 
     Raises:
         RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, none of the
-            corpora can rate a target, or joined corpora share an id or split a speaker.
+            corpora can rate a target, classes cannot be trained, a label stands for no target, or joined corpora share
+            an id or split a speaker.
         EmonetError: if the sandbox cannot be synthesised.
     """
     parts = _parts(spec)
     for part in parts:
         _check(part)
-    _require_rated(parts, targets)
+    wanted = EMOTIONS if are_classes(targets) else targets
+    if not are_classes(targets):
+        _require_rated(parts, targets)
     # The sandbox comes last: a wrong path elsewhere is found before the synthesis, which takes longest.
-    opened = {
-        part: _open(part, targets, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")
-    }
-    return join([opened[part] for part in parts])
+    opened = {part: _open(part, wanted, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")}
+    corpus = join([opened[part] for part in parts])
+    if are_classes(targets):
+        return as_classes(corpus, targets)
+    return as_prototypes(corpus, classes) if classes else corpus
 
 
 def _parts(spec: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from emonet.clips import SPLITS, Clip, Corpus, Rejection
+from emonet.clips import SPLITS, Clip, Corpus, Rejection, Split
 from emonet.corpora.sounds import NOTHING_HEARD, SoundReport
 from emonet.schema import Schema
 
@@ -35,6 +35,15 @@ class RatingCounts(Schema):
     """Mean score of the rated clips (on the target's scale)."""
 
 
+class ClassCounts(Schema):
+    """One class of clips."""
+
+    target: str | None
+    """Id of the target that stands for it; None where none does."""
+    clips: dict[Split, int]
+    """Usable clips by split (count)."""
+
+
 class CorpusReport(Schema):
     """What a corpus holds."""
 
@@ -54,6 +63,8 @@ class CorpusReport(Schema):
     """Split -> what it holds."""
     emotions: dict[str, RatingCounts]
     """Id of each rated emotion -> its scores, in the order of the targets."""
+    classes: dict[str, ClassCounts] = Field(default_factory=dict)
+    """Label of each class -> its clips, by name; empty where clips have no labels."""
     seconds: dict[str, float]
     """Quantile of the clips' lengths (min, 5%, 50%, 95%, max) -> length (seconds); empty if none is known."""
     rejected: tuple[Rejection, ...]
@@ -91,6 +102,7 @@ def describe(corpus: Corpus, sounds: SoundReport = NOTHING_HEARD) -> CorpusRepor
         languages=dict(Counter(clip.language for clip in corpus.clips).most_common()),
         splits={split: _count_split(corpus.of_split(split)) for split in SPLITS},
         emotions=_count_ratings(corpus),
+        classes=_count_classes(corpus),
         seconds={name: round(float(np.quantile(lengths, q)), 3) for name, q in quantiles.items() if len(lengths)},
         rejected=corpus.rejected,
         passed_over=dict(corpus.passed_over),
@@ -125,3 +137,11 @@ def _count_ratings(corpus: Corpus) -> dict[str, RatingCounts]:
                 mean=round(float(given.mean()), 4),
             )
     return counts
+
+
+def _count_classes(corpus: Corpus) -> dict[str, ClassCounts]:
+    counts = Counter((clip.label, clip.split) for clip in corpus.clips)
+    return {
+        label: ClassCounts(target=corpus.classes.get(label), clips={split: counts[label, split] for split in SPLITS})
+        for label in corpus.labels
+    }

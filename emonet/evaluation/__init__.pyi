@@ -1,4 +1,7 @@
 from .baselines import baseline_predictions, median_scores
+from .bootstrap import difference, evaluate, independent, resample
+from .class_comparison import Classified
+from .classification import CLASS_METRICS, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
     Comparison,
     Contender,
@@ -9,19 +12,7 @@ from .comparison import (
     excludes_zero,
 )
 from .comparison_plots import calibration_figure, differences_figure, embedded
-from .metrics import (
-    METRIC_NAMES,
-    METRICS,
-    Estimate,
-    Metric,
-    MetricName,
-    Scores,
-    difference,
-    evaluate,
-    independent,
-    metrics,
-    resample,
-)
+from .metrics import weighted_metrics
 from .permutation import SwapTest, describe, holm, swapped
 from .plots import (
     ACCENT,
@@ -30,15 +21,18 @@ from .plots import (
     FAINT,
     INK,
     SCATTERED,
+    class_confusion_figure,
     confusion_figure,
     metric_figure,
     scatter_figure,
     scores_figure,
 )
 from .promotion import MARGIN, Verdict, judge
+from .results import METRIC_NAMES, METRICS, Estimate, Metric, MetricName, Scores
 
 __all__ = [
     "ACCENT",
+    "CLASS_METRICS",
     "COLOURS",
     "DPI",
     "FAINT",
@@ -47,6 +41,8 @@ __all__ = [
     "METRICS",
     "METRIC_NAMES",
     "SCATTERED",
+    "ClassScores",
+    "Classified",
     "Comparison",
     "Contender",
     "ContenderFacts",
@@ -60,7 +56,10 @@ __all__ = [
     "Verdict",
     "baseline_predictions",
     "calibration_figure",
+    "class_confusion_figure",
+    "class_metrics",
     "compare",
+    "confusion",
     "confusion_figure",
     "describe",
     "difference",
@@ -73,9 +72,10 @@ __all__ = [
     "judge",
     "median_scores",
     "metric_figure",
-    "metrics",
     "resample",
+    "sample_classes",
     "scatter_figure",
     "scores_figure",
     "swapped",
+    "weighted_metrics",
 ]

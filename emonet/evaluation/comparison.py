@@ -12,9 +12,12 @@ from pydantic import Field
 
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
+from emonet.evaluation.bootstrap import Sampled, independent, sample
 from emonet.evaluation.calibration_bins import Reliability, reliability
-from emonet.evaluation.metrics import METRIC_NAMES, Estimate, MetricName, Sampled, Scores, Unit, independent, sample
+from emonet.evaluation.class_comparison import ClassDifference, Classified, ClassTest, sampled_classes
+from emonet.evaluation.classification import CLASS_METRICS, ClassScores, SampledClasses
 from emonet.evaluation.permutation import SwapTest, describe, holm, swapped
+from emonet.evaluation.results import METRIC_NAMES, Estimate, MetricName, Scores, Unit
 from emonet.schema import Schema
 
 PERMUTATIONS = 10_000
@@ -82,6 +85,8 @@ class PairwiseDifference(Schema):
     """P value of the difference of the mean MAE (0 to 1)."""
     emotions: dict[str, EmotionDifference]
     """By target id."""
+    classes: ClassDifference | None = None
+    """Of the classes that both predict; None where clips have none."""
 
     def turned(self) -> PairwiseDifference:
         """The same with the models' places taken: signs and ends of intervals change, p values do not."""
@@ -94,6 +99,9 @@ class PairwiseDifference(Schema):
                 target: EmotionDifference.model_validate({**dict(each), "mae": _turned(each.mae)})
                 for target, each in self.emotions.items()
             },
+            classes=None
+            if self.classes is None
+            else ClassDifference(**{name: _turned(self.classes.of(name)) for name in CLASS_METRICS}, p=self.classes.p),
         )
 
     def tells(self, alpha: float) -> bool:
@@ -132,6 +140,8 @@ class Comparison(Schema):
     """By label."""
     reliability: dict[str, Reliability]
     """By label."""
+    classes: dict[str, ClassScores] = Field(default_factory=dict)
+    """By label: the class whose expert is highest, against the clips' labels; empty where they have none."""
     pairs: tuple[PairwiseDifference, ...]
     """Every model with every later one and with every baseline."""
     test: SwapTest
@@ -195,6 +205,7 @@ def compare(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     scale: tuple[float | Float32[np.ndarray, " targets"], float | Float32[np.ndarray, " targets"]],
+    classified: Classified | None = None,
 ) -> Comparison:
     """Compare models on the same clips, resamples and swaps.
 
@@ -208,6 +219,7 @@ def compare(
         seed: of resamples and swaps.
         scale: lowest and highest score, of all targets or of each, which bins of predicted scores cover; where targets
             have several scales, bins are of shares of them (0 to 1).
+        classified: classes, where clips have labels.
 
     Raises:
         RequestError: if two contenders have the same label, or no clip has a score.
@@ -227,6 +239,11 @@ def compare(
         for contender in contenders
     }
     owner, unit = independent(speakers)
+    classes = sampled_classes(classified, speakers, config, seed)
+    pairs = _pairs(truth, contenders, sampled, speakers=speakers, permutations=permutations, seed=seed)
+    if classified is not None:
+        tested = ClassTest(classified, speakers, permutations, seed)
+        pairs = tuple(_with_classes(pair, classes, tested) for pair in pairs)
     return Comparison(
         targets=tuple(targets),
         clips=len(truth),
@@ -238,7 +255,8 @@ def compare(
         scores={label: each.scores() for label, each in sampled.items()},
         facts={contender.label: contender.facts for contender in contenders},
         reliability={each.label: _reliability(truth, each.predictions, scale) for each in contenders},
-        pairs=_pairs(truth, contenders, sampled, speakers=speakers, permutations=permutations, seed=seed),
+        classes={label: each.scores() for label, each in classes.items()},
+        pairs=pairs,
         test=describe(unit, owner, truth, permutations),
     )
 
@@ -301,6 +319,16 @@ def _pair(
     }
     mean = {name: difference.mean for name, difference in differences.items()}
     return PairwiseDifference(one=labels[0], other=labels[1], mean=mean, p=of_mean, emotions=emotions)
+
+
+def _with_classes(
+    pair: PairwiseDifference, classes: Mapping[str, SampledClasses], test: ClassTest
+) -> PairwiseDifference:
+    if pair.one not in classes or pair.other not in classes:
+        return pair
+    differences = classes[pair.one].minus(classes[pair.other])
+    found = ClassDifference(**differences, p=test.p(pair.one, pair.other))
+    return PairwiseDifference.model_validate({**dict(pair), "classes": found})
 
 
 def _turned(estimate: Estimate) -> Estimate:

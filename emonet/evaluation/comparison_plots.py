@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from emonet.evaluation.calibration_bins import Reliability
 from emonet.evaluation.comparison import PairwiseDifference
-from emonet.evaluation.metrics import Estimate
 from emonet.evaluation.plots import ACCENT, DPI, FAINT, GRID, INK, bare, plain
+from emonet.evaluation.results import Estimate
 from emonet.numbers import shown
 from emonet.targets import EMOTIONS, TargetSpec
 

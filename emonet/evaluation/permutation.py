@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int
 from pydantic import Field
 
-from emonet.evaluation.metrics import Unit
+from emonet.evaluation.results import Unit
 from emonet.schema import Schema
 
 _BLOCK = 1 << 21  # signs (swaps x units) and differences (swaps x columns) worked on at once: 16 MiB of float64

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emonet.evaluation.metrics import METRICS, MetricName, Scores
+from emonet.evaluation.classification import ClassScores
+from emonet.evaluation.results import METRICS, MetricName, Scores
 from emonet.names import as_text
 from emonet.numbers import shown
 from emonet.targets import EMOTIONS, Target, TargetSpec
@@ -24,6 +25,7 @@ COLOURS = (ACCENT, "#3a6ea5", "#6b8f47", "#8a5aa8", FAINT)
 DPI = 130
 TALLEST = 150.0  # inches of a picture; much taller ones are no images any more
 SCATTERED = 12  # emotions in a scatter grid; more are too small to read
+WRITTEN = 12  # rows of a confusion matrix whose cells hold figures; more have no room
 
 
 def scores_figure(
@@ -221,18 +223,33 @@ def confusion_figure(
     counts = np.zeros((len(targets), len(targets)))
     np.add.at(counts, (given[emotional].argmax(1), predictions[emotional].argmax(1)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    size = max(3.4, 0.2 * len(targets) + 1.8)
+    _matrix(shares, [plain(spec[target].id) for target in targets], ("strongest predicted", "strongest given"), path)
+
+
+def class_confusion_figure(scores: ClassScores, path: Path | BytesIO) -> None:
+    """How often a clip of the row's class is predicted to be of the column's; rows are shares that add up to 1."""
+    _matrix(scores.shares, [plain(name) for name in scores.classes.values()], ("predicted class", "given class"), path)
+
+
+def _matrix(
+    shares: Float[np.ndarray, "rows columns"], names: Sequence[str], axes: tuple[str, str], path: Path | BytesIO
+) -> None:
+    """A square of shares, with its figures in per cent where there is room for them."""
+    written = len(names) <= WRITTEN
+    size = max(3.4, (0.42 if written else 0.2) * len(names) + 1.8)
     figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Reds", vmin=0, vmax=1)
-    names = [plain(spec[target].id) for target in targets]
     axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axis.set_yticks(range(len(names)), names, fontsize=7)
-    axis.set_xlabel("strongest predicted", color=INK)
-    axis.set_ylabel("strongest given", color=INK)
+    axis.set_xlabel(axes[0], color=INK)
+    axis.set_ylabel(axes[1], color=INK)
     axis.tick_params(colors=INK)
+    for (row, column), share in np.ndenumerate(shares if written else np.empty((0, 0))):
+        colour = "white" if share > 0.6 else INK
+        axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
     bar = figure.colorbar(image, ax=axis, shrink=0.7)
-    bar.set_label("share of clips", color=INK)
+    bar.set_label("share of clips" + (" (figures: %)" if written else ""), color=INK)
     bar.ax.tick_params(colors=INK)
     _save(figure, path)
 

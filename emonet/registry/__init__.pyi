@@ -16,7 +16,7 @@ from .versions import (
     tag,
     tell_metrics,
     version_of,
-    versions,
+    versions_of,
 )
 
 __all__ = [
@@ -52,6 +52,6 @@ __all__ = [
     "tag",
     "tell_metrics",
     "version_of",
-    "versions",
+    "versions_of",
     "write_card",
 ]

@@ -14,7 +14,7 @@ from typing import Literal
 
 from emonet.checkpoints import Calibration
 from emonet.clips import SPLITS, Split
-from emonet.evaluation import METRICS, Scores
+from emonet.evaluation import CLASS_METRICS, METRICS, ClassScores, Scores
 from emonet.runtime import durable
 from emonet.targets import TargetSpec
 
@@ -73,6 +73,8 @@ class CardFacts:
         corpus: None where it is not known.
         test: figures on the test clips; None where there are none.
         baselines: figures of simpler models on the same clips, by name.
+        classes: of the argmax over the experts of classes, on the test clips; None where there are none.
+        baseline_classes: of simpler models on the same clips, by name.
         confidence: coverage of their intervals (0 to 1).
         calibration: of the scores, if any.
         settings: of the training, as shown.
@@ -89,6 +91,8 @@ class CardFacts:
     corpus: CorpusFacts | None = None
     test: Scores | None = None
     baselines: Mapping[str, Scores] = field(default_factory=dict)
+    classes: ClassScores | None = None
+    baseline_classes: Mapping[str, ClassScores] = field(default_factory=dict)
     confidence: float = 0.95
     calibration: Calibration | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -99,6 +103,11 @@ class CardFacts:
     def figures(self) -> dict[str, Scores]:
         """Test figures, by what they are of: the experts first."""
         return {"experts": self.test, **self.baselines} if self.test is not None else {}
+
+    @property
+    def class_figures(self) -> dict[str, ClassScores]:
+        """Classification figures, by what they are of: the experts first; empty where there are no classes."""
+        return {"experts": self.classes, **self.baseline_classes} if self.classes is not None else {}
 
 
 def write_card(folder: Path, facts: CardFacts) -> Path:
@@ -127,7 +136,12 @@ def render(facts: CardFacts) -> str:
     )
     environment.filters |= {"cell": _cell, "quoted": _quoted, "estimate": format}
     return environment.get_template(_TEMPLATE).render(
-        facts=facts, metrics=METRICS, splits=SPLITS, languages=_languages(facts), card_name=_slug(facts.name)
+        facts=facts,
+        metrics=METRICS,
+        class_metrics=CLASS_METRICS,
+        splits=SPLITS,
+        languages=_languages(facts),
+        card_name=_slug(facts.name),
     )
 
 
@@ -144,6 +158,8 @@ def summary(facts: CardFacts) -> str:
     if facts.test is not None:
         mae, pearson = (facts.test.of(name).mean for name in ("mae", "pearson"))
         sentences.append(f"On unseen speakers: MAE {mae}, Pearson {pearson}; means over {facts.test.averaged()}.")
+    if facts.classes is not None:
+        sentences.append(f"UA {facts.classes.ua} over {facts.classes.told()}.")
     if facts.calibration is not None:
         sentences.append(f"Scores are calibrated ({facts.calibration.kind}).")
     return " ".join([*sentences, "Limits and intended use: README.md in its folder."])

@@ -9,7 +9,7 @@ from pathlib import Path
 from emonet.errors import RequestError
 from emonet.registry.artifacts import Files, files_of, forget
 from emonet.registry.artifacts import delete as delete_files
-from emonet.registry.versions import MODEL_ID, Version, files, one_at_a_time, set_tags, version_of, versions
+from emonet.registry.versions import MODEL_ID, Version, files, one_at_a_time, set_tags, version_of, versions_of
 from emonet.tracking import Server, ServerError, answering, client, hidden
 
 DELETED = "files_deleted"
@@ -29,7 +29,7 @@ def prunable(name: str, uri: str, runs: Path, *, keep: int) -> tuple[tuple[Versi
         Those whose files are below `runs` or on the server, or were deleted by an earlier pruning; and those that
         nobody needs either, but which stay since their files are not found, or lie elsewhere.
     """
-    there = versions(name, uri)
+    there = versions_of(name, uri)
     former = {number for one in there for number in one.former}
     found = {one.version: files(one, uri) for one in there}
     newest = {one.version for one in [one for one in there if found[one.version].size is not None][:keep]}
@@ -47,7 +47,7 @@ def delete(version: Version, uri: str, runs: Path) -> None:
         EmonetError: if the registry or the files cannot be used.
     """
     with answering(uri), one_at_a_time(uri, runs):
-        there = versions(version.name, uri)
+        there = versions_of(version.name, uri)
         current = version_of(version.name, version.version, uri)
         if current.aliases or any(current.version in one.former for one in there):
             now = f"@{current.aliases[0]}" if current.aliases else "a former champion"
@@ -81,7 +81,7 @@ def _may_go(version: Version, found: Files, runs: Path) -> bool:
 def _alone_with_its_files(server: Server, version: Version) -> bool:
     """Whether no other version, of whatever name, has the same files: MLflow's pages register a model twice."""
     own = (version.name, version.version)
-    others = [str(one.source) for one in server.search_model_versions("") if (one.name, int(one.version)) != own]
+    others = [str(one.source) for one in server.search_model_versions_of("") if (one.name, int(one.version)) != own]
     return not any(_files(source) == _files(version.source) for source in others)
 
 

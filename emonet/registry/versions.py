@@ -69,7 +69,7 @@ class Version(Schema):
         return tuple(int(part) for part in self.tags.get(FORMER, "").split(",") if part.strip().isdigit())
 
 
-def versions(name: str, uri: str) -> tuple[Version, ...]:
+def versions_of(name: str, uri: str) -> tuple[Version, ...]:
     """All versions of a registered model, the newest first; none where there is no such model.
 
     Raises:
@@ -80,7 +80,7 @@ def versions(name: str, uri: str) -> tuple[Version, ...]:
     with answering(uri):
         server = client(uri)
         aliases = _aliases(server, name)
-        found = [_version(server, one, aliases) for one in server.search_model_versions(f"name='{name}'")]
+        found = [_version(server, one, aliases) for one in server.search_model_versions_of(f"name='{name}'")]
     return tuple(sorted(found, key=lambda one: -one.version))
 
 
@@ -91,7 +91,7 @@ def version_of(name: str, which: int | str, uri: str) -> Version:
         RequestError: if there is none; lists what there is.
         EmonetError: if the registry cannot be used.
     """
-    there = versions(name, uri)
+    there = versions_of(name, uri)
     for one in there:
         if one.version == which or which in one.aliases:
             return one
@@ -106,7 +106,7 @@ def version_of(name: str, which: int | str, uri: str) -> Version:
 
 def of_run(run_id: str, name: str, uri: str) -> Version | None:
     """The newest version that a run has registered, or None."""
-    return next((one for one in versions(name, uri) if one.run_id == run_id), None)
+    return next((one for one in versions_of(name, uri) if one.run_id == run_id), None)
 
 
 def logged_by(run_id: str, uri: str) -> str:
@@ -142,7 +142,7 @@ def find(name: str, alias: str, uri: str) -> Version | None:
         RequestError: if there is no registry.
         EmonetError: if it cannot be used.
     """
-    return next((one for one in versions(name, uri) if alias in one.aliases), None)
+    return next((one for one in versions_of(name, uri) if alias in one.aliases), None)
 
 
 def files(version: Version, uri: str) -> Files:
@@ -227,7 +227,7 @@ def rollback(name: str, uri: str, runs: Path) -> tuple[Version, Version]:
                 where=hidden(uri),
                 hint="emonet registry promote VERSION makes another one the champion",
             )
-        former = next((one for one in versions(name, uri) if one.version == current.former[0]), None)
+        former = next((one for one in versions_of(name, uri) if one.version == current.former[0]), None)
         if former is None or files_of(former.uri, uri).size is None:
             what = "was deleted" if former is None else "cannot be used: its files are not found"
             raise RequestError(

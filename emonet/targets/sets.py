@@ -1,4 +1,4 @@
-"""Target sets by name or file: `emotions`, `attributes`, `quality`, `published`, or a YAML list of one's own."""
+"""Target sets by name (`emotions`, `attributes`, `quality`, `published`, `classes`), or a YAML list of one's own."""
 
 from __future__ import annotations
 
@@ -16,21 +16,13 @@ from emonet.errors import RequestError, brief, raise_collected
 from emonet.names import as_text
 from emonet.runtime import expanded
 from emonet.schema import Schema
-from emonet.targets.spec import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, Target, TargetSpec, spelling
+from emonet.targets.classes import CLASSES
+from emonet.targets.spec import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, RESERVED, Target, TargetSpec, spelling
 
 SETS: Mapping[str, TargetSpec] = MappingProxyType(
-    {"emotions": EMOTIONS, "attributes": ATTRIBUTES, "quality": QUALITY, "published": PUBLISHED}
+    {"emotions": EMOTIONS, "attributes": ATTRIBUTES, "quality": QUALITY, "published": PUBLISHED, "classes": CLASSES}
 )
-"""The sets that come with emonet, by name."""
-
-RESERVED = frozenset(
-    {"audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight", "label"}
-    | {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
-    | {"audio_path", "audio_file", "audio_filename", "audio_filepath"}
-    | {"seconds", "total", "speech_frames", "failed", "sound_digest", "sound_notices", "notices", "error"}
-    | {"mean", "targets"}
-)
-"""What columns and figures beside the targets are called, in manifests, stores, tables of scores and logs."""
+"""The sets that come with emonet, by name; `classes` are those of the corpus that is opened with it."""
 
 _FORMS = f"{', '.join(SETS)}, or a YAML file of targets"
 _YAML = (".yaml", ".yml")
@@ -67,8 +59,8 @@ def open_targets(name_or_file: str) -> TargetSpec:
     """The target set of a name, or of a YAML file of one's own.
 
     Args:
-        name_or_file: `emotions`, `attributes`, `quality`, `published`, or a file with a list of targets, relative to
-            the working folder; docs/targets.md describes it.
+        name_or_file: one of `SETS`, or a file with a list of targets, relative to the working folder; docs/targets.md
+            describes it.
 
     Raises:
         RequestError: if there is no such set or file, or with all that is wrong in the file.

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from emonet.errors import RequestError
 
-EMOTION = "emotion"  # the group of targets that are ranked among each other
+RESERVED = frozenset(
+    {"audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight", "label"}
+    | {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
+    | {"audio_path", "audio_file", "audio_filename", "audio_filepath"}
+    | {"seconds", "total", "speech_frames", "failed", "sound_digest", "sound_notices", "notices", "error"}
+    | {"mean", "targets"}
+)
+"""What columns and figures beside the targets are called, in manifests, stores, tables of scores and logs."""
+
+EMOTION, CLASS = "emotion", "class"  # groups of targets that are ranked among each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,8 @@ class Target:
         terms: words that describe it (EmoNet-Voice, appendix A.1), lower case.
         checkpoint: the name in published files `model_<checkpoint>_best.pth`.
         aliases: further spellings.
-        group: what it is one of: those of the group `emotion` are ranked by their strength, all others stand apart.
+        group: what it is one of: those of the groups `emotion` and `class` are ranked by their
+            strength, all others stand apart.
     """
 
     id: str
@@ -100,13 +110,13 @@ class TargetSpec:
 
     @cached_property
     def ranked(self) -> tuple[str, ...]:
-        """Ids of the emotions, whose scores can be ranked among each other, in order."""
-        return tuple(target.id for target in self.targets if target.group == EMOTION)
+        """Ids of the emotions, or classes, whose scores can be ranked among each other, in order."""
+        return tuple(target.id for target in self.targets if target.group in (EMOTION, CLASS))
 
     @cached_property
     def apart(self) -> tuple[str, ...]:
         """Ids of what is no emotion, in order: it is shown after the emotions, and not ranked among them."""
-        return tuple(target.id for target in self.targets if target.group != EMOTION)
+        return tuple(target.id for target in self.targets if target.group not in (EMOTION, CLASS))
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -23,6 +23,8 @@ class CompareArguments(Common):
     """The clips: a feature store's folder, or a corpus such as ravdess:PATH; by default the first model's corpus."""
     targets: str | None = None
     """What a corpus is opened for: a set's name or a YAML file; by default what the models score."""
+    labels: Path | None = None
+    """YAML or JSON file that says which target each class label stands for; by default as in the models' training."""
     split: Split = "test"
     """Of the clips."""
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"

@@ -35,9 +35,11 @@ class CorpusArguments(Common):
     """Report on a corpus: clips, hours, speakers, languages, rated targets, rejected clips with reasons."""
 
     spec: Positional[str]
-    """sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
+    """sandbox, ravdess:PATH, emodb:PATH, nemo:PATH or manifest:FILE, joined with +."""
     targets: str = "emotions"
-    """What is scored: emotions, attributes, quality, published, or a YAML file of targets of your own."""
+    """What is scored: emotions, attributes, quality, published, classes, or a YAML file of targets of your own."""
+    labels: Path | None = None
+    """YAML or JSON file that says which target each class label stands for."""
     listen: int = Field(2000, ge=0)
     """Clips to decode, spread over the corpus, for what is odd about their sound (count); 0 for none."""
     window: float = Field(30.0, ge=0.5, le=30)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
+from emonet.errors import RequestError
 from emonet.targets import open_targets
 from experiments.core import console, load, shipped
 
@@ -20,13 +21,20 @@ def targets(arguments: TargetsArguments) -> list[dict[str, Any]]:
     Raises:
         RequestError: if there is no such set, or its file cannot be used.
     """
+    found = open_targets(arguments.set)
+    if not len(found):
+        raise RequestError(
+            "the classes are those of a corpus, and not known without one",
+            found=arguments.set,
+            hint="emonet corpus CORPUS --targets classes",
+        )
     return [
         {
             **{name: getattr(target, name) for name in ("id", "name", "low", "high", "meaning", "group")},
             "terms": list(target.terms),
             "aliases": list(target.aliases),
         }
-        for target in open_targets(arguments.set)
+        for target in found
     ]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -65,6 +66,8 @@ class ComparedClips:
         store: the store that was named, if it was one.
         corpus: the whole corpus, with audio; None where it cannot be opened.
         note: of the corpus.
+        labels: the class of each clip, as the corpus names it; None where it has none.
+        classes: label -> id of the target that stands for it.
     """
 
     on: str
@@ -77,6 +80,8 @@ class ComparedClips:
     store: FeatureStore | None
     corpus: Corpus | None
     note: str
+    labels: Sequence[str | None] = ()
+    classes: Mapping[str, str | None] = field(default_factory=dict)
     _digests: dict[float, list[str | None]] = field(default_factory=dict, init=False, repr=False)
 
     def sound_digests(self, window_seconds: float) -> Sequence[str | None]:
@@ -126,7 +131,13 @@ class ComparedClips:
         return Corpus(name=whole.name, clips=whole.of_split(self.split), targets=whole.targets, note=whole.note)
 
 
-def open_clips(on: str, split: Split, runs: Path, targets: TargetSpec) -> ComparedClips:
+def open_clips(
+    on: str,
+    split: Split,
+    runs: Path,
+    targets: TargetSpec,
+    classes: Mapping[str, str | None] = MappingProxyType({}),
+) -> ComparedClips:
     """Open what `--on` names.
 
     Args:
@@ -134,13 +145,14 @@ def open_clips(on: str, split: Split, runs: Path, targets: TargetSpec) -> Compar
         split: of its clips.
         runs: folder with synthesised corpora.
         targets: what a corpus is opened for; a store has its own.
+        classes: label -> target, for labels of which a corpus or a store itself does not say what they stand for.
 
     Raises:
         RequestError: if it is neither a store nor a corpus, or has no clips in the split.
         EmonetError: if the store's table is damaged.
     """
     is_store = Path(on).suffix == ".zarr" or (Path(on) / "zarr.json").is_file()
-    clips = _of_store(on, split, runs) if is_store else _of_corpus(on, split, runs, targets)
+    clips = _of_store(on, split, runs, classes) if is_store else _of_corpus(on, split, runs, targets, classes)
     if not len(clips.table):
         raise RequestError(
             f"there are no clips in the split {split}", where=on, hint=f"--split {' or '.join(_filled(clips))}"
@@ -181,6 +193,16 @@ def targets_of(models: Sequence[Model]) -> TargetSpec:
     found = (lineage.read(model.origin) for model in models if model.origin is not None)
     known = [TargetSpec.from_json(one.targets) for one in found if one is not None and one.targets]
     return next((spec for spec in (*known, EMOTIONS, PUBLISHED) if wanted.also_in(spec) == wanted.ids), wanted)
+
+
+def classes_of(models: Sequence[Model]) -> dict[str, str | None]:
+    """What labels stand for in the training of these models; of a label that two know, the first one's."""
+    found: dict[str, str | None] = {}
+    for model in models:
+        for info in model.infos.values():
+            for label, target in info.classes.items():
+                found.setdefault(label, target)
+    return found
 
 
 def origin_of(model: Model, clips: ComparedClips, runs: Path) -> Origin:
@@ -288,8 +310,14 @@ def _origin(known: Literal["lineage", "store"], overlap: Overlap) -> Origin:
     )
 
 
-def _of_corpus(spec: str, split: Split, runs: Path, targets: TargetSpec) -> ComparedClips:
+def _of_corpus(
+    spec: str, split: Split, runs: Path, targets: TargetSpec, classes: Mapping[str, str | None]
+) -> ComparedClips:
+    from emonet.corpora import as_prototypes
+
     corpus = _corpus(spec, runs, targets)
+    if more := _known(classes, corpus.targets, corpus.labels, corpus.classes):
+        corpus = as_prototypes(corpus, more)
     clips = corpus.of_split(split)
     rows: list[dict[str, Any]] = [{"id": clip.id, "speaker": clip.speaker, "seconds": clip.seconds} for clip in clips]
     return ComparedClips(
@@ -303,14 +331,19 @@ def _of_corpus(spec: str, split: Split, runs: Path, targets: TargetSpec) -> Comp
         store=None,
         corpus=corpus,
         note=corpus.note,
+        labels=[clip.label for clip in clips],
+        classes=corpus.classes,
     )
 
 
-def _of_store(path: str, split: Split, runs: Path) -> ComparedClips:
+def _of_store(path: str, split: Split, runs: Path, classes: Mapping[str, str | None]) -> ComparedClips:
     from cache.store import FeatureStore
 
     store = FeatureStore.open(path)
-    rows = store.rows(split)
+    rows, corpus = store.rows(split), _corpus_of(store, runs)
+    labels, known = store.labels(rows), store.classes
+    if corpus is not None:  # of a store made before labels were kept, too
+        labels, known = [corpus.clips[row].label for row in rows], dict(corpus.classes)
     return ComparedClips(
         on=path,
         split=split,
@@ -320,8 +353,10 @@ def _of_store(path: str, split: Split, runs: Path) -> ComparedClips:
         fingerprint=store.record.corpus_fingerprint,
         spec=store.record.corpus,
         store=store,
-        corpus=_corpus_of(store, runs),
+        corpus=corpus,
         note=store.note,
+        labels=labels,
+        classes={**known, **_known(classes, store.targets, [label for label in labels if label is not None], known)},
     )
 
 
@@ -329,7 +364,7 @@ def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     """The corpus behind a store, if it can still be opened and is the same."""
     record = store.record
     try:
-        corpus = _corpus(record.corpus, runs, store.targets)
+        corpus = _corpus(record.corpus, runs, store.targets, store.classes)
     except EmonetError as error:
         console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
         return None
@@ -339,11 +374,24 @@ def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     return corpus
 
 
-def _corpus(spec: str, runs: Path, targets: TargetSpec) -> Corpus:
+def _known(
+    classes: Mapping[str, str | None], targets: TargetSpec, labels: Iterable[str], known: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """What classes say of labels that clips have and of which it is not known yet what they stand for."""
+    return {
+        label: classes[label]
+        for label in dict.fromkeys(labels)
+        if label in classes and label not in known and (classes[label] is None or classes[label] in targets)
+    }
+
+
+def _corpus(
+    spec: str, runs: Path, targets: TargetSpec, classes: Mapping[str, str | None] = MappingProxyType({})
+) -> Corpus:
     from emonet.corpora import open_corpus
 
     with console.progress("corpus") as progress:
-        return open_corpus(spec, targets=targets, folder=runs / "corpora", progress=progress)
+        return open_corpus(spec, targets=targets, classes=classes, folder=runs / "corpora", progress=progress)
 
 
 def _filled(clips: ComparedClips) -> list[str]:

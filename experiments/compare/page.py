@@ -95,7 +95,7 @@ def write_page(folder: Path, findings: ComparisonFindings) -> Path:
 
 
 def _html(findings: ComparisonFindings) -> str:
-    from emonet.evaluation import METRICS
+    from emonet.evaluation import CLASS_METRICS, METRICS
     from experiments.compare.table import costs, p_text, seen_text, sentence
     from experiments.core import counted
 
@@ -133,7 +133,10 @@ def _html(findings: ComparisonFindings) -> str:
         smallest=f"{comparison.test.smallest_p:.2g}",
         alpha=f"{comparison.alpha:g}",
         metrics=list(METRICS.values()),
+        class_metrics=CLASS_METRICS,
         best=_best(comparison),
+        best_classes=_best_classes(comparison),
+        classified=next((scores.told() for scores in comparison.classes.values()), ""),
         models=models,
         pairs=_pairs(findings),
         sections=_sections(findings),
@@ -174,6 +177,18 @@ def _best(comparison: Comparison) -> dict[str, set[str]]:
     return found
 
 
+def _best_classes(comparison: Comparison) -> dict[str, set[str]]:
+    """Classification metric -> labels of the best models."""
+    from emonet.evaluation import CLASS_METRICS
+
+    found: dict[str, set[str]] = {}
+    for name in CLASS_METRICS:
+        values = {label: scores.of(name).value for label, scores in comparison.classes.items()}
+        best = max((value for value in values.values() if value is not None), default=None)
+        found[name] = {label for label, value in values.items() if value is not None and value == best}
+    return found
+
+
 def _pairs(findings: ComparisonFindings) -> list[dict[str, Any]]:
     from emonet.evaluation import differences_figure
 
@@ -198,7 +213,13 @@ def _pairs(findings: ComparisonFindings) -> list[dict[str, Any]]:
 
 
 def _sections(findings: ComparisonFindings) -> list[Section]:
-    from emonet.evaluation import SCATTERED, calibration_figure, confusion_figure, scatter_figure
+    from emonet.evaluation import (
+        SCATTERED,
+        calibration_figure,
+        class_confusion_figure,
+        confusion_figure,
+        scatter_figure,
+    )
 
     spec, truth, models = findings.spec, findings.truth, findings.models()
     reliability = {label: findings.comparison.reliability[label] for label in models}
@@ -209,14 +230,22 @@ def _sections(findings: ComparisonFindings) -> list[Section]:
         for label, found in reliability.items()
     )
     scatters, confusions = [], []
+    shown_classes = {target for scores in findings.comparison.classes.values() for target in scores.classes}
     for label in models:
         predictions = findings.predictions[label]
         scatter = _embedded(lambda file, p=predictions: scatter_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
         scatters.append((label, scatter, f"Scatter of predicted against given scores, {label}"))
-        if len(spec.ranked) > 1:
+        if len(spec.ranked) > 1 and not set(spec.ranked) <= shown_classes:
             confusion = _embedded(lambda file, p=predictions: confusion_figure(truth, p, spec.ids, file, spec=spec))  # type: ignore[misc]
             confusions.append((label, confusion, f"Confusion matrix of the strongest emotion, {label}"))
+    classes = [
+        (label, _embedded(partial(class_confusion_figure, scores)), f"Confusion matrix of the classes, {label}")
+        for label, scores in findings.comparison.classes.items()
+        if label in models
+    ]
+    told = "Which class is predicted (columns) where one was given (rows): that of the expert with the highest score."
     sections = [
+        *([Section("Confusion of classes", told, classes)] if classes else []),
         Section(
             "Calibration",
             "Mean given score where a score was predicted, all targets together"
@@ -250,7 +279,7 @@ def _embedded(draw: Callable[[BytesIO], None]) -> str | None:
 
 
 def _metric_rows(comparison: Comparison) -> Iterable[Sequence[object]]:
-    from emonet.evaluation import METRIC_NAMES
+    from emonet.evaluation import CLASS_METRICS, METRIC_NAMES
 
     yield ("model", "emotion", "metric", "value", "low", "high", "seen_clips")
     for label, scores in comparison.scores.items():
@@ -258,9 +287,17 @@ def _metric_rows(comparison: Comparison) -> Iterable[Sequence[object]]:
             metric = scores.of(name)
             for emotion, estimate in {MEAN: metric.mean, **metric.per_target}.items():
                 yield (label, emotion, name, *_ends(estimate), comparison.facts[label].seen_clips)
+    for label, classes in comparison.classes.items():
+        seen = comparison.facts[label].seen_clips if label in comparison.facts else None
+        for class_metric in CLASS_METRICS:
+            yield (label, MEAN, class_metric, *_ends(classes.of(class_metric)), seen)
+        for target, recall in classes.recall.items():
+            yield (label, target, "recall", *_ends(recall), seen)
 
 
 def _difference_rows(comparison: Comparison) -> Iterable[Sequence[object]]:
+    from emonet.evaluation import CLASS_METRICS
+
     yield (*("one", "other", "emotion", "metric", "difference", "low", "high", "p", "p_holm"), *SEEN)
     for pair in comparison.pairs:
         seen = [comparison.facts[label].seen_clips for label in (pair.one, pair.other)]
@@ -268,6 +305,10 @@ def _difference_rows(comparison: Comparison) -> Iterable[Sequence[object]]:
             yield (pair.one, pair.other, MEAN, name, *_ends(estimate), pair.p if name == "mae" else None, None, *seen)
         for emotion, each in pair.emotions.items():
             yield (pair.one, pair.other, emotion, "mae", *_ends(each.mae), each.p, each.p_holm, *seen)
+        if (classes := pair.classes) is not None:
+            for class_metric in CLASS_METRICS:
+                p = classes.p if class_metric == "ua" else None
+                yield (pair.one, pair.other, MEAN, class_metric, *_ends(classes.of(class_metric)), p, None, *seen)
 
 
 def _ends(estimate: Estimate) -> tuple[float | None, ...]:

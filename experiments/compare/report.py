@@ -95,13 +95,18 @@ def log(run: Run, folder: Path, compared: Compared) -> None:
     log_files(run, folder)
     for label, scores in compared.comparison.scores.items():
         run.metrics({f"{_key(label)}/{key}": value for key, value in scores.flat().items()})
+    for label, classes in compared.comparison.classes.items():
+        run.metrics({f"{_key(label)}/{key}": value for key, value in classes.flat().items()})
     data = dataset_of(compared)
     registered = {model.label: model.version for model in compared.models if model.version is not None}
     run.used([version.model_id for version in registered.values() if version.model_id is not None])
     for label, version in registered.items():
         scores = compared.comparison.scores[label]
         prefix = f"compare/{data}" + ("/FORCED" if compared.forced else "")
-        values = {f"{prefix}/{key}": value for key, value in scores.flat().items()}
+        figures = scores.flat()
+        if label in compared.comparison.classes:
+            figures |= compared.comparison.classes[label].flat()
+        values = {f"{prefix}/{key}": value for key, value in figures.items()}
         tell_metrics(version, run, values, (data, compared.clips.digest[:8]))
         tag(version, run.uri, {_key(f"compare {data}"): _sentence(scores, compared, run.id)})
 

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from rich.markup import escape
 from rich.table import Table
 
-from emonet.evaluation import METRICS, Comparison, ContenderFacts, MetricName, PairwiseDifference, excludes_zero
+from emonet.evaluation import (
+    CLASS_METRICS,
+    METRICS,
+    Comparison,
+    ContenderFacts,
+    MetricName,
+    PairwiseDifference,
+    excludes_zero,
+)
 from emonet.numbers import UNDEFINED, shown
 from experiments.heads import metric_table, stacked
 
@@ -72,6 +80,31 @@ def comparison_table(comparison: Comparison) -> Table:
     for label, scores in comparison.scores.items():
         mark = " †" if comparison.facts[label].seen_clips else ""
         table.add_row(escape(label) + mark, *(stacked(scores.of(name).mean) for name in METRICS))
+    return table
+
+
+def classes_table(comparison: Comparison) -> Table:
+    """One row per model: UA, WA and macro F1 of the class whose expert is highest, with their intervals below."""
+    first = next(iter(comparison.classes.values()))
+    table = metric_table(f"Classes by argmax: {first.told()}", _intervals(comparison), ())
+    table.padding = WIDER
+    for label in CLASS_METRICS.values():
+        table.add_column(f"{label} ↑", no_wrap=True)
+    for model, scores in comparison.classes.items():
+        table.add_row(escape(model), *(stacked(scores.of(name)) for name in CLASS_METRICS))
+    return table
+
+
+def class_pairs_table(comparison: Comparison) -> Table:
+    """One row per pair: how much larger the first model's classification figures are, and p of UA."""
+    table = metric_table("Classes: first model less second", f"{_intervals(comparison)}; p of UA", ())
+    table.padding = WIDER
+    for label in (*CLASS_METRICS.values(), "p"):
+        table.add_column(label, no_wrap=True)
+    for pair in comparison.pairs:
+        if pair.classes is not None:
+            cells = [stacked(pair.classes.of(name), signed=True) for name in CLASS_METRICS]
+            table.add_row(f"{escape(pair.one)}\n−\u00a0{escape(pair.other)}", *cells, p_text(pair.classes.p))
     return table
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from emonet.errors import EmonetError, RequestError
 from emonet.evaluation import Comparison
+from emonet.runtime import expanded
 from emonet.schema import Schema, digest
 from emonet.targets import open_targets
 from emonet.tracking import ARTIFACTS, hidden
-from experiments.compare.clips import Origin, corpus_of, open_clips, origin_of, require_new, targets_of
+from experiments.compare.clips import Origin, classes_of, corpus_of, open_clips, origin_of, require_new, targets_of
 from experiments.core import console
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
             no target is common to all, --out is a file, or there is nothing that --promote could decide.
         EmonetError: if states cannot be read or made, or the registry cannot be used.
     """
+    from emonet.corpora import read_mapping
     from emonet.tracking import default_uri
     from experiments.compare.models import open_models
     from experiments.compare.promotion import challenge_of, with_champion
@@ -110,7 +112,8 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
     models = open_models(given, uri, arguments.runs)
     challenge = challenge_of(models) if arguments.promote else None
     targets = targets_of(models) if arguments.targets is None else open_targets(arguments.targets)
-    clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs, targets)
+    classes = classes_of(models) if arguments.labels is None else read_mapping(expanded(arguments.labels))
+    clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs, targets, classes)
     origins = {model.label: origin_of(model, clips, arguments.runs) for model in models}
     if not arguments.force:
         require_new(origins, clips)
@@ -119,16 +122,28 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
 
 def show(result: CompareResult) -> None:
     """The tables on stderr, and what must not be overlooked first."""
-    from experiments.compare.table import comparison_table, costs_table, differences_table, pairs_table, sentence
+    from experiments.compare.table import (
+        class_pairs_table,
+        classes_table,
+        comparison_table,
+        costs_table,
+        differences_table,
+        pairs_table,
+        sentence,
+    )
 
     comparison = result.comparison
     for warning in result.warnings:
         style = "bold red" if warning.startswith("FORCED") else "yellow"
         console.say(f"[{style}]note[/] {console.name(warning)}")
     console.console.print(comparison_table(comparison))
+    if comparison.classes:
+        console.console.print(classes_table(comparison))
     console.console.print(costs_table(comparison))
     if comparison.pairs:
         console.console.print(pairs_table(comparison))
+    if any(pair.classes is not None for pair in comparison.pairs):
+        console.console.print(class_pairs_table(comparison))
     models = [pair for pair in comparison.pairs if not comparison.facts[pair.other].baseline]
     if len(models) == 1:
         console.console.print(differences_table(comparison, models[0], result.names))

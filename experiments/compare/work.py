@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
-from emonet.evaluation import Comparison, Contender, ContenderFacts, compare
-from emonet.targets import TargetSpec
+from emonet.evaluation import Classified, Comparison, Contender, ContenderFacts, compare
+from emonet.targets import NO_CLASS, Classes, TargetSpec, majority
 from experiments.arguments import CompareArguments
 from experiments.compare.clips import ComparedClips, Origin, origin_notes
 from experiments.compare.costs import Costs
@@ -20,6 +20,7 @@ from experiments.compare.predictions import Predicted, predict, predict_baseline
 from experiments.compare.states import Encoders, States, states_of
 from experiments.core import console
 from experiments.extract import EXACT
+from experiments.heads import MAJORITY
 
 _SHOWN = 5  # names in a sentence
 
@@ -105,6 +106,7 @@ def compare_models(
         config=EvaluationConfig(resamples=arguments.resamples),
         seed=arguments.seed,
         scale=(spec.low, spec.high),
+        classified=_classified(clips, rows, targets, contenders),
     )
     return Compared(
         clips=clips,
@@ -116,6 +118,27 @@ def compare_models(
         comparison=comparison,
         warnings=(*origin_notes(origins), *_lossy(states), *target_notes, *clip_notes, *notes),
     )
+
+
+def _classified(
+    clips: ComparedClips, rows: np.ndarray, targets: tuple[str, ...], contenders: Sequence[Contender]
+) -> Classified | None:
+    """Classes by argmax; in place of the median, whose argmax says nothing, the most frequent class of training."""
+    classes = Classes.among(clips.classes, targets)
+    if classes is None:
+        return None
+    given = classes.given([clips.labels[row] for row in rows])
+    if (given == NO_CLASS).all():
+        return None
+    spec = clips.targets.subset(targets)
+    heard = {
+        each.label: each.predictions for each in contenders if not (each.facts.baseline and each.label == "median")
+    }
+    predicted = {label: classes.predicted(scores, spec) for label, scores in heard.items()}
+    if len(heard) < len(contenders) and clips.corpus is not None:
+        trained = classes.given([clip.label for clip in clips.corpus.of_split("train")])
+        predicted[MAJORITY] = majority(trained, len(given))
+    return Classified(classes.names, given, predicted)
 
 
 def common_targets(models: Sequence[Model], clips: ComparedClips) -> tuple[tuple[str, ...], list[str]]:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from emonet.configs import CaptionerConfig, EvaluationConfig, ExtractionConfig, HeadsConfig
 from emonet.errors import RequestError, raise_collected
+from emonet.runtime import expanded
 from emonet.schema import Schema
 from emonet.targets import TargetSpec
 from experiments.core.sweep_config import Dimension, SweepConfig, problems_of
@@ -29,9 +30,13 @@ class Experiment(Schema):
     description: str = ""
     """What it is for, in one sentence."""
     corpus: str = "sandbox"
-    """What to train on: sandbox, ravdess:PATH, emodb:PATH or manifest:FILE, joined with +."""
+    """What to train on: sandbox, ravdess:PATH, emodb:PATH, nemo:PATH or manifest:FILE, joined with +; a column of class
+    labels that is not called label is named as in manifest:FILE#COLUMN."""
     targets: str = "emotions"
-    """What is scored: emotions, attributes, quality, published, or a YAML file of targets of your own."""
+    """What is scored: emotions, attributes, quality, published, classes (one target for each class of the corpus), or a
+    YAML file of targets of your own."""
+    labels: Path | None = None
+    """YAML or JSON file that says which target each class label stands for; clips without scores are scored by it."""
     seed: int = Field(0, ge=0)
     """Fixes weights, order, dropout, augmentation and captions (integer)."""
     runs: Path = Path("runs")
@@ -69,6 +74,23 @@ class Experiment(Schema):
         from emonet.targets import open_targets
 
         return open_targets(self.targets)
+
+    def open_labels(self) -> dict[str, str | None]:
+        """What the file `labels` says; empty without one.
+
+        Raises:
+            RequestError: if it cannot be used, or classes are targets themselves.
+        """
+        from emonet.corpora import read_mapping
+
+        if self.labels is not None and self.targets == "classes":
+            raise RequestError(
+                "labels stand for targets by a file, or are targets themselves",
+                expected="labels, or targets classes",
+                found=f"labels {self.labels} and targets classes",
+                hint="leave out one of the two",
+            )
+        return {} if self.labels is None else read_mapping(expanded(self.labels))
 
     @property
     def corpora(self) -> Path:

@@ -38,9 +38,11 @@ def open_quietly(experiment: Experiment) -> Corpus:
     """
     from emonet.corpora import open_corpus
 
-    targets = experiment.open_targets()
+    targets, classes = experiment.open_targets(), experiment.open_labels()
     with console.progress("corpus") as progress:
-        return open_corpus(experiment.corpus, targets=targets, folder=experiment.corpora, progress=progress)
+        return open_corpus(
+            experiment.corpus, targets=targets, classes=classes, folder=experiment.corpora, progress=progress
+        )
 
 
 def rejected(corpus: Corpus) -> dict[str, str]:

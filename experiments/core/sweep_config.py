@@ -22,13 +22,13 @@ from emonet.tracking import sqlite_path, sqlite_url
 
 SPACES = Path(__file__).parents[1] / "spaces"
 SweepStage = Literal["heads", "pretrain"]
-Objective = Literal["mae", "pearson", "parameters", "seconds", "loss"]
+Objective = Literal["mae", "pearson", "ua", "parameters", "seconds", "loss"]
 SECTIONS: dict[SweepStage, str] = {"heads": "heads", "pretrain": "captioner"}
 OBJECTIVES: dict[SweepStage, tuple[Objective, ...]] = {
-    "heads": ("mae", "pearson", "parameters", "seconds"),
+    "heads": ("mae", "pearson", "ua", "parameters", "seconds"),
     "pretrain": ("loss", "parameters", "seconds"),
 }
-HIGHER: frozenset[Objective] = frozenset({"pearson"})  # of the rest, less is better
+HIGHER: frozenset[Objective] = frozenset({"pearson", "ua"})  # of the rest, less is better
 _NO_JOURNAL = "a study is kept in a database, and no longer in a journal file"
 _COPIED = '"Journal files" in docs/sweeps.md has the lines that copy its trials into a database'
 
@@ -66,8 +66,9 @@ class SweepConfig(Schema):
     epochs: PositiveInt | None = None
     """Most epochs of a trial (count); by default the experiment's, which the best trial gets in any case."""
     objectives: tuple[Objective, ...] = ()
-    """What is optimised on validation clips: mae, pearson, parameters, seconds, or loss of a captioner; by default mae
-    or loss. Of several, no trial is pruned, and the first decides between the trials that no other one beats."""
+    """What is optimised on validation clips: mae, pearson, ua (mean recall over classes), parameters, seconds, or loss
+    of a captioner; by default mae or loss. Of several, no trial is pruned, and the first decides between the trials
+    that no other one beats."""
     sampler: Literal["tpe", "random"] = "tpe"
     """How settings are chosen: by what earlier trials gave, or at random."""
     pruner: Literal["median", "hyperband", "none"] = "median"

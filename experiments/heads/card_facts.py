@@ -43,6 +43,8 @@ def card_facts(experiment: Experiment, data: HeadsData, done: HeadsResult, linea
         corpus=_corpus(data),
         test=done.test,
         baselines=done.baselines,
+        classes=done.classes,
+        baseline_classes=done.baseline_classes,
         confidence=experiment.evaluation.confidence,
         calibration=read_calibration(done.experts),
         settings={

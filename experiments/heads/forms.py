@@ -18,10 +18,11 @@ from jaxtyping import Float, Float32
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
-from emonet.evaluation import Metric, Scores, evaluate
+from emonet.evaluation import ClassScores, Metric, Scores, evaluate
 from emonet.schema import Schema
 from experiments.core import Experiment, Work, console, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
+from experiments.heads.classes import baseline_class_scores, class_scores
 from experiments.heads.store_check import require_origin
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class FormScores(Schema):
     """On the validation clips, not calibrated; the form is chosen by these."""
     test: Scores
     """On the test clips, calibrated if the experts are; reported, never chosen by."""
+    classes: ClassScores | None = None
+    """On the test clips, by argmax over the experts of the classes; None where clips have none."""
     energy: float | None = None
     """Share of the states' variance that principal coordinates held (0 to 1); None where experts saw the states."""
 
@@ -67,6 +70,10 @@ class HeadsData:
     def speakers(self, split: Split) -> list[str]:
         """Who speaks in each of a split's usable clips."""
         return [self.corpus.clips[row].speaker for row in self.store.rows(split)]
+
+    def labels(self, split: Split) -> list[str | None]:
+        """The class of each of a split's usable clips, as the corpus names it; None where it has none."""
+        return [self.corpus.clips[row].label for row in self.store.rows(split)]
 
     def truth(self, split: Split) -> Float[np.ndarray, "clips experts"]:
         """Scores of a split's usable clips; NaN where nobody rated."""
@@ -194,7 +201,8 @@ def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") 
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
-        scores = FormScores(validation=validation, test=test, energy=trained.energy)
+        classes = class_scores(data, "test", trained.predictions["test"], experiment)
+        scores = FormScores(validation=validation, test=test, classes=classes, energy=trained.energy)
         tried[form] = TriedForm(trained, scores, calibration)
     return tried
 
@@ -231,8 +239,11 @@ def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:
     return best
 
 
-def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
-    """Test figures of the training median and ridge regressions, on the same clips, targets and resamples."""
+def run_baselines(job: Work, data: HeadsData) -> tuple[dict[str, Scores], dict[str, ClassScores]]:
+    """Test figures of the training median and ridge regressions, on the same clips, targets and resamples.
+
+    Where clips have classes, also those of the argmax over each regression, and of the most frequent class.
+    """
     from emonet.evaluation import baseline_predictions
     from emonet.windows import Window
 
@@ -240,7 +251,8 @@ def run_baselines(job: Work, data: HeadsData) -> dict[str, Scores]:
     clips = {split: [data.corpus.clips[row] for row in store.rows(split)] for split in SPLITS}
     truth = {split: data.truth(split) for split in SPLITS}
     predictions = baseline_predictions(clips, truth, Window(store.record.window_seconds), job.progress)
-    return {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
+    scores = {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
+    return scores, baseline_class_scores(data, predictions, experiment)
 
 
 def captioner_of(experiment: Experiment) -> str:

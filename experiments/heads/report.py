@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,7 @@ from experiments.core import INDEX, Experiment, decoration, render, write_text
 CONFUSION = "confusion.png"
 
 if TYPE_CHECKING:
-    from emonet.evaluation import Scores
+    from emonet.evaluation import ClassScores, Scores
 
 
 class Picture(NamedTuple):
@@ -44,6 +44,7 @@ class Findings:
         predictions: of the chosen experts.
         note: what the corpus says of itself.
         facts: label -> text, how it was made.
+        classes: label -> classification figures, as `rows`; empty where clips have no classes.
     """
 
     rows: Mapping[str, Scores]
@@ -52,6 +53,7 @@ class Findings:
     predictions: Float[np.ndarray, "clips targets"]
     note: str
     facts: Mapping[str, str]
+    classes: Mapping[str, ClassScores] = field(default_factory=dict)
 
 
 def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
@@ -65,7 +67,7 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
     Returns:
         The folder of the report; its `index.html` opens in a browser, without a server or a network.
     """
-    from emonet.evaluation import METRICS
+    from emonet.evaluation import CLASS_METRICS, METRICS
 
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _pictures(folder, findings)
@@ -77,6 +79,9 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
         metrics=list(METRICS.values()),
         rows=findings.rows,
         first=next(iter(findings.rows.values())),
+        classes=findings.classes,
+        first_classes=next(iter(findings.classes.values()), None),
+        class_metrics=CLASS_METRICS,
         targets=findings.spec.ids,
         spec=findings.spec,
         confidence=f"{100 * experiment.evaluation.confidence:g}",
@@ -90,7 +95,7 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
 
 def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
     """The pictures that can be drawn."""
-    from emonet.evaluation import confusion_figure, metric_figure, scatter_figure
+    from emonet.evaluation import class_confusion_figure, confusion_figure, metric_figure, scatter_figure
 
     spec, rows, shown = findings.spec, findings.rows, (findings.truth, findings.predictions)
     first, baseline = next(iter(rows)), "mel_ridge"
@@ -110,8 +115,15 @@ def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
             "Strongest emotion", CONFUSION, "Which emotion comes out strongest, for clips that have one."
         ): lambda path: confusion_figure(*shown, spec.ids, path, spec=spec),
     }
-    if len(spec.ranked) < 2:
+    classes = next(iter(findings.classes.values())).classes if findings.classes else {}
+    if len(spec.ranked) < 2 or set(spec.ranked) <= set(
+        classes
+    ):  # there is nothing to confuse, or it is shown as classes
         drawings = {picture: draw for picture, draw in drawings.items() if picture.file != CONFUSION}
+    if findings.classes:
+        matrix = next(iter(findings.classes.values()))
+        told = Picture("Classes", "classes.png", "Which class is predicted (columns) where one was given (rows).")
+        drawings[told] = lambda path: class_confusion_figure(matrix, path)
     drawn = []
     for picture, draw in drawings.items():
         with decoration(f"the picture {folder / picture.file}"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from emonet.evaluation import METRIC_NAMES
+from emonet.evaluation import CLASS_METRICS, METRIC_NAMES, Estimate
 from emonet.runtime import durable
 from emonet.schema import Registered
 from experiments.core import Experiment, Work, decoration
@@ -22,7 +22,6 @@ from experiments.heads.forms import HeadsData, TriedForm, captioner_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cache.store import FeatureStore
     from emonet.checkpoints import ExpertsInfo
     from emonet.tracking import Lineage
     from experiments.heads.verb import HeadsResult
@@ -45,7 +44,7 @@ def save(data: HeadsData, best: TriedForm, folder: Path) -> None:
 
     experts = best.trained.experts()
     with durable.replacing(folder) as partial:
-        write_experts(_info(data.store, best.trained), lambda _: next(experts), partial)
+        write_experts(_info(data, best.trained), lambda _: next(experts), partial)
         next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
         if best.calibration is not None:
             best.calibration.write(partial)
@@ -84,7 +83,10 @@ def publish(job: Work, data: HeadsData, done: HeadsResult, voice: Path) -> Regis
         facts = card_facts(job.experiment, data, done, origin)
         card.write_card(voice, facts)
         summary = card.summary(facts)
-    metrics = {f"test_{name}": value for name in METRIC_NAMES if (value := done.test.of(name).mean.value) is not None}
+    means: dict[str, Estimate] = {name: done.test.of(name).mean for name in METRIC_NAMES}
+    if done.classes is not None:
+        means |= {name: done.classes.of(name) for name in CLASS_METRICS}
+    metrics = {f"test_{name}": mean.value for name, mean in means.items() if mean.value is not None}
     return register_voice(job.run, voice, done.rated, metrics, origin.tags(), summary)
 
 
@@ -107,10 +109,10 @@ def _lineage(experiment: Experiment, data: HeadsData, clips: pd.DataFrame) -> Li
     )
 
 
-def _info(store: FeatureStore, trained: TrainedExperts) -> ExpertsInfo:
+def _info(data: HeadsData, trained: TrainedExperts) -> ExpertsInfo:
     from emonet.checkpoints import ExpertsInfo
 
-    spec, record = trained.spec, store.record
+    store, spec, record = data.store, trained.spec, data.store.record
     return ExpertsInfo(
         targets=store.targets.subset(trained.targets).to_json(),
         form=spec.form,
@@ -124,12 +126,19 @@ def _info(store: FeatureStore, trained: TrainedExperts) -> ExpertsInfo:
         store_fingerprint=store.fingerprint,
         validation_mae=dict(trained.validation_mae),
         best_epoch=dict(trained.best_epoch),
+        classes={
+            label: target
+            for label, target in data.corpus.classes.items()
+            if target is None or target in trained.targets
+        },
     )
 
 
 def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips experts"], path: Path) -> None:
     table = data.store.clips.iloc[data.store.rows("test")][["id", "speaker", "language"]].reset_index(drop=True)
     truth = data.truth("test")
+    if data.corpus.classes:
+        table["label"] = data.labels("test")
     for column, target in enumerate(data.rated):
         table[f"truth.{target}"] = truth[:, column]
         table[f"prediction.{target}"] = predictions[:, column]

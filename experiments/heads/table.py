@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from emonet.configs import InputForm
-from emonet.evaluation import METRICS, Estimate, Metric, Scores
+from emonet.evaluation import CLASS_METRICS, METRICS, ClassScores, Estimate, Metric, Scores
 from emonet.numbers import shown
 
 if TYPE_CHECKING:
@@ -24,6 +24,39 @@ def rows(
     """Label -> test figures: the chosen experts, other forms, baselines."""
     others = {f"experts, {form}": tried.test for form, tried in forms.items() if form != chosen}
     return {f"experts, {chosen}": forms[chosen].test, **others, **baselines}
+
+
+def class_rows(result: HeadsResult) -> dict[str, ClassScores]:
+    """Label -> classification figures: the chosen experts, other forms, baselines; empty where there are no classes."""
+    if result.classes is None:
+        return {}
+    others = {f"experts, {form}": one.classes for form, one in result.forms.items() if form != result.input}
+    found: dict[str, ClassScores | None] = {f"experts, {result.input}": result.classes}
+    found |= others | result.baseline_classes
+    return {label: scores for label, scores in found.items() if scores is not None}
+
+
+def class_figures(name: str, rows: Mapping[str, ClassScores]) -> Table:
+    """One row per baseline and form, the first of `rows` last and bold; figures with their intervals.
+
+    Args:
+        name: of the experiment.
+        rows: label -> figures; not empty.
+    """
+    first = next(iter(rows.values()))
+    table = metric_table(
+        f"{name}: {first.told()}, by argmax over their experts",
+        f"UA: mean recall over classes, WA: share of clips that are right; below each figure its bootstrap interval "
+        f"({first.resampled} resampled)",
+        (),
+    )
+    for label in CLASS_METRICS.values():
+        table.add_column(f"{label} ↑", no_wrap=True)
+    table.padding = (0, 1, 0, 0)
+    for number, (label, scores) in enumerate(reversed(list(rows.items())), start=1):
+        style = "bold" if number == len(rows) else None
+        table.add_row(label, *(stacked(scores.of(metric)) for metric in CLASS_METRICS), style=style)
+    return table
 
 
 def figures(result: HeadsResult) -> Table:

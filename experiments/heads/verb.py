@@ -10,10 +10,11 @@ from pydantic import Field
 
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
-from emonet.evaluation import METRICS, Scores
+from emonet.evaluation import METRICS, ClassScores, Scores
 from emonet.schema import Registered
 from experiments.core import Experiment, StageResult, Work, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
+from experiments.heads.classes import digest_of_labels
 from experiments.heads.forms import (
     FormScores,
     HeadsData,
@@ -52,6 +53,10 @@ class HeadsResult(StageResult):
     """Test figures of the chosen experts."""
     baselines: dict[str, Scores] = Field(default_factory=dict)
     """Test figures of median, mel_ridge and, where openSMILE is installed, opensmile_ridge."""
+    classes: ClassScores | None = None
+    """Test figures of the class that the chosen experts' argmax gives; None where clips have no classes."""
+    baseline_classes: dict[str, ClassScores] = Field(default_factory=dict)
+    """The same of the most frequent class (majority), mel_ridge and, where openSMILE is installed, opensmile_ridge."""
     clips: dict[Split, int]
     """Usable clips by split (count)."""
     experts: Path
@@ -85,6 +90,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         "store": extracted.fingerprint,
         "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
         "weights": digest_of_weights(corpus),
+        **digest_of_labels(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
     }
@@ -101,9 +107,11 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
 
 def show(result: HeadsResult) -> None:
     """The table of test figures on stderr."""
-    from experiments.heads.table import figures
+    from experiments.heads.table import class_figures, class_rows, figures
 
     console.console.print(figures(result))
+    if result.classes is not None:
+        console.console.print(class_figures(result.experiment, class_rows(result)))
     if result.comparison:
         from emonet.checkpoints import read_info
 
@@ -139,6 +147,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
             "comparison": comparison,
             "calibration": experiment.heads.calibration,
             "test": best.scores.test,
+            "classes": best.scores.classes,
             "clips": {split: len(data.store.rows(split)) for split in SPLITS},
             "experts": folder / EXPERTS,
         }
@@ -150,12 +159,17 @@ def _finish(job: Work, done: HeadsResult, data: HeadsData, folder: Path) -> Mapp
     """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
     if not done.baselines:
         with decoration("the baselines"):
-            done = job.keep({**dict(done), "baselines": run_baselines(job, data)})
+            baselines, classes = run_baselines(job, data)
+            done = job.keep({**dict(done), "baselines": baselines, "baseline_classes": classes})
     with decoration("the report"):
         job.run.artifact(_report(job.experiment, data, done, folder), "report")
     energies = {f"{form}/energy": one.energy for form, one in done.forms.items() if one.energy is not None}
     job.run.metrics(energies)
-    for label, scores in {"test": done.test, **{f"baseline/{name}": s for name, s in done.baselines.items()}}.items():
+    logged: list[tuple[str, Scores | ClassScores]] = [("test", done.test)]
+    logged += [("test", done.classes)] if done.classes is not None else []
+    logged += [(f"baseline/{name}", scores) for name, scores in done.baselines.items()]
+    logged += [(f"baseline/{name}", scores) for name, scores in done.baseline_classes.items()]
+    for label, scores in logged:
         job.run.metrics({f"{label}/{key}": value for key, value in scores.flat().items()})
     job.run.artifact(done.experts / PREDICTIONS)
     return {**dict(done), "registered": publish(job, data, done, folder / VOICE)}
@@ -179,7 +193,7 @@ def _comparison(
 def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: Path) -> Path:
     from emonet.checkpoints import read_info
     from experiments.heads.report import Findings, write_report
-    from experiments.heads.table import rows
+    from experiments.heads.table import class_rows, rows
 
     record, info = data.store.record, read_info(done.experts)
     widths = "-".join(str(width) for width in info.hidden)
@@ -197,6 +211,7 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
     }
     findings = Findings(
         rows=rows(done.input, done.forms, done.baselines),
+        classes=class_rows(done),
         spec=data.store.targets.subset(done.rated),
         truth=data.truth("test"),
         predictions=predictions_of(done),

@@ -170,14 +170,14 @@ def show_export(report: ExportReport) -> None:
 
 
 def _open_corpus(record: ExtractionRecord, arguments: StoreRepairArguments) -> Corpus:
-    from cache.store import read_attributes
+    from cache.store import read_attributes, read_classes
     from emonet.corpora import open_corpus
 
-    _, targets, _ = read_attributes(arguments.store)
+    (_, targets, _), classes = read_attributes(arguments.store), read_classes(arguments.store)
     spec, folder = arguments.corpus or record.corpus, arguments.runs / "corpora"
     try:
         with console.progress("corpus") as progress:
-            return open_corpus(spec, targets=targets, folder=folder, progress=progress)
+            return open_corpus(spec, targets=targets, classes=classes, folder=folder, progress=progress)
     except RequestError as error:
         if arguments.corpus is not None:
             raise

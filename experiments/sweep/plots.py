@@ -20,7 +20,12 @@ from experiments.core import HIGHER
 from experiments.sweep.studies import Study
 
 HISTORY, IMPORTANCE, PARALLEL, SLICES = "history.png", "importance.png", "parallel_coordinates.png", "slices.png"
-_LABELS = {"mae": "validation MAE", "pearson": "validation Pearson", "loss": "validation loss (nats per token)"}
+_LABELS = {
+    "mae": "validation MAE",
+    "pearson": "validation Pearson",
+    "ua": "validation UA",
+    "loss": "validation loss (nats per token)",
+}
 
 
 def study_figures(study: Study, folder: Path) -> list[Path]:

@@ -218,7 +218,7 @@ class Study:
             state=_STATES.get(trial.state, "running"),
             params={path: decoded(value, space.get(path)) for path, value in trial.params.items()},
             values=dict(zip(self.plan.config.aims, values, strict=False)),
-            curve=tuple(curve),
+            curve=tuple(map(abs, curve)),  # errors, with a minus where a study maximises
             facts=noted.get("facts", {}),
             reason=(noted.get("reason") or "unknown") if trial.state == TrialState.FAIL else None,
             worker=noted.get("worker", ""),
@@ -255,7 +255,8 @@ class Attempt:
         if len(self._study.plan.config.aims) > 1:  # Optuna keeps no curve of several objectives
             self._study.patiently(lambda: self._trial.set_user_attr("curve", self._curve))
             return False
-        self._study.patiently(lambda: self._trial.report(value, epoch))
+        signed = _sign(self._study.plan.config.aims[0]) * value  # pruners judge by the study's direction
+        self._study.patiently(lambda: self._trial.report(signed, epoch))
         return self._study.plan.prunes and self._study.patiently(self._trial.should_prune)
 
     def complete(self, values: Mapping[str, float], facts: Mapping[str, Any]) -> bool:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
-from emonet.evaluation import METRICS, MetricName, metrics
+from emonet.evaluation import METRICS, weighted_metrics
 from emonet.runtime import Progress, identity, silent
 from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source
 from experiments.extract import ExtractResult
-from experiments.heads import open_corpus_of, open_data
+from experiments.heads import open_corpus_of, open_data, unweighted_accuracy
 from experiments.sweep.heartbeat import reason_of_death
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ class TrialOutcome:
 
     Args:
         values: of the objectives. Experts: mae, the mean over experts of each one's best validation error; pearson,
-            the mean of their validation correlations (NaN if it is undefined for all); parameters of all experts as
-            they are served. A captioner: loss, its best validation loss, and parameters. Both: seconds.
+            the mean of their validation correlations (NaN if it is undefined for all); ua, the mean recall over
+            classes of their argmax (absent where there are none); parameters of all experts as they are served. A
+            captioner: loss, its best validation loss, and parameters. Both: seconds.
         epochs: passes over the training clips that were made (count).
         seconds: that the trial took.
         curve: what was reported, by epoch.
@@ -121,7 +122,7 @@ class Trials:
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         started, config = time.perf_counter(), experiment.heads
         curve = _Curve(self._data.rated, report)
-        tried: dict[InputForm, Mapping[MetricName, float]] = {}
+        tried: dict[InputForm, Mapping[str, float]] = {}
         parameters: dict[InputForm, int] = {}
         for form in dict.fromkeys(config.inputs):
             trained = self._train(experiment, form, curve)
@@ -130,8 +131,7 @@ class Trials:
             parameters[form] = parameters_of(trained.spec, trained.targets, config)
         best = _best(tried, config)
         seconds = time.perf_counter() - started
-        values = {str(name): value for name, value in tried[best].items()}
-        values |= {"parameters": float(parameters[best]), "seconds": seconds}
+        values = {**tried[best], "parameters": float(parameters[best]), "seconds": seconds}
         return TrialOutcome(values, len(curve.told), seconds, tuple(curve.told), {"input": best})
 
     def _train(self, experiment: Experiment, form: InputForm, curve: _Curve) -> TrainedExperts:
@@ -146,12 +146,18 @@ class Trials:
         with _scratch(experiment.folder) as scratch:
             return train_experts(wanted, Watch(curve.take, self._show, scratch, self._say), self._kept)
 
-    def _figures(self, trained: TrainedExperts) -> dict[MetricName, float]:
+    def _figures(self, trained: TrainedExperts) -> dict[str, float]:
         """Mean validation figures: each expert's error is that of the epoch that it is kept at."""
-        found = metrics(self._truth, trained.predictions["validation"], np.ones((1, len(self._truth))))
+        predictions = trained.predictions["validation"]
+        found = weighted_metrics(self._truth, predictions, np.ones((1, len(self._truth))))
         defined = found["pearson"][np.isfinite(found["pearson"])]
         errors = list(trained.validation_mae.values())
-        return {"mae": sum(errors) / len(errors), "pearson": float(defined.mean()) if len(defined) else float("nan")}
+        figures = {
+            "mae": sum(errors) / len(errors),
+            "pearson": float(defined.mean()) if len(defined) else float("nan"),
+        }
+        accuracy = unweighted_accuracy(self._data, "validation", predictions)
+        return figures if accuracy is None else {**figures, "ua": accuracy}
 
 
 @final
@@ -280,7 +286,7 @@ class _Curve:
         self._best.clear()
 
 
-def _best(tried: Mapping[InputForm, Mapping[MetricName, float]], config: HeadsConfig) -> InputForm:
+def _best(tried: Mapping[InputForm, Mapping[str, float]], config: HeadsConfig) -> InputForm:
     """The form with the best mean validation metric, the first of equals, as `emonet heads` chooses."""
     metric = METRICS[config.select_by]
     best, *others = tried

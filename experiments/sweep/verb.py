@@ -188,21 +188,33 @@ def study_name(experiment: Experiment, comparable: Mapping[str, Any]) -> str:
 def _heads(experiment: Experiment) -> Subject:
     from experiments import heads
     from experiments.extract import ExtractResult
-    from experiments.heads import digest_of_weights, open_corpus_of, open_data, require_correlation
+    from experiments.heads import (
+        digest_of_labels,
+        digest_of_weights,
+        open_corpus_of,
+        open_data,
+        require_classes,
+        require_correlation,
+    )
 
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
+    comparable = {"store": extracted.fingerprint, "corpus": extracted.corpus, "weights": digest_of_weights(corpus)}
     if "pearson" in experiment.sweep.aims:
         require_correlation(open_data(experiment, corpus, tested=False))
+    if "ua" in experiment.sweep.aims:
+        require_classes(open_data(experiment, corpus, tested=False))
+        comparable |= digest_of_labels(corpus)
 
     def train(best: Experiment, folder: Path, parent: str) -> Mapping[str, Any]:
         result = heads.run(best, out=folder, parent=parent)
         with decoration("the table of test figures"):
             heads.show(result)
         test = {name: result.test.of(name).mean.value for name in ("mae", "pearson")}
+        if result.classes is not None:
+            test["ua"] = result.classes.ua.value
         return {"final_run": result.run_id, "registered": result.registered, "test": test}
 
-    comparable = {"store": extracted.fingerprint, "corpus": extracted.corpus, "weights": digest_of_weights(corpus)}
     return Subject(comparable, train)
 
 

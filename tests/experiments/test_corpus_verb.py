@@ -65,3 +65,33 @@ def test_warnings_and_what_was_passed_over(
     assert "passed over: 1 file (1 .m4a)" in err
     assert err.count("\nwarning ") == 3
     assert "[red] 1" in err
+
+
+def test_classes_are_counted_by_split(
+    make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["audio,speaker,split,Mood"]
+    for number, split in enumerate(("train", "train", "validation", "test")):
+        rows.append(
+            f"{make_wav(f'{number}.wav', hertz=200 + number).name},s{number},{split},{['[b]happy', 'sad'][number % 2]}"
+        )
+    (tmp_path / "m.csv").write_text("\n".join(rows))
+    (tmp_path / "labels.json").write_text('{"[b]happy": "Elation", "sad": null}')
+    spec = f"manifest:{tmp_path / 'm.csv'}#Mood"
+    assert main(["corpus", spec, "--labels", str(tmp_path / "labels.json"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["classes"] == {
+        "[b]happy": {"target": "elation", "clips": {"train": 1, "validation": 1, "test": 0}},
+        "sad": {"target": None, "clips": {"train": 1, "validation": 0, "test": 1}},
+    }
+    assert report["emotions"]["elation"] == {"rated": 4, "nonzero": 2, "mean": 2.0}
+    assert main(["corpus", spec, "--targets", "classes"]) == 0
+    err = capsys.readouterr().err
+    assert "[b]happy" in err
+    assert "b_happy" in err
+    assert main(["corpus", f"manifest:{tmp_path / 'm.csv'}#mood", "--targets", "classes"]) == 2
+    assert "there is no column `mood`; found: audio, speaker, split, Mood" in capsys.readouterr().err
+    assert main(["corpus", spec, "--labels", str(tmp_path / "gone.json")]) == 2
+    assert "the file of labels cannot be read" in capsys.readouterr().err
+    assert main(["targets", "classes"]) == 2
+    assert "emonet corpus CORPUS --targets classes" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from emonet.registry import VOICE, tell_metrics, versions
+from emonet.registry import VOICE, tell_metrics, versions_of
 from emonet.tracking import default_uri, start_run
 from tests.browsers import Browser
 from tests.experiments.model_registry import register
@@ -29,7 +29,7 @@ def test_mlflow_compares_versions_without_a_script_error(browser: Browser, runs:
         with start_run(
             uri, experiment="compare", name="x", artifacts=runs / "mlartifacts", config={}, tags={}
         ) as comparing:
-            tell_metrics(versions(VOICE, uri)[0], comparing, {KEY: value}, ("toy test", "abcd"))
+            tell_metrics(versions_of(VOICE, uri)[0], comparing, {KEY: value}, ("toy test", "abcd"))
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--backend-store-uri", uri]
     command += ["--workers", "1"]  # as `emonet ui` starts it, but sooner there
@@ -39,7 +39,7 @@ def test_mlflow_compares_versions_without_a_script_error(browser: Browser, runs:
     ) as server:
         try:
             assert answer(port, server, seconds=120) == 200
-            shown = {str(one.version): one.run_id for one in versions(VOICE, uri)}
+            shown = {str(one.version): one.run_id for one in versions_of(VOICE, uri)}
             query = f"name={quote(json.dumps(VOICE))}&runs={quote(json.dumps(shown))}"
             visit = browser.visit(f"http://127.0.0.1:{port}/#/compare-model-versions?{query}", seconds=10)
         finally:

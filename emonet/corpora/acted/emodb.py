@@ -11,14 +11,23 @@ from emonet.runtime import Progress, silent
 from emonet.targets import EMOTIONS, TargetSpec
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")  # speaker, text, emotion, take: 03a01Fa
-_EMOTIONS: dict[str, str | None] = {
+_LABELS = {
     "W": "anger",  # Wut
-    "L": "emotional_numbness",  # Langeweile: boredom is one of that emotion's terms
+    "L": "boredom",  # Langeweile
     "E": "disgust",  # Ekel
     "A": "fear",  # Angst
-    "F": "elation",  # Freude
+    "F": "happiness",  # Freude
     "T": "sadness",  # Trauer
-    "N": None,
+    "N": "neutral",
+}
+_CLASSES: dict[str, str | None] = {
+    "anger": "anger",
+    "boredom": "emotional_numbness",  # one of that emotion's terms
+    "disgust": "disgust",
+    "fear": "fear",
+    "happiness": "elation",
+    "sadness": "sadness",
+    "neutral": None,
 }
 _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("03", "08", "09", "10", "11", "13"), "train"),
@@ -41,15 +50,15 @@ def read_name(stem: str) -> Label:
     speaker, _, letter, _ = match.groups()
     if speaker not in _SPLITS:
         raise UnknownNameError(f"speaker {speaker} is none of {', '.join(sorted(_SPLITS))}")
-    if letter not in _EMOTIONS:
-        raise UnknownNameError(f"emotion letter {letter} is none of {', '.join(_EMOTIONS)}")
-    return Label(f"speaker-{speaker}", _SPLITS[speaker], _EMOTIONS[letter], SCORE)
+    if letter not in _LABELS:
+        raise UnknownNameError(f"emotion letter {letter} is none of {', '.join(_LABELS)}")
+    return Label(f"speaker-{speaker}", _SPLITS[speaker], _LABELS[letter], SCORE)
 
 
 EMODB = ActedFormat(
     kind="emodb",
     language="de",
-    prototypes=tuple(name for name in _EMOTIONS.values() if name),
+    classes=_CLASSES,
     read_name=read_name,
     note=f"EmoDB: acted German speech of 10 speakers, without intensities: the acted emotion scores {SCORE:g}.",
     source="download EmoDB from http://emodb.bilderbar.info, unpack it, and name the folder: emodb:PATH",

@@ -6,7 +6,7 @@ prototypes of the other classes get 0, and every emotion that nobody acted stays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +31,13 @@ class Label:
     Args:
         speaker: e.g. `actor-01`; the corpus' kind is put before it.
         split: the speaker's split.
-        emotion: id of the acted prototype; None for neutral.
-        score: its score, 0 to 4.
+        label: the acted class, one of the format's.
+        score: of its prototype, 0 to 4.
     """
 
     speaker: str
     split: Split
-    emotion: str | None
+    label: str
     score: float
 
 
@@ -48,7 +48,7 @@ class ActedFormat:
     Args:
         kind: the word in the spec, e.g. `ravdess`, and the prefix of ids and speakers.
         language: ISO 639-1 code.
-        prototypes: ids of the emotions that were acted.
+        classes: label of each acted class -> id of its prototype; None for neutral.
         read_name: file name without suffix -> label; raises `UnknownNameError` with the reason.
         note: what every report of this corpus shows.
         source: how a user gets it.
@@ -56,10 +56,15 @@ class ActedFormat:
 
     kind: str
     language: str
-    prototypes: tuple[str, ...]
+    classes: Mapping[str, str | None]
     read_name: Callable[[str], Label]
     note: str
     source: str
+
+    @property
+    def prototypes(self) -> tuple[str, ...]:
+        """Ids of the emotions that were acted."""
+        return tuple(emotion for emotion in self.classes.values() if emotion is not None)
 
 
 def open_acted(
@@ -99,7 +104,15 @@ def open_acted(
     rejected = (*strangers, *unreadable)
     require_clips(clips, rejected, folder, hint=layout.source)
     name = f"{layout.kind}:{as_text(folder)}"
-    return Corpus(name, clips, rejected, targets=targets, note=layout.note, passed_over=found.passed_over(READ))
+    return Corpus(
+        name,
+        clips,
+        rejected,
+        targets=targets,
+        note=layout.note,
+        passed_over=found.passed_over(READ),
+        classes={label: emotion for label, emotion in layout.classes.items() if emotion is None or emotion in rated},
+    )
 
 
 def _audio_files(layout: ActedFormat, folder: Path, found: Walk) -> tuple[Path, ...]:
@@ -120,11 +133,13 @@ def _audio_files(layout: ActedFormat, folder: Path, found: Walk) -> tuple[Path, 
 
 def _draft(layout: ActedFormat, file: Path, rated: Collection[str]) -> Clip:
     label = layout.read_name(file.stem)
+    acted = layout.classes[label.label]
     return Clip(
         id=f"{layout.kind}/{file.stem}",
         audio=file,
         speaker=f"{layout.kind}/{label.speaker}",
         split=label.split,
         language=layout.language,
-        scores={name: label.score if name == label.emotion else 0.0 for name in layout.prototypes if name in rated},
+        scores={name: label.score if name == acted else 0.0 for name in layout.prototypes if name in rated},
+        label=label.label,
     )

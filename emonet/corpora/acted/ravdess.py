@@ -12,16 +12,17 @@ from emonet.targets import EMOTIONS, TargetSpec
 
 # modality-channel-emotion-intensity-statement-repetition-actor
 _NAME = re.compile(r"(0[1-3])-(0[12])-(0[1-8])-(0[12])-(0[12])-(0[12])-(0[1-9]|1\d|2[0-4])")
-_EMOTIONS: dict[str, str | None] = {
-    "01": None,
-    "02": "contentment",
-    "03": "elation",
-    "04": "sadness",
-    "05": "anger",
-    "06": "fear",
-    "07": "disgust",
-    "08": "astonishment",
+_CLASSES: dict[str, str | None] = {  # in the order of their numbers, 01 to 08
+    "neutral": None,
+    "calm": "contentment",
+    "happy": "elation",
+    "sad": "sadness",
+    "angry": "anger",
+    "fearful": "fear",
+    "disgust": "disgust",
+    "surprised": "astonishment",
 }
+_LABELS = {f"{number:02d}": label for number, label in enumerate(_CLASSES, start=1)}
 _SCORES = {"01": 2.0, "02": 4.0}  # acted with normal or strong intensity
 
 
@@ -39,7 +40,7 @@ def read_name(stem: str) -> Label:
         raise UnknownNameError(f"modality {modality} is video; only audio (03) is used")
     if channel != "01":
         raise UnknownNameError(f"vocal channel {channel} is song; only speech (01) is used")
-    return Label(f"actor-{actor}", _split(int(actor)), _EMOTIONS[emotion], _SCORES[intensity])
+    return Label(f"actor-{actor}", _split(int(actor)), _LABELS[emotion], _SCORES[intensity])
 
 
 def _split(actor: int) -> Split:
@@ -52,7 +53,7 @@ def _split(actor: int) -> Split:
 RAVDESS = ActedFormat(
     kind="ravdess",
     language="en",
-    prototypes=tuple(name for name in _EMOTIONS.values() if name),
+    classes=_CLASSES,
     read_name=read_name,
     note="RAVDESS: acted speech of 24 actors, CC BY-NC-SA 4.0 (no commercial use).",
     source=(

@@ -7,7 +7,8 @@ import re
 
 from emonet.targets import PUBLISHED, TargetSpec
 
-FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight")
+FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight", "label")
+LABEL = "label"
 WEIGHT = "weight."  # and a target: how much its score counts
 AUDIO = frozenset(  # what others call it: audformat, Hugging Face, NeMo ...
     {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
@@ -22,18 +23,21 @@ class UnknownColumnError(ValueError):
     """A column is neither a field nor a target; its message may ask what was meant."""
 
 
-def meaning(column: str, targets: TargetSpec, *, names_audio: bool) -> str:
+def meaning(column: str, targets: TargetSpec, *, names_audio: bool, label: str | None = None) -> str:
     """What a column means: a field, a target's id, `weight.` and a target's id, or `other.` and another target's id.
 
     Args:
         column: as the table spells it.
         targets: of the corpus.
         names_audio: whether another column is called `audio`; if not, some other names mean the same.
+        label: the column that holds the classes, as the table spells it, where that is not the one called `label`.
 
     Raises:
         UnknownColumnError: if it stands for nothing.
     """
     name = column.strip().casefold()
+    if label is not None and column.strip() == label:
+        return LABEL
     if name in FIELDS:
         return name
     if name in AUDIO and not names_audio:

@@ -9,7 +9,7 @@ from typing import Any
 
 from emonet.clips import Clip, Corpus
 from emonet.corpora.manifest.caption_check import CaptionCheck
-from emonet.corpora.manifest.columns import FIELDS, OTHER, UnknownColumnError, meaning
+from emonet.corpora.manifest.columns import FIELDS, LABEL, OTHER, UnknownColumnError, meaning
 from emonet.corpora.manifest.finding import Finder
 from emonet.corpora.manifest.probing import probed, require_clips
 from emonet.corpora.manifest.problems import Problems
@@ -19,7 +19,7 @@ from emonet.corpora.manifest.tables import Row, read_rows
 from emonet.errors import RequestError, brief, raise_collected, shortened
 from emonet.names import as_text
 from emonet.runtime import Progress, silent
-from emonet.targets import EMOTIONS, TargetSpec
+from emonet.targets import EMOTIONS, TargetSpec, spelling
 
 __all__ = ["ANONYMOUS", "FIELDS", "open_manifest"]
 ANONYMOUS = "The manifest names no speakers, so whether its splits share some is not known."
@@ -28,7 +28,9 @@ _SEVERAL = "one row for each clip: average the scores of several raters, or give
 _SAME_PATH = "two recordings have the same path: give each an `id` of its own"
 
 
-def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
+def open_manifest(
+    path: Path, *, targets: TargetSpec = EMOTIONS, label: str | None = None, progress: Progress = silent
+) -> Corpus:
     """Open a manifest; `docs/corpora.md` describes its columns.
 
     Without a column `split` the speakers are dealt out by `split_speakers`. Without a column `speaker` the splits
@@ -38,16 +40,18 @@ def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progr
         path: a `.csv`, `.jsonl` or `.parquet` file; its `audio` paths are relative to its folder. A Parquet file may
             also hold the audio itself, as data sets of Hugging Face do; it then stays in memory.
         targets: what its score columns may name.
+        label: the column that holds the clips' classes, if it is not called `label`.
         progress: told about clips.
 
     Raises:
         RequestError: if the file cannot be read, or anything in it is wrong; all problems with their lines.
     """
-    reading = _Reading(path, targets)
+    reading = _Reading(path, targets, label)
     for row in read_rows(path):
         reading.read(row)
-    reading.require_audio()
+    reading.require_columns()
     reading.check_columns()
+    reading.check_labels()
     raise_collected(
         f"the manifest has {len(reading.problems)} problem{'s' * (len(reading.problems) != 1)}",
         reading.problems.lines(),
@@ -57,7 +61,7 @@ def open_manifest(path: Path, *, targets: TargetSpec = EMOTIONS, progress: Progr
     clips, rejected = probed(reading.with_splits(), progress=progress)
     require_clips(clips, rejected, as_text(path))
     return Corpus(
-        f"manifest:{as_text(path)}",
+        f"manifest:{as_text(path)}" + ("" if label is None else f"#{label}"),
         clips,
         rejected,
         targets=targets,
@@ -72,6 +76,7 @@ class _Reading:
 
     path: Path
     targets: TargetSpec
+    label: str | None
     columns: dict[str, str] = field(default_factory=dict)  # column -> field, target or weight
     clips: list[Clip] = field(default_factory=list)
     places: dict[str, tuple[str, Clip]] = field(default_factory=dict)  # clip id -> where it first stood
@@ -131,6 +136,7 @@ class _Reading:
             end=end,
             weight=1.0 if weight is None else weight,
             weights=cells.weights(),
+            label=cells.text(LABEL) or None,
         )
 
     def _unique(self, clip: Clip, cells: Cells) -> Clip:
@@ -164,7 +170,7 @@ class _Reading:
         """Find out what a column means; one that means nothing is a problem, once."""
         names_audio = any(other.strip().casefold() == "audio" for other in (*self.columns, *row.cells))
         try:
-            name = meaning(column, self.targets, names_audio=names_audio)
+            name = meaning(column, self.targets, names_audio=names_audio, label=self.label)
         except UnknownColumnError as error:
             told = f"the column {brief(column)} is neither a field nor a target{error}"
             self.problems.add(row.header or row.place, told)
@@ -172,18 +178,20 @@ class _Reading:
         self.columns[column] = name
         return name
 
-    def require_audio(self) -> None:
-        """Without a column `audio` nothing else is worth saying: one problem instead of one for each row.
+    def require_columns(self) -> None:
+        """Without a column `audio`, or the one that was named, nothing else is worth saying: one problem for all rows.
 
         Raises:
             RequestError: if rows were read and none of them has it.
         """
-        if not self.columns or "audio" in self.fields:
+        needed = {"audio": "audio"} if self.label is None else {"audio": "audio", LABEL: self.label}
+        missing = [column for name, column in needed.items() if name not in self.fields]
+        if not self.columns or not missing:
             return
         names = [brief(name)[1:-1] for name in list(self.columns)[:_COLUMNS]]
         more = f" and {len(self.columns) - _COLUMNS} more" if len(self.columns) > _COLUMNS else ""
         raise RequestError(
-            f"there is no column `audio`; found: {', '.join(names)}{more}",
+            f"there is no column `{missing[0]}`; found: {', '.join(names)}{more}",
             where=as_text(self.path),
             hint="docs/corpora.md describes the columns",
         )
@@ -201,7 +209,7 @@ class _Reading:
             )
 
         asked = self.targets != EMOTIONS or any(name.startswith(OTHER) for name in self.fields)
-        if self.clips and asked and not self.fields & {"caption", *self.targets.ids}:
+        if self.clips and asked and not self.fields & {"caption", LABEL, *self.targets.ids}:
             scores = [brief(column)[1:-1] for column, name in self.columns.items() if name not in FIELDS]
             self.problems.add(
                 "",
@@ -219,6 +227,19 @@ class _Reading:
         if others:
             lines.append(f"columns of other targets are passed over: {shortened(others)}; --targets names another set")
         return lines
+
+    def check_labels(self) -> None:
+        """Labels that only their spelling tells apart: `Angry` and `angry` are no two classes."""
+        groups: dict[str, dict[str, None]] = {}
+        for clip in self.clips:
+            if clip.label is not None:
+                groups.setdefault(spelling(clip.label), {})[clip.label] = None
+        for key, labels in groups.items():
+            named = " and ".join(map(brief, labels))
+            if len(labels) > 1:
+                self.problems.add("", f"the labels {named} differ in their spelling alone: write one of them")
+            elif not key:
+                self.problems.add("", f"the label {named} holds no letter or digit")
 
     def with_splits(self) -> list[Clip]:
         """The clips; where the table has no splits, their speakers are dealt out."""

@@ -12,7 +12,7 @@ from emonet.corpora.manifest.columns import WEIGHT
 from emonet.corpora.manifest.problems import Problems
 from emonet.errors import brief
 
-_NAMES = frozenset({"id", "speaker"})
+_NAMES = frozenset({"id", "speaker", "label"})
 _SPLIT_NAMES = {
     "val": "validation",
     "valid": "validation",

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -424,3 +425,25 @@ def test_reading_into_an_array(store: Path, some_states: Callable[..., np.ndarra
     np.testing.assert_array_equal(out, some_states(10)[[7, 1]])
     with pytest.raises(RequestError, match=r"(?s)do not fit.*float16 \(2, 50, 8\), C-contiguous.*float16 \(3, 50, 8\)"):
         opened.read([7, 1], out=np.zeros((3, 50, 8), np.float16))
+
+
+def test_labels_and_what_they_stand_for_are_kept(
+    tmp_path: Path, make_record: Callable[..., ExtractionRecord], fill_store: Fill
+) -> None:
+    plain = corpus_of(3)
+    labels = ("cross", None, "neutral")
+    clips = tuple(replace(clip, label=label) for clip, label in zip(plain.clips, labels, strict=True))
+    record, states = make_record(plain), np.zeros((3, 50, 8), np.float16)
+    fill_store(tmp_path / "old.zarr", record, plain, states)
+    labelled = replace(plain, clips=clips, classes={"cross": "anger", "neutral": None})
+    fill_store(tmp_path / "new.zarr", record, labelled, states)
+    old, new = FeatureStore.open(tmp_path / "old.zarr"), FeatureStore.open(tmp_path / "new.zarr")
+    assert (new.labels([2, 0, 1]), new.classes) == (["neutral", "cross", None], {"cross": "anger", "neutral": None})
+    assert (old.labels([2, 0]), old.classes) == ([None, None], {})
+    assert old.fingerprint == new.fingerprint
+    assert "label" not in old.clips
+    attributes = json.loads((new.path / "zarr.json").read_text())
+    attributes["attributes"]["classes"] = {"cross": 3}
+    (new.path / "zarr.json").write_text(json.dumps(attributes))
+    with pytest.raises(RequestError, match="attributes of the store are damaged"):
+        FeatureStore.open(new.path).classes  # noqa: B018 read from disk

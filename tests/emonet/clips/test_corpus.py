@@ -142,3 +142,22 @@ def test_scores_under_any_names_in_any_order() -> None:
     np.testing.assert_array_equal(corpus.scores()[:, [anger, fear]], [[2.5, 1], [np.nan, np.nan], [0, np.nan]])
     with pytest.raises(RequestError, match="no target called 'angr'"):
         corpus.scores((clip("d", scores={"angr": 1}),))
+
+
+def test_joined_corpora_agree_on_what_a_label_stands_for() -> None:
+    one = Corpus("one", (clip("a", label="happy"),), classes={"happy": "elation"})
+    same = Corpus("two", (clip("b", label="sad"),), classes={"happy": "elation", "sad": "sadness"})
+    assert join([one, same]).classes == {"happy": "elation", "sad": "sadness"}
+    assert join([one, same]).labels == ("happy", "sad")
+    other = Corpus("two", (clip("b"),), classes={"happy": "contentment"})
+    with pytest.raises(RequestError, match=r"(?s)same class label.*'happy' is elation in one, contentment in two"):
+        join([one, other])
+
+
+def test_a_class_that_stands_for_no_target_is_a_problem() -> None:
+    with pytest.raises(RequestError, match="class 'happy' stands for 'joyfulness', which is no target"):
+        Corpus("c", (clip("a"),), classes={"happy": "joyfulness"})
+
+
+def test_labels_are_not_in_the_fingerprint() -> None:
+    assert Corpus("c", (clip("a", label="happy"),)).fingerprint == Corpus("c", (clip("a"),)).fingerprint

@@ -9,6 +9,7 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import (
     METRIC_NAMES,
+    Classified,
     Comparison,
     Contender,
     ContenderFacts,
@@ -18,6 +19,7 @@ from emonet.evaluation import (
     evaluate,
     swapped,
 )
+from emonet.targets import NO_CLASS
 
 pytestmark = pytest.mark.numeric
 
@@ -205,3 +207,46 @@ def test_bins_of_predicted_scores_cover_the_scale_of_the_targets() -> None:
     bins = found.reliability["a"].bins
     assert (bins[0].low, bins[-1].high, len(bins)) == (-3, 3, 8)
     assert all(one.low <= one.predicted <= one.high for one in bins)
+
+
+def with_classes(*, different: int = 12) -> Comparison:
+    """Model 0 knows the classes best; its predictions are also asked for where a clip has none."""
+    truth, predictions = some_scores()
+    rng = np.random.default_rng(1)
+    given = rng.integers(0, 3, 48)
+    wrong = rng.permutation(48)
+    predicted = {
+        f"model {number}": np.where(np.isin(np.arange(48), wrong[:count]), (given + 1) % 3, given)
+        for number, count in enumerate((4, 20, 20))
+    }
+    given[:3] = NO_CLASS
+    names = {"anger": "angry", "fear": "fearful", "awe": "awed"}
+    classified = Classified(names, given, predicted | {"majority": np.zeros(48, int)})
+    return compared(truth, predictions, different=different, classified=classified)
+
+
+def test_classes_are_compared_in_pairs() -> None:
+    found = with_classes()
+    assert list(found.classes) == ["model 0", "model 1", "model 2", "majority"]
+    assert {(scores.clips, scores.left_out) for scores in found.classes.values()} == {(45, 3)}
+    better, _, same_again = (pair.classes for pair in found.pairs)
+    assert better is not None
+    assert same_again is not None
+    values = [found.classes[f"model {number}"].ua.value for number in (0, 1)]
+    assert better.ua.value == pytest.approx(values[0] - values[1])
+    assert better.ua.low is not None
+    assert better.ua.low > 0
+    assert better.p is not None
+    assert better.p < 0.01
+    assert (same_again.ua.value, same_again.p) == (0.0, 1.0)
+    turned = found.pairs[0].turned()
+    assert turned.classes is not None
+    assert turned.classes.ua.value == -better.ua.value
+    assert (turned.classes.ua.low, turned.classes.p) == (-better.ua.high, better.p)
+    assert turned.turned() == found.pairs[0]
+
+
+def test_without_labels_there_are_no_classes() -> None:
+    found = compared(*some_scores())
+    assert found.classes == {}
+    assert {pair.classes for pair in found.pairs} == {None}

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import METRIC_NAMES, METRICS, Scores, difference, evaluate, metrics, resample
-from emonet.evaluation.metrics import MetricScores, sample
+from emonet.evaluation import METRIC_NAMES, METRICS, Scores, difference, evaluate, resample, weighted_metrics
+from emonet.evaluation.bootstrap import sample
+from emonet.evaluation.results import MetricScores
 
 pytestmark = pytest.mark.numeric
 
@@ -64,7 +65,7 @@ def test_the_bootstrap_is_explicit_resampling(different: int, unit: str) -> None
     names = speakers(24, different)
     counts, owner, resampled = resample(names, 50, seed=1)
     assert resampled == unit
-    fast, weights = metrics(truth, predictions, counts, owner), counts[:, owner]
+    fast, weights = weighted_metrics(truth, predictions, counts, owner), counts[:, owner]
     for draw in range(50):
         rows = np.repeat(np.arange(24), weights[draw].astype(int))
         for column in range(3):
@@ -113,7 +114,7 @@ def test_speakers_are_drawn_whole() -> None:
 )
 def test_ranks_survive_any_ties_and_weights(rows: list[tuple[int, int, int]]) -> None:
     x, y, weight = (np.array(column, float) for column in zip(*rows, strict=True))
-    fast = metrics(y[:, None], x[:, None], weight[None])["spearman"][0, 0]
+    fast = weighted_metrics(y[:, None], x[:, None], weight[None])["spearman"][0, 0]
     repeated_x, repeated_y = np.repeat(x, weight.astype(int)), np.repeat(y, weight.astype(int))
     if len(set(repeated_y)) < 2:
         assert np.isnan(fast)

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import Scores, calibration_figure, evaluate, plots
+from emonet.evaluation import Scores, calibration_figure, evaluate, plots, sample_classes
 from emonet.evaluation.calibration_bins import reliability
 from emonet.targets import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, TargetSpec
 
@@ -157,3 +157,17 @@ def test_a_picture_holds_as_many_recordings_as_an_image_can(tmp_path: Path, monk
     assert plots.scores_figure({}, tmp_path / "b.png") == 0
     assert plots.scores_figure({"a.wav": {}}, tmp_path / "c.png") == 0
     assert (tmp_path / "b.png").is_file()
+
+
+def test_the_confusion_of_classes_shows_which_are_taken_for_which(tmp_path: Path) -> None:
+    given, speakers = np.arange(60) % 3, [f"s{row % 6}" for row in range(60)]
+    names = {"anger": "$ang$ry", "fear": "fearful", "sadness": "sad"}
+    pictures = []
+    for number, predicted in enumerate((given, (given + 1) % 3)):
+        sampled = sample_classes(
+            given, predicted, classes=names, speakers=speakers, config=EvaluationConfig(resamples=5)
+        )
+        assert sampled is not None
+        plots.class_confusion_figure(sampled.scores(), tmp_path / f"{number}.png")
+        pictures.append(drawn(tmp_path / f"{number}.png"))
+    assert not np.array_equal(*pictures)

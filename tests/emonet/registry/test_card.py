@@ -13,7 +13,7 @@ import yaml
 from emonet.checkpoints import Calibration
 from emonet.checkpoints.calibration import Curve
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import Scores, evaluate
+from emonet.evaluation import Scores, evaluate, sample_classes
 from emonet.registry import CardFacts, CorpusFacts, SplitFacts, summary, write_card
 from emonet.registry.card import render
 from emonet.targets import EMOTIONS, TargetSpec
@@ -174,3 +174,27 @@ def test_it_is_written_as_the_folders_readme(facts: CardFacts, tmp_path: Path) -
     assert write_card(tmp_path, facts) == tmp_path / "README.md"
     assert (tmp_path / "README.md").read_text("utf-8") == render(facts)
     assert len(summary(facts)) < 1000
+
+
+def test_a_card_of_classes_shows_them_as_figures_and_matrix(facts: CardFacts) -> None:
+    names = {"anger": "cross|angry", "fear": "fearful"}
+    given, speakers = np.tile([0, 1, 1], 20), [f"s{clip % 6}" for clip in range(60)]
+    sampled = [
+        sample_classes(given, predicted, classes=names, speakers=speakers, config=EvaluationConfig(resamples=20))
+        for predicted in (np.where(np.arange(60) % 4 == 0, 0, given), np.ones(60, int))
+    ]
+    experts, majority = (one.scores() for one in sampled if one is not None)
+    with_classes = replace(facts, classes=experts, baseline_classes={"majority": majority})
+    card = render(with_classes)
+    figures_table, matrix = (table for table in tables(card) if "UA" in table[0] or "given class" in table[0])
+    assert figures_table[2].startswith(f"| experts | {experts.ua} | {experts.wa}")
+    assert figures_table[3].startswith("| majority | 0.500")
+    assert matrix[2] == f"| crossangry | anger | 20 | 0 | {experts.recall['anger']} |"
+    assert matrix[3] == f"| fearful | fear | 10 | 30 | {experts.recall['fear']} |"
+    head = front_matter(card)
+    assert head["metrics"] == ["mae", "pearsonr", "recall", "accuracy", "f1"]
+    assert {"type": "recall", "name": "UA, argmax over classes", "value": 0.875} in head["model-index"][0]["results"][
+        0
+    ]["metrics"]
+    assert "UA 0.875" in summary(with_classes)
+    assert "UA" not in render(facts)

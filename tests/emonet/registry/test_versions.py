@@ -24,7 +24,7 @@ from emonet.registry import (
     rollback,
     tag,
     version_of,
-    versions,
+    versions_of,
 )
 from emonet.registry import versions as registry
 from emonet.registry.pruning import DELETED
@@ -65,14 +65,14 @@ def move(number: int, uri: str, runs: Path) -> None:
 
 
 def test_versions_are_told_newest_first(uri: str) -> None:
-    found = versions(CAPTIONER, uri)
+    found = versions_of(CAPTIONER, uri)
     assert [one.version for one in found] == [4, 3, 2, 1]
     assert (found[0].aliases, found[-1].aliases) == ((CANDIDATE,), (CHAMPION,))
     assert found[0].experiment == "toy"
     assert found[0].tags == {"val_loss": "1.5"}
     assert [files(one, uri).size for one in found] == [4, 3, 2, 1]
     assert of_run(found[1].run_id, CAPTIONER, uri) == found[1]
-    assert versions("nothing", uri) == ()
+    assert versions_of("nothing", uri) == ()
     with pytest.raises(RequestError, match=r"(?s)has no version 9.*version 4 @candidate, 3, 2, 1 @champion"):
         numbered(9, uri)
     with pytest.raises(RequestError, match="this run has logged no voice model"):
@@ -140,7 +140,7 @@ def test_only_what_nobody_needs_may_go(uri: str, runs: Path) -> None:
     assert goes_and_stays(uri, runs, keep=0) == ([3], [])
     assert goes_and_stays(uri, runs, keep=2) == ([], [])
     delete(numbered(3, uri), uri, runs)
-    assert [one.version for one in versions(CAPTIONER, uri)] == [4, 2, 1]
+    assert [one.version for one in versions_of(CAPTIONER, uri)] == [4, 2, 1]
 
 
 def test_a_version_whose_files_are_not_found_stays_unless_we_have_deleted_them(uri: str, runs: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_version_whose_files_are_not_found_stays_unless_we_have_deleted_them(u
     tag(numbered(3, uri), uri, {DELETED: "by a pruning that was killed"})
     assert goes_and_stays(uri, runs, keep=0) == ([3], [])
     delete(numbered(3, uri), uri, runs)
-    assert [one.version for one in versions(CAPTIONER, uri)] == [4, 2, 1]
+    assert [one.version for one in versions_of(CAPTIONER, uri)] == [4, 2, 1]
     assert (runs / "elsewhere").is_dir()
 
 
@@ -199,10 +199,10 @@ def test_a_former_champion_is_kept_also_if_it_became_one_after_the_list_was_made
 
 def test_a_registry_that_cannot_be_used(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is no registry here"):
-        versions(CAPTIONER, default_uri(tmp_path / "none"))
+        versions_of(CAPTIONER, default_uri(tmp_path / "none"))
     (runs / "mlflow.db").write_text("this is no database")
     with pytest.raises(EmonetError, match=r"(?s)the registry cannot be used.*--runs"):
-        versions(CAPTIONER, default_uri(runs))
+        versions_of(CAPTIONER, default_uri(runs))
 
 
 def test_no_message_shows_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

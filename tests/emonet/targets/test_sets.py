@@ -9,7 +9,7 @@ import yaml
 from cache.store import TEXTS
 from emonet.corpora.manifest.columns import AUDIO, FIELDS
 from emonet.errors import RequestError
-from emonet.targets import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, SETS, Target, TargetSpec, open_targets
+from emonet.targets import ATTRIBUTES, CLASSES, EMOTIONS, PUBLISHED, QUALITY, SETS, Target, TargetSpec, open_targets
 from emonet.targets.sets import RESERVED
 
 STRESS = {"id": "stress", "low": 1, "high": 5, "meaning": "how stressed: 1 not, 5 very"}
@@ -28,7 +28,7 @@ def told(folder: Path, *rows: object) -> str:
 
 
 def test_named_sets() -> None:
-    assert [open_targets(name) for name in SETS] == [EMOTIONS, ATTRIBUTES, QUALITY, PUBLISHED]
+    assert [open_targets(name) for name in SETS] == [EMOTIONS, ATTRIBUTES, QUALITY, PUBLISHED, CLASSES]
     assert PUBLISHED.ranked == EMOTIONS.ids
     assert PUBLISHED.apart == ATTRIBUTES.ids + QUALITY.ids
 
@@ -68,7 +68,7 @@ def test_rows_of_older_stores_are_read_and_written_as_they_were() -> None:
     [
         (
             "emotion",
-            r"(?s)no target set called 'emotion'.*emotions, attributes, quality, published, or a YAML.*did you",
+            r"(?s)no target set called 'emotion'.*emotions, attributes, quality, published, classes, or a YAML.*did you",
         ),
         ("Qualitty", r"(?s)no target set.*did you mean quality\?"),
         ("xyz", r"(?s)no target set called 'xyz'.*docs/targets\.md"),

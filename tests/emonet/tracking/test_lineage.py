@@ -129,7 +129,9 @@ def test_code_is_told_with_and_without_a_checkout(monkeypatch: pytest.MonkeyPatc
 def others(tmp_path: Path) -> Path:
     """Somebody's repository with a commit, in which the package is installed below `.venv`."""
     folder = tmp_path / "others"
-    shutil.copytree(Path(lineage.__file__).parents[1], folder / ".venv" / "emonet", ignore=shutil.ignore_patterns("__pyc*"))
+    shutil.copytree(
+        Path(lineage.__file__).parents[1], folder / ".venv" / "emonet", ignore=shutil.ignore_patterns("__pyc*")
+    )
     (folder / "theirs.py").write_text("")
     git(folder, "init", "-q")
     git(folder, "add", "theirs.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emonet.registry import CAPTIONER, delete, files, prunable, register_captioner, resolve, version_of, versions
+from emonet.registry import CAPTIONER, delete, files, prunable, register_captioner, resolve, version_of, versions_of
 from emonet.tracking import default_uri, local_path, sqlite_url, start_run
 from emonet.tracking.relocation import settle
 
@@ -37,7 +37,7 @@ def project(made: Path, tmp_path: Path) -> Path:
 
 
 def register(runs: Path, *, uri: str | None = None, experiment: str = "toy") -> int:
-    number = len(versions(CAPTIONER, uri or default_uri(runs))) + 1
+    number = len(versions_of(CAPTIONER, uri or default_uri(runs))) + 1
     folder = runs / "captioner"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text("x" * number)
@@ -83,7 +83,7 @@ def test_a_copy_has_files_of_its_own(project: Path, older: bool) -> None:
     goes, stays = prunable(CAPTIONER, uri, runs, keep=0)
     assert ([one.version for one in goes], stays) == ([2], ())
     delete(goes[0], uri, runs)
-    assert [one.version for one in versions(CAPTIONER, uri)] == [3, 1]
+    assert [one.version for one in versions_of(CAPTIONER, uri)] == [3, 1]
     assert stamps(project) == before
 
 

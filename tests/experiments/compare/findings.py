@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import Contender, ContenderFacts, compare
+from emonet.evaluation import Classified, Contender, ContenderFacts, compare
 from emonet.targets import EMOTIONS
 from experiments.compare.page import ComparisonFindings
 
@@ -13,7 +13,7 @@ HOSTILE = '<script>alert("x")</script> & [bold]$1$'
 
 
 def findings(
-    *, clips: int = 60, speakers: int = 15, models: int = 2, targets: int = 6, seed: int = 0
+    *, clips: int = 60, speakers: int = 15, models: int = 2, targets: int = 6, seed: int = 0, classes: bool = False
 ) -> ComparisonFindings:
     """Models of falling quality and a baseline; the third emotion is never rated, the second model saw some clips.
 
@@ -23,6 +23,7 @@ def findings(
         models: how many, at most 4 (count).
         targets: the first so many emotions (count).
         seed: of the scores.
+        classes: whether clips have labels, of two classes.
     """
     rng = np.random.default_rng(seed)
     spec = EMOTIONS.subset(EMOTIONS.ids[:targets])
@@ -52,6 +53,14 @@ def findings(
         config=EvaluationConfig(resamples=40),
         permutations=20_000,
         scale=spec.scale,
+        classified=None
+        if not classes
+        else Classified(
+            {target: f"{target} & <co>" for target in spec.ids[:2]},
+            np.arange(clips) % 2,
+            {each.label: (np.arange(clips) + (rng.random(clips) < 0.2)) % 2 for each in contenders[:models]}
+            | {"majority": np.zeros(clips, int)},
+        ),
     )
     return ComparisonFindings(
         comparison=comparison,

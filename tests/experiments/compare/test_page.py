@@ -167,3 +167,25 @@ def test_a_picture_or_a_page_that_fails_costs_itself_only(
     assert not write_page(tmp_path, made).exists(), "nor a former one, of other figures"
     assert "the page could not be made" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"comparison.json", "metrics.csv", "differences.csv"}
+
+
+def test_classes_are_on_the_page_and_in_the_tables(tmp_path: Path) -> None:
+    made = findings(classes=True)
+    page = Page(write_page(tmp_path, made).read_text("utf-8"))
+    assert {"Classes", "Confusion of classes"} <= set(page.headings)
+    classes = made.comparison.classes
+    for text in ("majority", "2 classes, 60 clips", "macro F1", "p (UA)", f"{classes['good'].ua.value:.3f}"):
+        assert text in page.words
+    assert sum("Confusion matrix of the classes" in (image["alt"] or "") for image in page.images) == len(made.models())
+    rows = list(csv.reader((tmp_path / METRICS_CSV).read_text("utf-8").splitlines()))
+    assert ["good", "mean", "ua", *map(str, classes["good"].ua.model_dump().values()), "0"] in rows
+    assert [row[1:3] for row in rows if row[0] == "majority"][3:] == [[each, "recall"] for each in made.spec.ids[:2]]
+    pair = made.comparison.pairs[0]
+    assert pair.classes is not None
+    differences = list(csv.reader((tmp_path / DIFFERENCES_CSV).read_text("utf-8").splitlines()))
+    found = next(row for row in differences if row[:4] == [pair.one, pair.other, "mean", "ua"])
+    assert found[4:8] == list(map(str, [*pair.classes.ua.model_dump().values(), pair.classes.p]))
+
+
+def test_a_comparison_without_labels_has_no_classes_on_its_page(path: Path) -> None:
+    assert not {"Classes", "Confusion of classes"} & set(Page(path.read_text("utf-8")).headings)

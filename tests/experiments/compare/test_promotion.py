@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from emonet.errors import EmonetError, RequestError
-from emonet.registry import CHAMPION, VOICE, find, metrics_of, promote, version_of, versions
+from emonet.registry import CHAMPION, VOICE, find, metrics_of, promote, version_of, versions_of
 from emonet.tracking import default_uri
 from experiments import extract as extract_stage
 from experiments.arguments import CompareArguments
@@ -213,7 +213,7 @@ def test_a_registry_in_postgresql(
     assert register(good, runs) == 3
     assert register(good, runs) == 4
     assert cli.main(["registry", "prune", "--keep", "0", "--yes", "--runs", str(runs)]) == 0
-    assert [one.version for one in versions(VOICE, uri)] == [4, 2, 1]
+    assert [one.version for one in versions_of(VOICE, uri)] == [4, 2, 1]
     assert not Path("mlruns").exists()
 
 

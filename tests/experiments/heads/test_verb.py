@@ -10,12 +10,16 @@ import torch
 from mlflow import MlflowClient
 
 from cache.store import FeatureStore
+from emonet.checkpoints import read_info
 from emonet.checkpoints.files import load_bank
 from emonet.errors import RequestError
 from emonet.tracking import default_uri
 from experiments import extract
 from experiments.core import Experiment
 from experiments.heads import verb as heads
+from experiments.heads.classes import class_scores
+from experiments.sweep import Trials
+from experiments.sweep.trials import _Curve
 from tests.tiny import write_encoder
 
 pytestmark = pytest.mark.numeric
@@ -136,6 +140,88 @@ def test_weights_and_memory_for_states_make_another_result_and_memory_does_not(e
     assert heads.run(changed(experiment, heads=quick)).run_id != second.run_id
     manifest.write_text("".join(json.dumps(line | {"weight.fear": 0}) + "\n" for line in lines))
     assert heads.run(changed(experiment, heads=quick)).rated == ("anger",), "what weighs nothing cannot be learned"
+
+
+def labelled(experiment: Experiment, **changes: object) -> Experiment:
+    """The experiment with a class for each clip of its manifest, by its pitch, in place of its scores."""
+    manifest = experiment.runs.parent / "labels.jsonl"
+    rows = [json.loads(line) for line in (experiment.runs.parent / "m.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["mood"] = ("low", "Middle one", "high", None)[number % 4]
+        for name in ("anger", "fear", "awe"):
+            row.pop(name, None)
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    heads_config = {**experiment.heads.model_dump(), "inputs": ["statistics"], "loss": "mse", "epochs": 30}
+    return changed(experiment, corpus=f"manifest:{manifest}#mood", heads=heads_config, **changes)
+
+
+def test_experts_of_classes_are_told_apart_by_argmax(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = labelled(experiment, targets="classes")
+    extract.run(experiment)
+    result = heads.run(experiment)
+    assert result.rated == ("high", "low", "middle_one")
+    scores = result.classes
+    assert scores is not None
+    assert scores.classes == {"high": "high", "low": "low", "middle_one": "Middle one"}
+    assert (scores.clips, scores.left_out, scores.resampled) == (15, 5, "speakers")
+    assert np.array(scores.confusion).sum(1).tolist() == [5, 5, 5]
+    assert result.forms["statistics"].classes == scores
+    assert set(result.baseline_classes) >= {"majority", "mel_ridge"}
+    assert result.baseline_classes["majority"].ua.value == pytest.approx(1 / 3)
+    frame = pd.read_parquet(result.experts / "predictions.parquet")
+    known = frame[frame["label"].notna()]
+    predicted = known[[f"prediction.{target}" for target in result.rated]].to_numpy().argmax(1)
+    right = predicted == known["label"].map({"high": 0, "low": 1, "Middle one": 2}).to_numpy()
+    assert scores.wa.value == pytest.approx(right.mean())
+    assert read_info(result.experts).classes == {"high": "high", "low": "low", "Middle one": "middle_one"}
+
+    metrics = MlflowClient(default_uri(experiment.runs)).get_run(result.run_id).data.metrics
+    assert metrics["test/ua"] == scores.ua.value
+    assert metrics["baseline/majority/ua"] == pytest.approx(1 / 3)
+    assert metrics["test/recall/middle_one"] == scores.recall["middle_one"].value
+    page = (experiment.folder / "report" / "index.html").read_text()
+    assert "classes.png" in page
+    assert "3 classes, 15 clips (5 left out)" in page
+    assert "Middle one" in (experiment.folder / "voice" / "README.md").read_text()
+    heads.show(result)
+    assert "3 classes, 15 clips (5 left out), by argmax" in capsys.readouterr().err
+
+    trials = Trials(experiment)
+    outcome = trials.run(experiment, lambda _epoch, _error: None)
+    assert 0 <= outcome.values["ua"] <= 1
+    assert outcome.values["ua"] == class_scores_of_validation(experiment, trials)
+
+
+def class_scores_of_validation(experiment: Experiment, trials: Trials) -> float:
+    """UA on validation clips of experts that are trained once more."""
+    trained = trials._train(experiment, "statistics", _Curve(trials._data.rated, lambda _epoch, _error: None))
+    scores = class_scores(trials._data, "validation", trained.predictions["validation"], experiment)
+    assert scores is not None
+    assert scores.ua.value is not None
+    return scores.ua.value
+
+
+def test_a_mapping_file_scores_labels_by_prototypes(experiment: Experiment, tmp_path: Path) -> None:
+    file = tmp_path / "prototypes.yaml"
+    file.write_text("low: sadness\nhigh: anger\nMiddle one: null\n")
+    experiment = labelled(experiment, labels=str(file))
+    extract.run(experiment)
+    result = heads.run(experiment)
+    assert set(result.rated) == {"anger", "sadness"}
+    assert result.classes is not None
+    assert set(result.classes.classes.values()) == {"low", "high"}
+    assert (result.classes.clips, result.classes.left_out) == (10, 10)
+    assert FeatureStore.open(experiment.folder / "store.zarr").classes == {
+        "low": "sadness", "high": "anger", "Middle one": None
+    }  # fmt: skip
+    assert heads.run(experiment).run_id == result.run_id
+    file.write_text("low: sadness\nhigh: elation\n")
+    with pytest.raises(RequestError, match="corpus"):
+        heads.run(experiment)
+    with pytest.raises(RequestError, match="leave out one of the two"):
+        heads.run(changed(experiment, targets="classes"))
 
 
 def test_without_a_store_it_says_to_extract(experiment: Experiment) -> None:

@@ -94,6 +94,22 @@ def test_poor_trials_are_stopped_at_the_median(tmp_path: Path) -> None:
     assert all(len(record.curve) == 4 for record in records if record.state == "complete")
 
 
+@pytest.mark.parametrize("aim", ["mae", "pearson", "ua"])
+def test_the_trials_with_the_larger_errors_are_stopped_whatever_is_aimed_at(aim: str, tmp_path: Path) -> None:
+    study = opened(on(tmp_path, trials=9, objectives=[aim], startup_trials=3, warmup_epochs=0))
+    for error in (0.4, 0.5, 0.6):
+        attempt = study.attempt()
+        assert attempt is not None
+        assert not any(attempt.report(epoch, error) for epoch in range(3))
+        attempt.complete({aim: error}, {})
+    for error, stopped in ((0.9, True), (0.1, False)):
+        attempt = study.attempt()
+        assert attempt is not None
+        assert attempt.report(0, error) == stopped
+        attempt.prune({})
+    assert [record.curve[0] for record in study.records()] == [0.4, 0.5, 0.6, 0.9, 0.1]
+
+
 @pytest.mark.parametrize("pruner", ["hyperband", "none"])
 def test_other_pruners(pruner: str, tmp_path: Path) -> None:
     study = run_all(on(tmp_path, trials=5, pruner=pruner, sampler="random"))
@@ -303,7 +319,7 @@ def test_a_study_of_a_journal_file_goes_on_in_a_database(tmp_path: Path, monkeyp
     (tmp_path / "runs").mkdir()
     journal = JournalStorage(JournalFileBackend("study.log"))
     optuna.copy_study(from_study_name="fake-study", from_storage=before._storage, to_storage=journal)
-    lines = Path(__file__, "../../../docs/sweeps.md").resolve().read_text("utf-8").partition("```python\n")[2]
+    lines = Path(__file__, "../../../../docs/sweeps.md").resolve().read_text("utf-8").partition("```python\n")[2]
     exec(lines.partition("```")[0], {})
     records = run_all(on(tmp_path, trials=6)).records()
     assert records[:4] == before.records()

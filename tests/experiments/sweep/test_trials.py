@@ -23,6 +23,7 @@ from experiments import extract
 from experiments.core import Experiment, merged
 from experiments.heads import verb as heads
 from experiments.sweep import Trials
+from experiments.sweep import verb as sweep
 from experiments.sweep.trials import CaptionerTrials, TrialOutcome, TrialPruned, _Curve
 
 pytestmark = pytest.mark.numeric
@@ -199,3 +200,9 @@ def test_trials_of_captioners_keep_no_weights_and_can_be_pruned(captioned: Exper
         trials.run(merged(captioned, {"captioner.learning_rate": 1e-2}), stop_at(0))
     assert told(trials.run(captioned, unheard)) == told(first)
     assert list(captioned.folder.iterdir()) == []
+
+
+def test_without_classes_a_sweep_cannot_aim_at_ua(experiment: Experiment) -> None:
+    settings = Experiment.model_validate({**experiment.model_dump(), "sweep": {"objectives": ["ua"]}})
+    with pytest.raises(RequestError, match=r"(?s)objective ua is undefined: there are no classes.*--targets classes"):
+        sweep.run(settings)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections import Counter
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
+from emonet.clips import SPLITS
 from emonet.corpora import describe
-from emonet.corpora.acted.emodb import open_emodb
-from emonet.corpora.acted.ravdess import open_ravdess
+from emonet.corpora.acted.emodb import EMODB, open_emodb
+from emonet.corpora.acted.format import ActedFormat
+from emonet.corpora.acted.nemo import open_nemo
+from emonet.corpora.acted.ravdess import RAVDESS, open_ravdess
 from emonet.errors import RequestError
 
 MakeWav = Callable[..., Path]
@@ -191,3 +195,88 @@ def test_names_that_are_no_text_are_rejected_in_writing(make_wav: MakeWav, tmp_p
     report = describe(open_ravdess(tmp_path))
     assert [rejection.id for rejection in report.rejected] == [r"\xe4rger.wav"]
     assert report.model_dump_json()
+
+
+def test_nemo_names_become_scores_labels_speakers_and_splits(make_wav: MakeWav, tmp_path: Path) -> None:
+    expected = {
+        "EB0_anger_1": ("anger", "train"),
+        "MP0_neutral_90": (None, "train"),
+        "KD0_fear_12": ("fear", "validation"),
+        "SM0_happiness_3": ("elation", "validation"),
+        "MK0_sadness_4": ("sadness", "test"),
+        "WR0_surprised_5": ("astonishment", "test"),
+    }
+    for name in expected:
+        make_wav(f"samples/{name}.wav")
+    corpus = open_nemo(tmp_path)
+    prototypes = {emotion for emotion, _ in expected.values() if emotion}
+    for clip in corpus.clips:
+        emotion, split = expected[clip.id.removeprefix("nemo/")]
+        assert clip.scores == {name: 3.0 * (name == emotion) for name in prototypes}
+        assert (clip.split, clip.language) == (split, "pl")
+        assert clip.label == clip.id.split("_")[1]
+    assert {clip.speaker for clip in corpus.of_split("test")} == {"nemo/speaker-MK0", "nemo/speaker-WR0"}
+    assert set(corpus.classes.values()) == {*prototypes, None}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("03a01Fa", r"not an nEMO name \(such as EB0_anger_12\)"),
+        ("XX0_anger_1", "speaker XX0 is none of EB0, IC0"),
+        ("EB0_joy_1", "emotion joy is none of anger, fear, happiness, sadness, surprised, neutral"),
+    ],
+)
+def test_other_names_are_no_nemo(name: str, reason: str, make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav(f"{name}.wav")
+    with pytest.raises(RequestError, match=rf"{name}\.wav: {reason}"):
+        open_nemo(tmp_path)
+
+
+def test_a_clip_of_nemo_in_two_formats_or_a_missing_folder_is_refused(make_wav: MakeWav, tmp_path: Path) -> None:
+    to_flac(make_wav("EB0_anger_1.wav"))
+    make_wav("EB0_anger_1.wav")
+    with pytest.raises(RequestError, match="more than once"):
+        open_nemo(tmp_path)
+    with pytest.raises(RequestError, match=r"(?s)corpus 'nemo' does not exist.*amu-cai/nEMO"):
+        open_nemo(tmp_path / "gone")
+
+
+def test_the_whole_of_nemo_is_what_its_table_says(corpora: Path) -> None:
+    corpus = open_nemo(corpora / "nemo")
+    with (corpora / "nemo/labels.tsv").open(encoding="utf-8", newline="") as file:
+        table = {Path(row["audio"]).stem: row for row in csv.DictReader(file, delimiter="\t")}
+    assert len(corpus) == len(table) == 4481
+    assert corpus.rejected == ()
+    for clip in corpus.clips:
+        row = table[clip.id.removeprefix("nemo/")]
+        assert (clip.label, clip.speaker, clip.language) == (row["label"], f"nemo/speaker-{row['speaker']}", "pl")
+    for split in SPLITS:
+        assert {table[clip.id.removeprefix("nemo/")]["gender"] for clip in corpus.of_split(split)} == {"male", "female"}
+    counts = describe(corpus).classes["happiness"]
+    assert (counts.target, sum(counts.clips.values())) == ("elation", 749)
+
+
+@pytest.mark.parametrize(
+    ("layout", "names"),
+    [
+        (RAVDESS, {f"03-01-{n:02d}-01-01-01-01": label for n, label in enumerate(RAVDESS.classes, start=1)}),
+        (EMODB, {f"03a01{letter}a": label for letter, label in zip("WLEAFTN", EMODB.classes, strict=True)}),
+    ],
+)
+def test_each_name_says_its_class(layout: ActedFormat, names: dict[str, str]) -> None:
+    assert {name: layout.read_name(name).label for name in names} == names
+
+
+def test_clips_carry_their_class_and_the_corpus_what_stands_for_it(make_wav: MakeWav, tmp_path: Path) -> None:
+    make_wav("03-01-06-01-01-01-01.wav")
+    make_wav("03-01-01-01-01-01-19.wav")
+    corpus = open_ravdess(tmp_path)
+    assert [clip.label for clip in corpus.clips] == ["neutral", "fearful"]
+    assert corpus.labels == ("fearful", "neutral")
+    assert (corpus.classes["fearful"], corpus.classes.get("neutral")) == ("fear", None)
+    counted = describe(corpus).classes
+    assert {label: (one.target, one.clips) for label, one in counted.items()} == {
+        "fearful": ("fear", {"train": 1, "validation": 0, "test": 0}),
+        "neutral": (None, {"train": 0, "validation": 0, "test": 1}),
+    }
