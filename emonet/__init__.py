@@ -1,11 +1,20 @@
 """Fine-grained speech emotion: scores out of any voice recording."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from emonet.clips import SPLITS, Clip, Corpus, Rejection, Split
 from emonet.errors import AudioError, EmonetError, RequestError
+from emonet.runtime import Progress
 from emonet.targets import EMOTIONS, Target, TargetSpec
 from emonet.version import __version__
+from emonet.windows import Window
+
+if TYPE_CHECKING:
+    from emonet.corpora import open_corpus
+    from emonet.encoders import Encoder
+    from emonet.evaluation import Scored, Scorer
+    from emonet.inference import EmotionPipeline
 
 __all__ = [
     "EMOTIONS",
@@ -15,24 +24,30 @@ __all__ = [
     "Corpus",
     "EmonetError",
     "EmotionPipeline",
+    "Encoder",
+    "Progress",
     "Rejection",
     "RequestError",
+    "Scored",
+    "Scorer",
     "Split",
     "Target",
     "TargetSpec",
+    "Window",
     "__version__",
     "open_corpus",
 ]
+_LAZY = {
+    "EmotionPipeline": "emonet.inference",
+    "Encoder": "emonet.encoders",
+    "Scored": "emonet.evaluation",
+    "Scorer": "emonet.evaluation",
+    "open_corpus": "emonet.corpora",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is heavy (torch) or pulls in codecs only when it is asked for."""
-    if name == "EmotionPipeline":
-        from emonet.inference import EmotionPipeline
-
-        return EmotionPipeline
-    if name == "open_corpus":
-        from emonet.corpora import open_corpus
-
-        return open_corpus
-    raise AttributeError(f"module 'emonet' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'emonet' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

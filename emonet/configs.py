@@ -9,6 +9,8 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from emonet.schema import Schema
 
 Precision = Literal["auto", "float32", "bf16"]
+EncoderPrecision = Literal["float32", "bf16", "float16", "int8"]
+"""Arithmetic that states may have been computed in: Whisper's in the first two."""
 CodecTier = Literal["none", "lossless", "bfloat", "int8"]
 InputForm = Literal["flatten", "statistics", "attention"]
 Preset = Literal["small", "large"]
@@ -89,6 +91,8 @@ class CaptionerConfig(Schema):
 class ExtractionConfig(Schema):
     """Between the stages: the frozen encoder's states of every clip, in the feature store."""
 
+    encoder: str = "captioner"
+    """What makes the states: captioner (its encoder), or NAME[:ARGUMENT] of a plug-in, which needs no captioner."""
     captioner: str | None = None
     """Whose encoder: hub id (NAME[@REVISION]), folder or registry URI; by default this experiment's own captioner."""
     batch_size: PositiveInt | Literal["auto"] = "auto"

@@ -53,9 +53,16 @@ class Window:
         """Encoder states of 20 ms in the window (1500 for 30 s)."""
         return round(self.seconds * SAMPLE_RATE / STATE_SAMPLES)
 
-    def speech_frames(self, seconds: float) -> int:
-        """How many of the window's states hear a clip of `seconds`: at least 1, at most all."""
-        return max(1, min(self.frames, math.ceil(seconds * SAMPLE_RATE / STATE_SAMPLES - 1e-6)))
+    def speech_frames(self, seconds: float, frames: int | None = None) -> int:
+        """How many of the window's states hear a clip of `seconds`: at least 1, at most all.
+
+        Args:
+            seconds: length of the clip.
+            frames: states of the window (count), where they are not those of 20 ms.
+        """
+        frames = frames or self.frames
+        heard = seconds * SAMPLE_RATE / STATE_SAMPLES * (frames / self.frames)
+        return max(1, min(frames, math.ceil(heard - 1e-6)))
 
     @classmethod
     def of_frames(cls, frames: int) -> Window:

@@ -125,8 +125,7 @@ def show_export(result: ExportResult) -> None:
 def _nothing_but_voice(folder: Path) -> bool:
     """Whether all that a folder holds is what `import_` writes: an encoder, experts with their description, a card."""
     from emonet.checkpoints import INFO
-    from emonet.inference import ENCODER, EXPERTS
-    from emonet.registry import CARD
+    from emonet.registry import CARD, ENCODER, EXPERTS
 
     entries = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return entries - {CARD} == {ENCODER, EXPERTS} and any((folder / EXPERTS).rglob(INFO))

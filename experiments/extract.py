@@ -13,13 +13,14 @@ from cache.extraction import ExtractionReport
 from cache.store import marker_file
 from emonet.clips import Corpus
 from emonet.configs import CodecTier
-from emonet.encoders import weights_identity
 from emonet.errors import EmonetError, RequestError
 from experiments.core import (
     Experiment,
     StageResult,
     Work,
     console,
+    identity_of,
+    named_encoder,
     open_experiments_corpus,
     rejected,
     resolve_source,
@@ -30,10 +31,10 @@ from experiments.core import (
 STORE = "store.zarr"
 EXACT: tuple[CodecTier, ...] = ("none", "lossless")  # tiers that read as computed
 NOT_IN_THE_BYTES = (
-    "captioner", "workers", "devices", "num_shards", "shard_index", "max_failed", "decode_timeout", "copies",
+    "encoder", "captioner", "workers", "devices", "num_shards", "shard_index", "max_failed", "decode_timeout", "copies",
     "compile",
 )  # fmt: skip
-"""Fields of the configuration that do not fix what is in the store; the captioner's weights stand for themselves."""
+"""Fields of the configuration that do not fix what is in the store; the encoder's weights stand for themselves."""
 
 
 class ExtractResult(ExtractionReport, StageResult):
@@ -44,7 +45,7 @@ class ExtractResult(ExtractionReport, StageResult):
     corpus: str
     """Fingerprint of the corpus."""
     captioner: str
-    """SHA-256 over the captioner's weights; of an older emonet, a hub id."""
+    """SHA-256 over the captioner's weights, or the digest of a plug-in's encoder; of an older emonet, a hub id."""
     rejected: dict[str, str] = Field(default_factory=dict)
     """Recordings that were left out of the corpus: id -> reason."""
     shards: int = 0
@@ -57,21 +58,22 @@ def run(experiment: Experiment) -> ExtractResult:
     """Extract the experiment's corpus into `runs/NAME/store.zarr`; several processes at once share the work.
 
     Raises:
-        RequestError: if there is no captioner or no such device, the corpus cannot be used, or the store has another
-            origin.
+        RequestError: if there is no captioner, plug-in or device of the name, the corpus cannot be used, or the store
+            has another origin.
         EmonetError: if too many clips cannot be read, the disk is full, or the store that is there is damaged.
     """
-    source = experiment.extraction.captioner or _own(experiment)
+    source = named_encoder(experiment) or _own(experiment)
     place = resolve_source(source, experiment)
     corpus = open_experiments_corpus(experiment)
     path = experiment.folder / STORE
+    identity = identity_of(place)
 
     def work(job: Work) -> Mapping[str, Any]:
-        return _extract(job, corpus, source, place, path)
+        return {**_extract(job, corpus, source, place, path), "captioner": identity}
 
     inputs = {
         "corpus": corpus.fingerprint,
-        "captioner": weights_identity(place),
+        "captioner": identity,
         "extraction": experiment.extraction.model_dump(mode="json", exclude=set(NOT_IN_THE_BYTES)),
     }
     shards = -(-len(corpus) // experiment.extraction.shard_clips)
@@ -124,10 +126,10 @@ def _show_run(result: ExtractResult) -> None:
     if 0 < result.extracted < result.clips:
         console.say(f"  this run did {result.extracted:,} of {result.clips:,} clips")
     if result.clips_per_second:
+        tflops = f"{result.encoder_tflops:.3g} TFLOP/s " if result.encoder_tflops else ""  # of a plug-in's: not known
         console.say(
-            f"  {console.rate(result.clips_per_second, 'clips')}, encoder {result.encoder_tflops:.3g} TFLOP/s in "
-            f"{result.precision}, at work {100 * result.encoder_share:.0f} % of the time, "
-            f"{result.megabytes_per_second:.1f} MB/s written"
+            f"  {console.rate(result.clips_per_second, 'clips')}, encoder {tflops}in {result.precision}, "
+            f"at work {100 * result.encoder_share:.0f} % of the time, {result.megabytes_per_second:.1f} MB/s written"
         )
 
 
@@ -152,7 +154,6 @@ def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> 
     return {
         "store": path,
         "corpus": corpus.fingerprint,
-        "captioner": weights_identity(place),
         "rejected": rejected(corpus),
         "shards": shards,
         "resumed": there,
@@ -184,12 +185,12 @@ def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Ext
                 devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
             )
     from cache.extraction import extract
-    from emonet.encoders import FrozenEncoder
+    from emonet.encoders import open_encoder
 
     device = devices[0] if devices else None
-    encoder = FrozenEncoder.load(place, precision=config.precision, device=device, compile=config.compile)
+    encoder = open_encoder(place, precision=config.precision, device=device, compile=config.compile)
     job.say(
-        f"encoder of {console.name(source)}: {encoder.window.seconds:g} s -> {encoder.window.frames} states x "
+        f"encoder of {console.name(source)}: {encoder.window.seconds:g} s -> {encoder.frames} states x "
         f"{encoder.width}, {encoder.precision} on {encoder.device.type}"
     )
     with job.progress("encoding") as progress:

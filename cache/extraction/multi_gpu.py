@@ -105,7 +105,7 @@ def extract_on(
 def serve() -> None:
     """Do a job that comes over the pipe, in a process of its own."""
     from cache.extraction.run import extract  # only here: the process that starts these needs no encoder
-    from emonet.encoders import FrozenEncoder
+    from emonet.encoders import open_encoder
 
     signal.signal(signal.SIGTERM, _stop)
     parent = Parent(gone=lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -113,7 +113,7 @@ def serve() -> None:
     job: Job = pickle.loads(next(requests))  # noqa: S301 from the process that started this one
     try:
         config = job.config
-        encoder = FrozenEncoder.load(job.place, precision=config.precision, device=job.device, compile=config.compile)
+        encoder = open_encoder(job.place, precision=config.precision, device=job.device, compile=config.compile)
         parent.send(_LOADED)
         force = next(requests) == _FORCE
         meter = Meter(encoder.flops_per_clip)

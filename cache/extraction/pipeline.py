@@ -18,7 +18,7 @@ from cache.writing import ShardSink, SilenceMeter, StoreWriter, sample
 from emonet.audio import Decoded, Decoders, Notice, pad
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.corpora import Sounds, refuse_copies
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import ReadyEncoder
 from emonet.errors import AudioError, EmonetError
 from emonet.runtime import Progress
 from emonet.windows import Window
@@ -63,7 +63,7 @@ class Filling:
         self,
         writer: StoreWriter,
         corpus: Corpus,
-        encoder: FrozenEncoder,
+        encoder: ReadyEncoder,
         decoders: Decoders,
         max_failed: float,
         copies: bool,
@@ -229,7 +229,7 @@ def failed(what: str, corpus: Corpus, failures: list[Rejection], *, hint: str) -
 
 
 def silence_of(
-    record: ExtractionRecord, corpus: Corpus, encoder: FrozenEncoder, decoders: Decoders
+    record: ExtractionRecord, corpus: Corpus, encoder: ReadyEncoder, decoders: Decoders
 ) -> Float16[np.ndarray, "frames width"]:
     """What the encoder makes of silence, from clips spread over the corpus: the same in every process."""
     clips = [corpus.clips[row] for row in sample(range(len(corpus)))]
@@ -240,5 +240,5 @@ def silence_of(
     waveforms = (pad([sound.samples for sound in some], encoder.window) for some in passes)
     for one, states in zip(passes, encoder.stream(waveforms), strict=True):
         for sound, state in zip(one, states.numpy(), strict=True):
-            meter.update(state, encoder.window.speech_frames(sound.seconds))
+            meter.update(state, record.speech_frames(sound.seconds))
     return meter.mean()

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cache.extraction.throughput import Speed
 from emonet.clips import Rejection
-from emonet.configs import CodecTier
+from emonet.configs import CodecTier, EncoderPrecision
 from emonet.corpora import NOTHING_HEARD, SoundReport
 from emonet.schema import Schema
 
@@ -52,7 +52,7 @@ class ExtractionReport(Schema):
     """Clips that this run extracted, readable or not (count)."""
     batch_size: int
     """Clips per pass of the encoder (count)."""
-    precision: Literal["float32", "bf16"]
+    precision: EncoderPrecision
     """Arithmetic of the encoder."""
     workers: int
     """Processes that decoded audio (count)."""

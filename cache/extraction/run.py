@@ -13,7 +13,7 @@ from cache.writing import Notices, Part, StoreWriter
 from emonet.audio import Decoders, processors
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import ReadyEncoder
 from emonet.errors import RequestError
 from emonet.runtime import Progress, silent
 
@@ -22,7 +22,7 @@ MOST_COMPRESSORS = 16  # threads; beyond it they wait for memory, not for proces
 
 def extract(
     corpus: Corpus,
-    encoder: FrozenEncoder,
+    encoder: ReadyEncoder,
     path: Path,
     config: ExtractionConfig,
     *,
@@ -78,7 +78,7 @@ def extract(
 
 def record_of(
     corpus: Corpus,
-    encoder: FrozenEncoder,
+    encoder: ReadyEncoder,
     config: ExtractionConfig,
     *,
     source: str,
@@ -99,7 +99,7 @@ def record_of(
         encoder=source,
         encoder_digest=encoder.digest,
         window_seconds=encoder.window.seconds,
-        frames=encoder.window.frames,
+        frames=encoder.frames,
         width=encoder.width,
         mels=encoder.mels,
         precision=encoder.precision,

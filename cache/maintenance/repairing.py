@@ -36,7 +36,7 @@ from cache.store import (
 from cache.writing import StoreLocks, StoreWriter
 from emonet.clips import Corpus, Rejection
 from emonet.configs import ExtractionConfig
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import ReadyEncoder
 from emonet.errors import EmonetError
 from emonet.runtime import ShowProgress, durable
 from emonet.schema import Schema
@@ -84,7 +84,7 @@ class Sources:
     """
 
     corpus: Callable[[ExtractionRecord], Corpus]
-    encoder: Callable[[ExtractionRecord], FrozenEncoder]
+    encoder: Callable[[ExtractionRecord], ReadyEncoder]
 
 
 def repair(path: Path, sources: Sources, show: ShowProgress) -> RepairReport:
@@ -204,7 +204,7 @@ class _Repair:
         return self._sources.corpus(self._record)
 
     @cached_property
-    def _encoder(self) -> FrozenEncoder:
+    def _encoder(self) -> ReadyEncoder:
         return self._sources.encoder(self._record)
 
     def _require_same(self, *, encoder: bool) -> None:
@@ -214,7 +214,7 @@ class _Repair:
             found |= {
                 "encoder_digest": self._encoder.digest,
                 "window_seconds": self._encoder.window.seconds,
-                "frames": self._encoder.window.frames,
+                "frames": self._encoder.frames,
                 "width": self._encoder.width,
                 "mels": self._encoder.mels,
                 "precision": self._encoder.precision,

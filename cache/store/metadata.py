@@ -10,10 +10,11 @@ from typing import Literal
 from pydantic import Field
 
 from emonet.audio import NoticeKind
-from emonet.configs import CodecTier
+from emonet.configs import CodecTier, EncoderPrecision
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema, digest
 from emonet.targets import TargetSpec
+from emonet.windows import Window
 
 FORMAT = "emonet-feature-store"
 FORMAT_VERSION = 2
@@ -32,18 +33,18 @@ class ExtractionRecord(Schema):
     clips: int = Field(ge=1)
     """Clips of the corpus, readable or not (count)."""
     encoder: str
-    """Where the encoder was loaded from; a description, not compared."""
+    """Where the encoder was loaded from, or `plugin:NAME[:ARGUMENT]`; a description, not compared."""
     encoder_digest: str
-    """SHA-256 over the encoder's weights."""
+    """SHA-256 over the encoder's weights, or over a plug-in's name and what it says of itself."""
     window_seconds: float = Field(gt=0)
     """Audio that the encoder hears of each clip (seconds)."""
     frames: int = Field(ge=1)
-    """States per clip, 20 ms each (count)."""
+    """States per clip, 20 ms each unless a plug-in's are others (count)."""
     width: int = Field(ge=1)
     """Values per state (count)."""
-    mels: int = Field(ge=1)
-    """Mel bands of the encoder's input (count)."""
-    precision: Literal["float32", "bf16"]
+    mels: int = Field(ge=0)
+    """Mel bands of the encoder's input (count); 0 for a plug-in's, which has an input of its own."""
+    precision: EncoderPrecision
     """Arithmetic of the encoder."""
     batch_size: int = Field(ge=1)
     """Clips per pass; the last bits of a state depend on it (count)."""
@@ -68,6 +69,10 @@ class ExtractionRecord(Schema):
     def clip_bytes(self) -> int:
         """Bytes of one clip's states before compression."""
         return self.frames * self.width * 2
+
+    def speech_frames(self, seconds: float) -> int:
+        """How many of a clip's states hear so many seconds of it: at least 1, at most all."""
+        return Window(self.window_seconds).speech_frames(seconds, self.frames)
 
     def rows(self, shard: int) -> range:
         """The rows that a shard holds."""

@@ -16,7 +16,6 @@ from cache.store import SCALES, STATES, TIERS, Encoded, ExtractionRecord, ShardM
 from emonet.audio import Notice, NoticeKind
 from emonet.errors import EmonetError
 from emonet.runtime import durable
-from emonet.windows import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class ClipCodec:
 
     def __init__(self, record: ExtractionRecord, silence: Float16[np.ndarray, "frames width"] | None) -> None:
         self._tier = TIERS[record.codec]
-        self._window = Window(record.window_seconds)
+        self._record = record
         self._silence = silence
 
     def encode(self, states: Float16[np.ndarray, "frames width"], seconds: float) -> StoredClip:
@@ -79,7 +78,7 @@ class ClipCodec:
     def _encode(self, states: Float16[np.ndarray, "frames width"], seconds: float) -> Encoded:
         if self._silence is None:
             return self._tier.encode(states)
-        heard = self._window.speech_frames(seconds)
+        heard = self._record.speech_frames(seconds)
         kept = states.copy()
         kept[heard:] = 0  # takes next to no space; reading puts the silence there
         encoded = self._tier.encode(kept)

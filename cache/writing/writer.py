@@ -38,7 +38,6 @@ from cache.writing.shard_writer import ClipCodec, ShardSink
 from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import durable
-from emonet.windows import Window
 
 RESERVE = 64 << 20  # bytes left free for the table, markers and whatever else the machine does
 BEHIND = 2  # shards that may wait to be written while the next one is computed
@@ -273,11 +272,11 @@ class StoreWriter:
         seconds = [second for marker in markers for second in marker.seconds]
         reasons = {row: why for marker in markers for row, why in marker.failures.items()}
         notices = {row: found for marker in markers for row, found in marker.notices.items()}
-        window, clips, targets = Window(self.record.window_seconds), self._corpus.clips, self._corpus.targets
+        clips, targets, heard = self._corpus.clips, self._corpus.targets, self.record.speech_frames
         return {
             **{name: [getattr(clip, name) for clip in clips] for name in ("id", "split", "speaker", "language")},
             "seconds": seconds,
-            "speech_frames": [0 if second is None else window.speech_frames(second) for second in seconds],
+            "speech_frames": [0 if second is None else heard(second) for second in seconds],
             "failed": [reasons.get(row) for row in range(len(clips))],
             "sound_digest": [one for marker in markers for one in marker.contents or [None] * len(marker.seconds)],
             "sound_notices": ["; ".join(text for _, text in notices.get(row, ())) or None for row in range(len(clips))],

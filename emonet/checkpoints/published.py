@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emonet.checkpoints.files import ExpertsInfo, LoadedBank, Reader, check_banks, fill_bank, read_expert, write_experts
 from emonet.checkpoints.state_dicts import DEPTH, UnusableError, hidden_widths, not_finite, read_tensors
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import Encoder
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import ExpertsPrecision
 from emonet.runtime import Progress, is_hidden, replacing, silent
@@ -67,19 +67,19 @@ class PublishedFolder:
         there = {expert.target.id for expert in self.experts}
         return tuple(target for target in PUBLISHED.ids if target not in there)
 
-    def banks(self, encoder: FrozenEncoder) -> tuple[PublishedBank, ...]:
+    def banks(self, encoder: Encoder) -> tuple[PublishedBank, ...]:
         """The experts in groups of one form and one depth, each of which makes a bank.
 
         Raises:
             RequestError: if the encoder's states are not those that the experts hear.
         """
         wanted = sorted({expert.width for expert in self.experts})
-        if encoder.window.frames != _FRAMES or wanted != [encoder.width]:
+        if encoder.frames != _FRAMES or wanted != [encoder.width]:
             raise RequestError(
                 "the published experts hear other states than this encoder gives",
                 where=self.path,
                 expected=f"{_FRAMES} states of {' and of '.join(map(str, wanted))} values",
-                found=f"{encoder.window.frames} states of {encoder.width} values",
+                found=f"{encoder.frames} states of {encoder.width} values",
                 hint="--encoder laion/BUD-E-Whisper@REVISION (1.0), which EmoNet-Voice's experts were trained on",
             )
 
@@ -105,7 +105,7 @@ class PublishedBank:
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, experts: Sequence[PublishedExpert], encoder: FrozenEncoder) -> PublishedBank:
+    def of(cls, experts: Sequence[PublishedExpert], encoder: Encoder) -> PublishedBank:
         """Describe a group of experts that were given this encoder."""
         order = sorted(experts, key=lambda expert: PUBLISHED.index(expert.target.id))
         first = order[0]
@@ -115,7 +115,7 @@ class PublishedBank:
             pool_over="all",
             queries=0,
             window_seconds=encoder.window.seconds,
-            frames=encoder.window.frames,
+            frames=encoder.frames,
             width=encoder.width,
             hidden=first.hidden,
             encoder_digest=encoder.digest,
@@ -194,7 +194,7 @@ def open_published(folder: Path) -> PublishedFolder:
 
 
 def load_published(
-    folder: Path, encoder: FrozenEncoder, precision: ExpertsPrecision = "float32", *, progress: Progress = silent
+    folder: Path, encoder: Encoder, precision: ExpertsPrecision = "float32", *, progress: Progress = silent
 ) -> tuple[LoadedBank, ...]:
     """Read published experts into banks; expert by expert, so that compact ones never take much more than their size.
 
@@ -214,7 +214,7 @@ def load_published(
 
 
 def import_published(
-    published: PublishedFolder, encoder: FrozenEncoder, out: Path, *, progress: Progress = silent
+    published: PublishedFolder, encoder: Encoder, out: Path, *, progress: Progress = silent
 ) -> tuple[ExpertsInfo, ...]:
     """Write published experts as `emonet.checkpoints.load_banks` reads them; whole or not at all.
 

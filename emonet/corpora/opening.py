@@ -1,10 +1,10 @@
-"""Opens corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `nemo:PATH`, `manifest:FILE`, joined with `+`."""
+"""Opens corpora by name: `sandbox`, `ravdess:PATH`, `manifest:FILE`, those of plug-ins, joined with `+`."""
 
 from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,9 +12,10 @@ from emonet.clips import Corpus, join
 from emonet.corpora.acted import EMODB, NEMO, RAVDESS, open_emodb, open_nemo, open_ravdess
 from emonet.corpora.labels import as_classes, as_prototypes
 from emonet.corpora.manifest import at, exists, open_manifest
+from emonet.corpora.plugged import GROUP, open_plugged, plugged_kinds
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
-from emonet.runtime import Progress, expanded, silent
+from emonet.runtime import Progress, expanded, pick, silent
 from emonet.targets import EMOTIONS, TargetSpec, are_classes
 
 _COLUMN = "#"  # between a manifest and the name of its column of classes
@@ -39,6 +40,7 @@ _OPENERS: Mapping[str, Callable[[Path, TargetSpec, Progress], Corpus]] = Mapping
         "manifest": _open_manifest,
     }
 )
+_BUILT_IN = ("sandbox", *_OPENERS)
 _RATED: Mapping[str, tuple[str, ...]] = MappingProxyType(  # kinds that can rate these emotions and nothing else
     {
         "sandbox": EMOTIONS.ids,
@@ -47,7 +49,6 @@ _RATED: Mapping[str, tuple[str, ...]] = MappingProxyType(  # kinds that can rate
         "nemo": NEMO.prototypes,
     }
 )
-_FORMS = "sandbox, ravdess:PATH, emodb:PATH, nemo:PATH, manifest:FILE, or several joined with +"
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -62,9 +63,10 @@ def open_corpus(
     """Open the corpora that `spec` names, as one.
 
     Args:
-        spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`. A path may hold
-            anything, also `+` and `:`, if it is there. `manifest:mine.csv#emotion` names the column of classes.
-        targets: what it is for; scores of anything else are left out. Of classes (`emonet.classes.CLASSES`, or those
+        spec: for example `sandbox`, `ravdess:data/ravdess` or `ravdess:data/ravdess+manifest:mine.csv`; other kinds
+            come with plug-ins. A path may hold anything, also `+` and `:`, if it is there. `manifest:mine.csv#emotion`
+            names the column of classes.
+        targets: what it is for; scores of anything else are left out. Of classes (`emonet.targets.CLASSES`, or those
             of a store) each becomes a target.
         classes: label -> target that its clips are to be scored by, where they have no scores; None for a class that
             is none of them.
@@ -72,14 +74,15 @@ def open_corpus(
         progress: told about each corpus in turn, in clips.
 
     Raises:
-        RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, none of the
-            corpora can rate a target, classes cannot be trained, a label stands for no target, or joined corpora share
-            an id or split a speaker.
+        RequestError: if a kind is unknown, a path is missing or holds no audio, a manifest has problems, a plug-in
+            cannot be used, none of the corpora can rate a target, classes cannot be trained, a label stands for no
+            target, or joined corpora share an id or split a speaker.
         EmonetError: if the sandbox cannot be synthesised.
     """
-    parts = _parts(spec)
+    plugged = plugged_kinds()
+    parts = _parts(spec, plugged)
     for part in parts:
-        _check(part)
+        _check(part, plugged)
     wanted = EMOTIONS if are_classes(targets) else targets
     if not are_classes(targets):
         _require_rated(parts, targets)
@@ -91,7 +94,7 @@ def open_corpus(
     return as_prototypes(corpus, classes) if classes else corpus
 
 
-def _parts(spec: str) -> list[str]:
+def _parts(spec: str, plugged: Collection[str]) -> list[str]:
     """Split at each `+` that joins corpora, and at none that belongs to a path.
 
     What is there decides: a path goes as far as it is the name of something on disk. Where nothing is, a part ends
@@ -100,16 +103,16 @@ def _parts(spec: str) -> list[str]:
     pieces = spec.split("+")
     parts: list[str] = []
     while pieces:
-        taken = _of_path(pieces)
+        taken = _of_path(pieces, plugged)
         parts.append("+".join(pieces[:taken]))
         pieces = pieces[taken:]
     return [part.lstrip() if part.partition(":")[1] and exists(_path(part)) else part.strip() for part in parts]
 
 
-def _of_path(pieces: list[str]) -> int:
+def _of_path(pieces: list[str], plugged: Collection[str]) -> int:
     """How many of the pieces make the first part."""
     kind, colon, _ = pieces[0].partition(":")
-    if kind.strip() not in _OPENERS or not colon:
+    if kind.strip() not in {*_OPENERS, *plugged} or not colon:
         return 1
     for count in range(len(pieces), 1, -1):
         if exists(_path("+".join(pieces[:count]))):
@@ -130,7 +133,10 @@ def _path(part: str) -> Path:
 def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> Corpus:
     if part == "sandbox":
         return open_sandbox(folder, targets=targets, progress=progress)
-    return _OPENERS[part.partition(":")[0]](_path(part), targets, progress)
+    kind = part.partition(":")[0]
+    if (plugin := pick(kind, GROUP)) is not None:
+        return open_plugged(plugin, part, _path(part), targets, progress)
+    return _OPENERS[kind](_path(part), targets, progress)
 
 
 def _require_rated(parts: list[str], targets: TargetSpec) -> None:
@@ -148,20 +154,23 @@ def _require_rated(parts: list[str], targets: TargetSpec) -> None:
     )
 
 
-def _check(part: str) -> None:
+def _check(part: str, plugged: Mapping[str, str]) -> None:
     """Refuse what names no corpus, before any work is done."""
+    kind, _, path = part.partition(":")
+    pick(kind, GROUP, built_in=_BUILT_IN)
     if part == "sandbox":
         return
-    kind, _, path = part.partition(":")
-    if kind not in _OPENERS:
+    if kind not in {*_OPENERS, *plugged}:
         if Path(part).suffix.lower() in _TABLES and expanded(part).is_file():
             named = shlex.quote(f"manifest:{part}")
             hint = f"--corpus {named} (emonet corpus {named} shows what is in it)"
-            raise RequestError("a manifest is named with its kind", expected=_FORMS, found=repr(part), hint=hint)
-        near = difflib.get_close_matches(kind, ["sandbox", *_OPENERS], n=1, cutoff=0.5)
+            raise RequestError(
+                "a manifest is named with its kind", expected=_forms(plugged), found=repr(part), hint=hint
+            )
+        near = difflib.get_close_matches(kind, [*_BUILT_IN, *plugged], n=1, cutoff=0.5)
         raise RequestError(
             f"there is no corpus of the kind {kind!r}" if part else "a corpus has no name",
-            expected=_FORMS,
+            expected=_forms(plugged),
             found=repr(part),
             hint=f"did you mean {near[0]}?" if near else None,
         )
@@ -172,3 +181,9 @@ def _check(part: str) -> None:
             found=repr(part),
             hint=f"emonet corpus {kind}:data/{kind}",
         )
+
+
+def _forms(plugged: Mapping[str, str]) -> str:
+    """What can be typed, plug-ins included."""
+    others = "".join(f", {kind}:PATH ({packages})" for kind, packages in plugged.items())
+    return f"sandbox, ravdess:PATH, emodb:PATH, manifest:FILE{others}, or several joined with +"

@@ -56,6 +56,8 @@ class FrozenEncoder:
         self.digest: str = weights_digest(encoder)
         self.width, self.mels = encoder.width, encoder.mels
         self.window: Window = Window.of_frames(encoder.frames)
+        self.frames: int = self.window.frames
+        self.layers: tuple[int, ...] = (len(encoder.layers),)
         self._logmel = LogMel(self.mels).to(self.device)
         self._exact = encoder
         self._most = MOST_CLIPS if self.device.type == "cuda" else _cached_clips(encoder)
@@ -128,7 +130,7 @@ class FrozenEncoder:
             self._most //= 2
         return self._most
 
-    def __call__(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
+    def states(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
         """The encoder's last hidden states.
 
         Args:
@@ -144,6 +146,10 @@ class FrozenEncoder:
         _check_range(largest)
         return half.cpu()
 
+    def __call__(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
+        """As `states`."""
+        return self.states(waveforms)
+
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The states of each batch, in order; on a GPU, copies run while the next batch is computed.
 
@@ -154,12 +160,12 @@ class FrozenEncoder:
             Float16, shape (batch, window.frames, width), on the processor.
 
         Raises:
-            EmonetError: as a call does.
+            EmonetError: as `states` does.
         """
         if self.device.type == "cuda":
             yield from self._overlapped(batches)
         else:
-            yield from map(self, batches)
+            yield from map(self.states, batches)
 
     def _overlapped(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         transfers = Transfers(self.device)

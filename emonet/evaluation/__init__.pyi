@@ -29,6 +29,7 @@ from .plots import (
 )
 from .promotion import MARGIN, Verdict, judge
 from .results import METRIC_NAMES, METRICS, Estimate, Metric, MetricName, Scores
+from .scoring import PluggedScorer, Scored, Scorer, open_scorer
 
 __all__ = [
     "ACCENT",
@@ -51,6 +52,9 @@ __all__ = [
     "Metric",
     "MetricName",
     "PairwiseDifference",
+    "PluggedScorer",
+    "Scored",
+    "Scorer",
     "Scores",
     "SwapTest",
     "Verdict",
@@ -72,6 +76,7 @@ __all__ = [
     "judge",
     "median_scores",
     "metric_figure",
+    "open_scorer",
     "resample",
     "sample_classes",
     "scatter_figure",

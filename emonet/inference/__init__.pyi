@@ -1,11 +1,17 @@
-from .pipeline import ENCODER, EXPERTS, EmotionPipeline, Prediction, assemble, assemble_published, experts_of
+from .pipeline import (
+    EmotionPipeline,
+    Prediction,
+    assemble,
+    assemble_published,
+    experts_of,
+    strongest_first,
+)
 
 __all__ = [
-    "ENCODER",
-    "EXPERTS",
     "EmotionPipeline",
     "Prediction",
     "assemble",
     "assemble_published",
     "experts_of",
+    "strongest_first",
 ]

@@ -30,10 +30,13 @@ from emonet.checkpoints import (
     open_published,
     read_calibration,
 )
+from emonet.clips import Clip
 from emonet.configs import Precision
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import ReadyEncoder, open_encoder
 from emonet.errors import AudioError, RequestError
+from emonet.evaluation import Scored
 from emonet.experts import ExpertsPrecision
+from emonet.registry import ENCODER, EXPERTS
 from emonet.runtime import Progress, replacing, silent
 from emonet.targets import TargetSpec
 
@@ -41,8 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd  # half a second, which `emonet predict` can do without
 
 CHAMPION_URI = "models:/emonet-voice@champion"
-ENCODER = "encoder"
-EXPERTS = "experts"
+BATCH = 8  # recordings per pass through the encoder
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Prediction:
         audio: its path, or `bytes`.
         scores: target id -> score: emotions, strongest first, then attributes and quality in their own order; empty
             where the recording could not be used.
-        seconds: how much of it was heard, at most the model's window.
+        seconds: how much of it was heard, at most the model's window; NaN where the model does not say.
         error: why it could not be used, else None.
         total: how long it is, in seconds; NaN where it does not say.
         notices: what should be known of its sound, a line each: how much of it was heard, channels that cancel, noise.
@@ -88,7 +90,7 @@ class EmotionPipeline:
     """
 
     def __init__(
-        self, encoder: FrozenEncoder, banks: Sequence[LoadedBank], calibration: Calibration | None = None
+        self, encoder: ReadyEncoder, banks: Sequence[LoadedBank], calibration: Calibration | None = None
     ) -> None:
         infos = [info for _, info in banks]
         _check_fit(encoder, infos)
@@ -149,7 +151,7 @@ class EmotionPipeline:
             RequestError: if the folder holds no voice model.
         """
         root = _voice_folder(Path(folder))
-        encoder = FrozenEncoder.load(str(root / ENCODER), precision=precision, device=device)
+        encoder = open_encoder(str(root / ENCODER), precision=precision, device=device)
         return cls(encoder, load_banks(root / EXPERTS, experts_precision), read_calibration(root / EXPERTS))
 
     @classmethod
@@ -167,7 +169,8 @@ class EmotionPipeline:
 
         Args:
             experts: folder of published `model_NAME_best.pth`, or one that `emonet heads` wrote.
-            encoder: folder or hub id of the captioner whose encoder the experts were trained on.
+            encoder: folder or hub id of the captioner whose encoder the experts were trained on, or
+                `plugin:NAME[:ARGUMENT]`.
             precision: arithmetic of the encoder.
             experts_precision: as in `from_registry`.
             device: as in `from_registry`.
@@ -179,10 +182,10 @@ class EmotionPipeline:
         folder = Path(experts)
         published = holds_published(folder)
         (open_published if published else check_banks)(folder)  # before the encoder is loaded, or even fetched
-        frozen = FrozenEncoder.load(encoder, precision=precision, device=device)
+        ready = open_encoder(encoder, precision=precision, device=device)
         if published:
-            return cls(frozen, load_published(folder, frozen, experts_precision, progress=progress))
-        return cls(frozen, load_banks(folder, experts_precision), read_calibration(folder))
+            return cls(ready, load_published(folder, ready, experts_precision, progress=progress))
+        return cls(ready, load_banks(folder, experts_precision), read_calibration(folder))
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -209,7 +212,7 @@ class EmotionPipeline:
         return dict(prediction.scores)
 
     def predict(
-        self, audio: Sequence[Path | str | bytes], *, batch_size: int = 8, progress: Progress = silent
+        self, audio: Sequence[Path | str | bytes], *, batch_size: int = BATCH, progress: Progress = silent
     ) -> Iterator[Prediction]:
         """Score many recordings; one that cannot be used is reported as such, and the rest is done.
 
@@ -221,13 +224,33 @@ class EmotionPipeline:
         Yields:
             One prediction for each, in order.
         """
-        progress(0, len(audio))
-        excerpts = (Excerpt(Path(one) if isinstance(one, str) else one) for one in audio)
-        heard = shared_decoders().decode(excerpts, seconds=self.encoder.window.seconds, ahead=2 * batch_size)
-        for start in range(0, len(audio), batch_size):
+        excerpts = [Excerpt(Path(one) if isinstance(one, str) else one) for one in audio]
+        yield from self._predict(excerpts, audio, batch_size, progress)
+
+    def score(self, clips: Sequence[Clip], *, progress: Progress = silent) -> Scored:
+        """Scores of clips as a table, as `emonet.scoring.Scorer` has it; one that cannot be used is refused.
+
+        Args:
+            clips: with unique ids.
+            progress: called with the number of finished clips.
+        """
+        predictions = self._predict(clips, [clip.id for clip in clips], BATCH, progress)
+        found = (one.error or [one.scores[target] for target in self.targets] for one in predictions)
+        return Scored.of(clips, self.target_spec, found)
+
+    def _predict(
+        self,
+        clips: Sequence[Clip | Excerpt],
+        names: Sequence[Path | str | bytes],
+        batch_size: int,
+        progress: Progress,
+    ) -> Iterator[Prediction]:
+        progress(0, len(clips))
+        heard = shared_decoders().decode(clips, seconds=self.encoder.window.seconds, ahead=2 * batch_size)
+        for start in range(0, len(clips), batch_size):
             batch = list(islice(heard, batch_size))
-            yield from self._score(audio[start : start + batch_size], batch)
-            progress(start + len(batch), len(audio))
+            yield from self._score(names[start : start + batch_size], batch)
+            progress(start + len(batch), len(clips))
 
     def frame(self, audio: Sequence[Path | str | bytes]) -> pd.DataFrame:
         """Scores of many recordings as a table: one row each, one column per target.
@@ -255,7 +278,7 @@ class EmotionPipeline:
                 continue
             yield Prediction(
                 label,
-                scores=_sorted(dict(zip(self.targets, next(rows), strict=True)), self.target_spec),
+                scores=strongest_first(dict(zip(self.targets, next(rows), strict=True)), self.target_spec),
                 seconds=round(sound.seconds, 3),
                 total=round(sound.total, 3),
                 notices=tuple(notice.text for notice in sound.notices),
@@ -264,8 +287,8 @@ class EmotionPipeline:
     @torch.inference_mode()
     def _scores(self, sounds: Sequence[Decoded]) -> list[list[float]]:
         window = self.encoder.window
-        states = self.encoder(pad([sound.samples for sound in sounds], window))
-        lengths = torch.tensor([window.speech_frames(sound.seconds) for sound in sounds])
+        states = self.encoder.states(pad([sound.samples for sound in sounds], window))
+        lengths = torch.tensor([window.speech_frames(sound.seconds, self.encoder.frames) for sound in sounds])
         scores = []
         for bank in self.banks:
             place = _device_of(bank)
@@ -295,14 +318,14 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
     """Put an encoder and its experts into one folder that `EmotionPipeline.from_folder` loads; whole or not at all.
 
     Args:
-        captioner: folder or hub id whose encoder the experts were trained on.
+        captioner: folder or hub id whose encoder the experts were trained on, or `plugin:NAME[:ARGUMENT]`.
         experts: folder that `save_bank` wrote, or with several such folders.
         folder: where to; replaced if it exists.
 
     Raises:
         RequestError: if the experts were trained on another encoder's states, or their files are damaged.
     """
-    encoder = FrozenEncoder.load(str(captioner), precision="float32")
+    encoder = open_encoder(str(captioner), precision="float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
         shutil.copytree(experts, partial / EXPERTS, ignore=shutil.ignore_patterns("*.parquet"))  # no clips' scores
@@ -328,7 +351,7 @@ def assemble_published(
     Raises:
         RequestError: if weights are not finite, or the encoder gives other states than the experts hear.
     """
-    encoder = FrozenEncoder.load(str(captioner), precision="float32")
+    encoder = open_encoder(str(captioner), precision="float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
         return import_published(published, encoder, partial / EXPERTS, progress=progress)
@@ -344,7 +367,7 @@ def experts_of(folder: Path) -> Path:
     return folder if several or (folder / INFO).is_file() else _voice_folder(folder) / EXPERTS
 
 
-def _check_fit(encoder: FrozenEncoder, infos: Sequence[ExpertsInfo]) -> None:
+def _check_fit(encoder: ReadyEncoder, infos: Sequence[ExpertsInfo]) -> None:
     other = next((info.encoder_digest for info in infos if info.encoder_digest != encoder.digest), None)
     if other is not None:
         raise RequestError(
@@ -356,7 +379,7 @@ def _check_fit(encoder: FrozenEncoder, infos: Sequence[ExpertsInfo]) -> None:
     check_unique(infos)
 
 
-def _sorted(scores: Mapping[str, float], spec: TargetSpec) -> dict[str, float]:
+def strongest_first(scores: Mapping[str, float], spec: TargetSpec) -> dict[str, float]:
     """Emotions, strongest on its own scale first; whatever else is scored follows in its own order."""
     ranked = sorted(spec.ranked, key=lambda name: -spec[name].share(scores[name]))
     return {name: scores[name] for name in [*ranked, *spec.apart]}

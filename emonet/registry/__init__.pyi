@@ -1,6 +1,6 @@
 from . import card
 from .card import CARD, CardFacts, CorpusFacts, SplitFacts, summary, write_card
-from .contract import ERROR, NOTICES, SETTINGS
+from .contract import ENCODER, ERROR, EXPERTS, NOTICES, SETTINGS
 from .models import CANDIDATE, CAPTIONER, CHAMPION, PUBLISHED, RUNS, VOICE, register_captioner, register_voice, resolve
 from .pruning import delete, prunable
 from .versions import (
@@ -24,7 +24,9 @@ __all__ = [
     "CAPTIONER",
     "CARD",
     "CHAMPION",
+    "ENCODER",
     "ERROR",
+    "EXPERTS",
     "NOTICES",
     "PUBLISHED",
     "RUNS",

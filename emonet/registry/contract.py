@@ -1,10 +1,14 @@
-"""The contract of a registered voice model: columns beside its scores, and the settings that a reader may change."""
+"""The contract of a voice model: its folders, columns beside its scores, and the settings that a reader may change."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+ENCODER = "encoder"
+"""Folder of the encoder within a voice model."""
+EXPERTS = "experts"
+"""Folder of the experts within a voice model."""
 ERROR = "error"
 """Column of the answer: None, or why the recording cannot be used."""
 NOTICES = "notices"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from emonet.errors import EmonetError, RequestError
 from emonet.registry.artifacts import fetch, forget, kept
-from emonet.registry.contract import ERROR, NOTICES, SETTINGS
+from emonet.registry.contract import ENCODER, ERROR, NOTICES, SETTINGS
 from emonet.schema import Registered
 from emonet.tracking import (
     URI_VARIABLE,
@@ -87,7 +87,7 @@ def register_voice(
         folder,
         loader="emonet.serving",
         code=Path(__file__).parents[1],
-        requirements=[f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS],
+        requirements=_requirements(folder),
         inputs={"audio": "string"},
         outputs={**dict.fromkeys(target_ids, "double"), NOTICES: "string", ERROR: "string"},
         settings=SETTINGS,
@@ -103,6 +103,15 @@ def register_voice(
             description=description or None,
         )
         return _with_aliases(run.client, VOICE, int(version.version))
+
+
+def _requirements(folder: Path) -> list[str]:
+    """What a voice model needs to run, a plug-in that brings its encoder included."""
+    from emonet.encoders import read_note
+
+    note = read_note(folder / ENCODER)
+    ours = [f"{name}=={metadata.version(name).split('+')[0]}" for name in VOICE_REQUIREMENTS]
+    return ours if note is None else [*ours, note.package]
 
 
 def resolve(source: str, uri: str, runs: Path = RUNS) -> str:

@@ -81,7 +81,7 @@ def _may_go(version: Version, found: Files, runs: Path) -> bool:
 def _alone_with_its_files(server: Server, version: Version) -> bool:
     """Whether no other version, of whatever name, has the same files: MLflow's pages register a model twice."""
     own = (version.name, version.version)
-    others = [str(one.source) for one in server.search_model_versions_of("") if (one.name, int(one.version)) != own]
+    others = [str(one.source) for one in server.search_model_versions("") if (one.name, int(one.version)) != own]
     return not any(_files(source) == _files(version.source) for source in others)
 
 

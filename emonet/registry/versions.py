@@ -80,7 +80,7 @@ def versions_of(name: str, uri: str) -> tuple[Version, ...]:
     with answering(uri):
         server = client(uri)
         aliases = _aliases(server, name)
-        found = [_version(server, one, aliases) for one in server.search_model_versions_of(f"name='{name}'")]
+        found = [_version(server, one, aliases) for one in server.search_model_versions(f"name='{name}'")]
     return tuple(sorted(found, key=lambda one: -one.version))
 
 

@@ -12,6 +12,7 @@ from .hardware import (
     resolve_precision,
 )
 from .memory import available_bytes, resident_bytes
+from .plugins import PLUGIN, Group, Plugin, installed, pick, require, split
 from .prefetch import prefetched
 from .processes import identity, is_dead, place, stamp
 from .progress import Progress, ShowProgress, silent
@@ -20,10 +21,13 @@ from .signals import Uncut, ended_by_signal, heeded, leave_to_parent, shielded
 from .subprocesses import Child, ChildDiedError, Parent, packed, unpacked
 
 __all__ = [
+    "PLUGIN",
     "Arithmetic",
     "Child",
     "ChildDiedError",
+    "Group",
     "Parent",
+    "Plugin",
     "Progress",
     "ShowProgress",
     "Uncut",
@@ -39,15 +43,18 @@ __all__ = [
     "has_matrix_units",
     "heeded",
     "identity",
+    "installed",
     "is_dead",
     "is_hidden",
     "leave_to_parent",
     "onednn_may_use",
     "packed",
+    "pick",
     "place",
     "prefetched",
     "remove",
     "replacing",
+    "require",
     "resident_bytes",
     "resolve_device",
     "resolve_precision",
@@ -55,6 +62,7 @@ __all__ = [
     "shielded",
     "signals",
     "silent",
+    "split",
     "stamp",
     "unpacked",
     "walk",

@@ -18,7 +18,8 @@ class CompareArguments(Common):
     """Compare models on the same clips: figures with intervals, differences with p values, speed and size."""
 
     models: Positional[tuple[str, ...]]
-    """Versions (3, champion, models:/emonet-voice@candidate), MLflow run ids, folders of voice models or of experts."""
+    """Versions (3, champion, models:/emonet-voice@candidate), MLflow run ids, folders of voice models or of experts, or
+    scorer:NAME[:ARGUMENT] of a plug-in."""
     on: str | None = None
     """The clips: a feature store's folder, or a corpus such as ravdess:PATH; by default the first model's corpus."""
     targets: str | None = None

@@ -35,7 +35,7 @@ class CorpusArguments(Common):
     """Report on a corpus: clips, hours, speakers, languages, rated targets, rejected clips with reasons."""
 
     spec: Positional[str]
-    """sandbox, ravdess:PATH, emodb:PATH, nemo:PATH or manifest:FILE, joined with +."""
+    """sandbox, ravdess:PATH, emodb:PATH, nemo:PATH, manifest:FILE or NAME:PATH of a plug-in, joined with +."""
     targets: str = "emotions"
     """What is scored: emotions, attributes, quality, published, classes, or a YAML file of targets of your own."""
     labels: Path | None = None
@@ -96,7 +96,10 @@ class PredictArguments(Common):
     experts: Path | None = None
     """Instead of a model: a folder of published experts (model_NAME_best.pth), or of our own; needs --encoder."""
     encoder: str | None = None
-    """Of --experts: folder, hub id (NAME[@REVISION]) or registry URI of the captioner that they hear."""
+    """Of --experts: folder, hub id (NAME[@REVISION]) or registry URI of the captioner that they hear, or
+    plugin:NAME[:ARGUMENT]."""
+    scorer: str | None = None
+    """Instead of a model: NAME[:ARGUMENT] of a plug-in."""
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"
     """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
     device: str | None = None

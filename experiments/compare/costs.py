@@ -16,7 +16,7 @@ from experiments.compare.states import Encoders
 
 if TYPE_CHECKING:
     from emonet.clips import Clip
-    from emonet.encoders import FrozenEncoder
+    from emonet.encoders import ReadyEncoder
 
 TIMED_CLIPS = 3  # an encoder takes seconds for each
 
@@ -49,7 +49,8 @@ class Costs:
         encoder = self.encoders.load(model.encoder_digest) if there else None
         encoder_ms = self._encoder_ms(model.encoder_digest, encoder)
         mebibyte = 2**20
-        loaded = model.bytes_loaded(self.precision) + (encoder.weight_bytes if encoder else 0)
+        weights, encoder_bytes = (encoder.parameters, encoder.weight_bytes) if encoder else (0, 0)  # None: not known
+        experts_bytes = model.bytes_loaded(self.precision)
         details = {
             "version": "-" if model.version is None else str(model.version.version),
             "trained on": _training(model),
@@ -64,10 +65,10 @@ class Costs:
         return ContenderFacts(
             source=model.given,
             seen_clips=None if origin.known == "unknown" else origin.trained + origin.chosen,
-            parameters=model.parameters + (encoder.parameters if encoder else 0),
+            parameters=None if weights is None else model.parameters + weights,
             megabytes=model.bytes_stored / 1e6,
             milliseconds=experts_ms + (encoder_ms or 0.0),
-            memory_mib=loaded / mebibyte,
+            memory_mib=None if encoder_bytes is None else (experts_bytes + encoder_bytes) / mebibyte,
             details=details,
         )
 
@@ -83,7 +84,7 @@ class Costs:
     def _measured(self) -> dict[str, float]:
         return {}
 
-    def _encoder_ms(self, digest: str, encoder: FrozenEncoder | None) -> float | None:
+    def _encoder_ms(self, digest: str, encoder: ReadyEncoder | None) -> float | None:
         """Decoding and encoding one clip (ms), the median of a few; measured once for each encoder."""
         if encoder is None or not self._heard:
             return None
@@ -95,7 +96,7 @@ class Costs:
             def hear(number: int) -> object:
                 clip = heard[number]
                 sound = decode(clip.audio, start=clip.start, end=clip.end, seconds=window.seconds)
-                return encoder(pad([sound.samples], window))
+                return encoder.states(pad([sound.samples], window))
 
             self._measured[digest] = timed(hear, len(heard))
         return self._measured[digest]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _RUN = re.compile(r"[0-9a-f]{32}")
 _ALIAS = re.compile(r"[A-Za-z][\w.-]*")
 _VOICE_URI = re.compile(r"models:/emonet-voice(?:@(?P<alias>[^/]+)|/(?P<number>\d+))")
+_ENCODERS = ("config.json", "plugin.json")  # one of them is in the folder of an encoder
 _WIDE = {"float32": 4, "bf16": 2, "int8": 1}  # bytes a weight of a wide first layer
 
 
@@ -172,7 +173,8 @@ def _of_run(given: str, uri: str, runs: Path) -> Model:
 
 def _model(given: str, folder: Path, version: Version | None) -> Model:
     from emonet.checkpoints import check_banks
-    from emonet.inference import ENCODER, experts_of
+    from emonet.inference import experts_of
+    from emonet.registry import ENCODER
 
     experts = experts_of(folder)
     infos = check_banks(experts)
@@ -199,7 +201,7 @@ def _label(given: str, version: Version | None) -> str:
 def _sibling_encoder(experts: Path) -> Path | None:
     """The encoder beside a stage's folder of experts: the voice model's, or the captioner's."""
     there = (experts.parent / "voice" / "encoder", experts.parent / "captioner")
-    return next((folder for folder in there if (folder / "config.json").is_file()), None)
+    return next((folder for folder in there if any((folder / name).is_file() for name in _ENCODERS)), None)
 
 
 def _sibling_origin(experts: Path, info: ExpertsInfo) -> Path | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from emonet.checkpoints import LoadedBank
+    from emonet.windows import Window
     from experiments.compare.clips import ComparedClips
     from experiments.compare.models import Model
     from experiments.compare.states import States
@@ -128,7 +129,7 @@ def timed(work: Callable[[int], object], count: int) -> float:
 
 
 def predict_baselines(
-    clips: ComparedClips, ids: Sequence[str], targets: Sequence[str], states: States
+    clips: ComparedClips, ids: Sequence[str], targets: Sequence[str], window: Window
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """What the training median and the ridge regressions predict, and why one is left out.
 
@@ -136,13 +137,13 @@ def predict_baselines(
         clips: of the comparison.
         ids: of those that are compared.
         targets: ids, in the order of the columns.
-        states: of one of the models, whose window the baselines hear.
+        window: of one of the models, which the baselines hear, too.
     """
     if clips.corpus is None:
         return _median_of_store(clips, ids, targets)
     from emonet.evaluation import baseline_predictions
 
-    columns = [clips.targets.index(target) for target in targets]
+    columns, spec = [clips.targets.index(target) for target in targets], clips.targets.subset(targets)
     parts: dict[Split, list[Clip]] = {split: list(clips.corpus.of_split(split)) for split in SPLITS}
     by_id = {clip.id: clip for clip in parts[clips.split]}
     parts[clips.split] = [by_id[one] for one in ids]
@@ -152,7 +153,7 @@ def predict_baselines(
     rated = not np.isnan(truth["validation"]).all(0).any() if parts["validation"] else False
     validated = parts if rated else {**parts, "validation": []}
     try:
-        found = baseline_predictions(validated, truth, states.window, console.progress, split=clips.split)
+        found = baseline_predictions(validated, truth, spec, window, console.progress, split=clips.split)
     except AudioError as error:
         return {}, [f"baselines are left out: {error.what}"]
     return found, [] if rated else ["ridge baselines are left out: some target is not rated in the validation split"]

@@ -13,7 +13,7 @@ from experiments.core import console
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
-    from emonet.encoders import FrozenEncoder
+    from emonet.encoders import ReadyEncoder
     from emonet.windows import Window
     from experiments.compare.clips import ComparedClips
     from experiments.compare.models import Model
@@ -50,19 +50,19 @@ class Encoders:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self._models = models
-        self._loaded: dict[str, FrozenEncoder] = {}
+        self._loaded: dict[str, ReadyEncoder] = {}
 
     def find(self, digest: str) -> Path | None:
         """The folder of an encoder, if one of the models has it."""
         return next((m.encoder for m in self._models if m.encoder_digest == digest and m.encoder is not None), None)
 
-    def load(self, digest: str) -> FrozenEncoder:
+    def load(self, digest: str) -> ReadyEncoder:
         """The encoder with these weights.
 
         Raises:
             RequestError: if no model has it, or its weights are others.
         """
-        from emonet.encoders import FrozenEncoder
+        from emonet.encoders import open_encoder
 
         if digest in self._loaded:
             return self._loaded[digest]
@@ -74,7 +74,7 @@ class Encoders:
                 expected=f"encoder weights {digest[:16]}",
                 hint="--on a store of that encoder, or give the voice model's folder",
             )
-        encoder = FrozenEncoder.load(str(folder))
+        encoder = open_encoder(str(folder))
         if encoder.digest != digest:
             raise RequestError(
                 f"the encoder beside the experts of {label} is another one",

@@ -33,8 +33,8 @@ class ComparedModel(Schema):
     """What was typed."""
     version: int | None
     """Of `emonet-voice`, if it is registered."""
-    encoder_digest: str
-    """SHA-256 of the encoder's weights."""
+    encoder_digest: str | None
+    """SHA-256 of the encoder's weights; null for a plug-in's scorer."""
     calibrated: str | None
     """How its scores are calibrated, if they are."""
     origin: Origin
@@ -101,6 +101,7 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
     from emonet.tracking import default_uri
     from experiments.compare.models import open_models
     from experiments.compare.promotion import challenge_of, with_champion
+    from experiments.compare.scorers import SCORER, open_scorers
     from experiments.compare.work import compare_models
 
     if not arguments.models:
@@ -109,7 +110,13 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
         raise RequestError("--out names a file, not a folder to write", where=arguments.out)
     uri = default_uri(arguments.runs)
     given = with_champion(arguments.models, uri) if arguments.promote else arguments.models
-    models = open_models(given, uri, arguments.runs)
+    plugged = [one for one in given if one.startswith(SCORER)]
+    if plugged and arguments.promote:
+        raise RequestError(
+            "only a registered version can be promoted, or challenged", found=plugged[0], hint="leave out --promote"
+        )
+    models = open_models([one for one in given if one not in plugged], uri, arguments.runs)
+    scorers = open_scorers(plugged)
     challenge = challenge_of(models) if arguments.promote else None
     targets = targets_of(models) if arguments.targets is None else open_targets(arguments.targets)
     classes = classes_of(models) if arguments.labels is None else read_mapping(expanded(arguments.labels))
@@ -117,7 +124,8 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
     origins = {model.label: origin_of(model, clips, arguments.runs) for model in models}
     if not arguments.force:
         require_new(origins, clips)
-    return compare_models(arguments, models, clips, origins), challenge
+    origins |= {scorer.label: Origin(known="unknown") for scorer in scorers}
+    return compare_models(arguments, models, clips, origins, scorers), challenge
 
 
 def show(result: CompareResult) -> None:

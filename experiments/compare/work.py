@@ -12,11 +12,13 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import Classified, Comparison, Contender, ContenderFacts, compare
 from emonet.targets import NO_CLASS, Classes, TargetSpec, majority
+from emonet.windows import Window
 from experiments.arguments import CompareArguments
 from experiments.compare.clips import ComparedClips, Origin, origin_notes
 from experiments.compare.costs import Costs
 from experiments.compare.models import Model
 from experiments.compare.predictions import Predicted, predict, predict_baselines
+from experiments.compare.scorers import ComparedScorer, score
 from experiments.compare.states import Encoders, States, states_of
 from experiments.core import console
 from experiments.extract import EXACT
@@ -33,7 +35,7 @@ class Compared:
         clips: all that were asked for.
         rows: of `clips`: those that every encoder has states of.
         targets: ids of those that every model scores and somebody rated.
-        models: in the order given.
+        models: in the order given, scorers of plug-ins among them.
         origins: by label.
         predictions: by label, baselines included.
         comparison: all figures.
@@ -43,7 +45,7 @@ class Compared:
     clips: ComparedClips
     rows: np.ndarray
     targets: tuple[str, ...]
-    models: Sequence[Model]
+    models: Sequence[Model | ComparedScorer]
     origins: Mapping[str, Origin]
     predictions: Mapping[str, Float[np.ndarray, "clips targets"]]
     comparison: Comparison
@@ -66,7 +68,11 @@ class Compared:
 
 
 def compare_models(
-    arguments: CompareArguments, models: Sequence[Model], clips: ComparedClips, origins: Mapping[str, Origin]
+    arguments: CompareArguments,
+    models: Sequence[Model],
+    clips: ComparedClips,
+    origins: Mapping[str, Origin],
+    scorers: Sequence[ComparedScorer] = (),
 ) -> Compared:
     """Run all models on the same clips, and compare what they predict.
 
@@ -75,27 +81,30 @@ def compare_models(
         models: in the order given.
         clips: of the split.
         origins: by label.
+        scorers: of plug-ins, in the order given.
 
     Raises:
         RequestError: if no target is common to all, or no clip could be read for all.
         EmonetError: if states cannot be read or made.
     """
-    targets, target_notes = common_targets(models, clips)
+    every: list[Model | ComparedScorer] = [*models, *scorers]
+    if scorers:  # models alone are in order, and a champion that nobody typed may be among them
+        every.sort(key=lambda one: arguments.models.index(one.given))
+    targets, target_notes = common_targets(every, clips)
     encoders = Encoders(models)
     digests = dict.fromkeys(model.encoder_digest for model in models)
     states = {digest: states_of(digest, clips, encoders, arguments.runs) for digest in digests}
     ids, clip_notes = _common_clips(clips, states)
-    predicted: dict[str, Predicted] = {}
+    scored = score(scorers, clips, ids, targets)
+    ids, predicted = scored.ids, scored.predicted
     for digest, found in states.items():
         group = [model for model in models if model.encoder_digest == digest]
         predicted |= predict(group, found, ids, targets, arguments.experts_precision)
-    first = next(iter(states.values()))
-    baselines, notes = predict_baselines(clips, ids, targets, first) if arguments.baselines else ({}, [])
+    window = next((found.window for found in states.values()), Window())
+    baselines, notes = predict_baselines(clips, ids, targets, window) if arguments.baselines else ({}, [])
     costs = Costs(clips, ids, encoders, arguments.experts_precision)
-    contenders = [
-        Contender(m.label, predicted[m.label].scores, costs.of(m, origins[m.label], predicted[m.label].milliseconds))
-        for m in models
-    ] + [Contender(name, scores, ContenderFacts(baseline=True)) for name, scores in baselines.items()]
+    contenders = [_contender(one, predicted[one.label], costs, origins[one.label]) for one in every]
+    contenders += [Contender(name, scores, ContenderFacts(baseline=True)) for name, scores in baselines.items()]
     rows = clips.rows(ids)
     spec = clips.targets.subset(targets)
     comparison = compare(
@@ -112,11 +121,11 @@ def compare_models(
         clips=clips,
         rows=rows,
         targets=targets,
-        models=models,
+        models=every,
         origins=origins,
         predictions={contender.label: contender.predictions for contender in contenders},
         comparison=comparison,
-        warnings=(*origin_notes(origins), *_lossy(states), *target_notes, *clip_notes, *notes),
+        warnings=(*origin_notes(origins), *_lossy(states), *target_notes, *clip_notes, *scored.notes, *notes),
     )
 
 
@@ -141,7 +150,13 @@ def _classified(
     return Classified(classes.names, given, predicted)
 
 
-def common_targets(models: Sequence[Model], clips: ComparedClips) -> tuple[tuple[str, ...], list[str]]:
+def _contender(one: Model | ComparedScorer, predicted: Predicted, costs: Costs, origin: Origin) -> Contender:
+    if isinstance(one, ComparedScorer):
+        return Contender(one.label, predicted.scores, one.facts(predicted.milliseconds))
+    return Contender(one.label, predicted.scores, costs.of(one, origin, predicted.milliseconds))
+
+
+def common_targets(models: Sequence[Model | ComparedScorer], clips: ComparedClips) -> tuple[tuple[str, ...], list[str]]:
     """Ids of the targets that every model scores and somebody rated, and what is said of the others.
 
     Raises:

@@ -3,6 +3,7 @@ from .config import Experiment, load, refuse_flags, shipped, with_space
 from .console import counted, progress, say
 from .corpora import open_experiments_corpus, open_quietly, rejected
 from .decorating import decoration
+from .encoder_source import identity_of, named_encoder
 from .local_server import check_port, serve_until_interrupted
 from .page import INDEX, render
 from .sounds import show_sounds
@@ -36,8 +37,10 @@ __all__ = [
     "console",
     "counted",
     "decoration",
+    "identity_of",
     "load",
     "merged",
+    "named_encoder",
     "open_experiments_corpus",
     "open_quietly",
     "progress",

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import Progress, durable
+from emonet.runtime import PLUGIN, Progress, durable
 from emonet.schema import Schema, digest
 from emonet.tracking import ARTIFACTS
 from experiments.core import console
@@ -180,10 +180,12 @@ def require_result(experiment: Experiment, stage: str, result_type: type[R]) -> 
 def resolve_source(source: str, experiment: Experiment) -> str:
     """The folder of a registry URI; anything else as it is, without waiting for mlflow to be imported.
 
+    A plug-in's encoder (`plugin:NAME:ARGUMENT`) is such a thing, whatever its argument looks like.
+
     Raises:
         RequestError: if the registry has no such model.
     """
-    if ":/" not in source:
+    if ":/" not in source or source.startswith(PLUGIN):
         return source
     from emonet.registry import resolve
     from emonet.tracking import default_uri

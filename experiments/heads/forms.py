@@ -20,7 +20,7 @@ from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, Metric, Scores, evaluate
 from emonet.schema import Schema
-from experiments.core import Experiment, Work, console, open_quietly, resolve_source
+from experiments.core import Experiment, Work, console, named_encoder, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
 from experiments.heads.classes import baseline_class_scores, class_scores
 from experiments.heads.store_check import require_origin
@@ -250,11 +250,13 @@ def run_baselines(job: Work, data: HeadsData) -> tuple[dict[str, Scores], dict[s
     experiment, store = job.experiment, data.store
     clips = {split: [data.corpus.clips[row] for row in store.rows(split)] for split in SPLITS}
     truth = {split: data.truth(split) for split in SPLITS}
-    predictions = baseline_predictions(clips, truth, Window(store.record.window_seconds), job.progress)
+    predictions = baseline_predictions(
+        clips, truth, store.targets.subset(data.rated), Window(store.record.window_seconds), job.progress
+    )
     scores = {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
     return scores, baseline_class_scores(data, predictions, experiment)
 
 
 def captioner_of(experiment: Experiment) -> str:
-    """Folder or hub id of the captioner whose encoder made the states."""
-    return resolve_source(experiment.extraction.captioner or str(experiment.folder / "captioner"), experiment)
+    """Folder or hub id of the captioner whose encoder made the states, or `plugin:NAME[:ARGUMENT]`."""
+    return resolve_source(named_encoder(experiment) or str(experiment.folder / "captioner"), experiment)

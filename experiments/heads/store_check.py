@@ -6,11 +6,10 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emonet.encoders import weights_identity
 from emonet.errors import RequestError
-from emonet.runtime import expanded
+from emonet.runtime import PLUGIN, expanded
 from emonet.targets import SETS
-from experiments.core import Experiment, console
+from experiments.core import Experiment, console, identity_of, named_encoder
 
 if TYPE_CHECKING:
     from cache.store import ExtractionRecord
@@ -28,7 +27,7 @@ def require_origin(experiment: Experiment, extracted: ExtractResult, corpus: Cor
         experiment: whose flags these are.
         extracted: what made the store.
         corpus: the experiment's.
-        captioner: folder or hub id of the experiment's captioner.
+        captioner: folder or hub id of the experiment's captioner, or `plugin:NAME[:ARGUMENT]`.
 
     Raises:
         RequestError: if one is another; names both.
@@ -43,8 +42,10 @@ def _same_weights(extracted: str, captioner: str) -> bool:
     if extracted == captioner:  # an older emonet wrote hub ids as they are: nothing is known of their weights
         return True
     try:
-        return extracted == weights_identity(captioner)
+        return extracted == identity_of(captioner)
     except RequestError:  # there is no such captioner (any more)
+        if captioner.startswith(PLUGIN):
+            raise  # it says itself what is missing
         return False
 
 
@@ -79,7 +80,7 @@ def _other_targets(experiment: Experiment, stored: TargetSpec, wanted: TargetSpe
 
 
 def _other_captioner(experiment: Experiment, captioner: str) -> RequestError:
-    (record, _), named = _record(experiment), experiment.extraction.captioner
+    (record, _), named = _record(experiment), named_encoder(experiment)
     own = experiment.folder / "captioner"
     found = f"the experiment's own captioner {own}" if named is None else named
     gone = named is None and not own.is_dir()
@@ -92,11 +93,15 @@ def _other_captioner(experiment: Experiment, captioner: str) -> RequestError:
         found += ": its weights have changed since"
         hint = _ANEW
     elif named is not None and _same_place(record.encoder, str(own)):
-        hint = f"leave out --extraction.captioner, as emonet extract did; or {_ANEW}"
+        flag = "encoder" if named.startswith(PLUGIN) else "captioner"
+        hint = f"leave out --extraction.{flag}, as emonet extract did; or {_ANEW}"
     else:
-        hint = f"--extraction.captioner {shlex.quote(record.encoder)}, as the store; or {_ANEW}"
+        flag = "encoder" if record.encoder.startswith(PLUGIN) else "captioner"
+        same_as = shlex.quote(record.encoder.removeprefix(PLUGIN))
+        hint = f"--extraction.{flag} {same_as}, as the store; or {_ANEW}"
+    plugged = record.encoder.startswith(PLUGIN) or (named or "").startswith(PLUGIN)
     return RequestError(
-        "the feature store was extracted from another captioner",
+        f"the feature store was extracted from another {'encoder' if plugged else 'captioner'}",
         where=_store(experiment),
         expected=record.encoder,
         found=found,

@@ -13,7 +13,7 @@ from experiments.extract import lost_where
 if TYPE_CHECKING:
     from cache.maintenance import ExportReport, RepairReport, StoreInfo, StoreReport
     from cache.store import ExtractionRecord
-    from emonet.encoders import FrozenEncoder
+    from emonet.encoders import ReadyEncoder
     from experiments.arguments import StoreArguments, StoreExportArguments, StoreRepairArguments, StoreVerifyArguments
 
 _SHOWN = 10  # clips and problems that people see; --json carries all
@@ -33,11 +33,12 @@ def info(arguments: StoreArguments) -> StoreInfo:
 def show_info(found: StoreInfo) -> None:
     """A few lines on stderr."""
     record = found.record
+    states = f"{record.frames} states of {_step(record)}"
     lines = {
         "corpus": record.corpus,
         "note": found.note,
         "encoder": f"{record.encoder}, {record.precision}, {console.counted(record.batch_size, 'clip')} a pass",
-        "shape": f"{console.counted(record.clips, 'clip')} x {record.frames} states of 20 ms x {record.width}, float16",
+        "shape": f"{console.counted(record.clips, 'clip')} x {states} x {record.width}, float16",
         "codec": record.codec + (", only states that hear the clip are kept" if record.kept == "speech" else ""),
         "size": f"{_megabytes(found.bytes_stored)} of {_megabytes(found.bytes_raw)}"
         + ("" if found.share is None else f" ({found.share:.1%})"),
@@ -184,13 +185,13 @@ def _open_corpus(record: ExtractionRecord, arguments: StoreRepairArguments) -> C
         raise _not_here("corpus", spec, error, "--corpus SPEC") from error
 
 
-def _load_encoder(record: ExtractionRecord, arguments: StoreRepairArguments) -> FrozenEncoder:
-    from emonet.encoders import FrozenEncoder
+def _load_encoder(record: ExtractionRecord, arguments: StoreRepairArguments) -> ReadyEncoder:
+    from emonet.encoders import open_encoder
 
     source = arguments.captioner or record.encoder
     try:
         place = resolve_source(source, Experiment(runs=arguments.runs))
-        return FrozenEncoder.load(place, precision=record.precision)
+        return open_encoder(place, precision="bf16" if record.precision == "bf16" else "float32")
     except RequestError as error:
         if arguments.captioner is not None:
             raise
@@ -224,6 +225,10 @@ def _finished(found: StoreInfo) -> str:
     if found.shards == found.record.shards:
         return f"no: the table of clips is missing, though every shard is there: {_repair(found.store)}"
     return f"no: {found.shards:,} of {shards}, {found.clips:,} of {found.record.clips:,} clips are there"
+
+
+def _step(record: ExtractionRecord) -> str:
+    return f"{1000 * record.window_seconds / record.frames:.4g} ms"
 
 
 def _megabytes(size: int) -> str:

@@ -140,7 +140,7 @@ def test_what_cannot_be_served_is_told_at_once(registered: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("place", ["sources.py", "serving/sources.py"])
-def test_versions_of_both_layouts_have_settings(place: str, tmp_path: Path) -> None:
+def test_versions_both_layouts_have_settings(place: str, tmp_path: Path) -> None:
     (tmp_path / "MLmodel").touch()
     with pytest.raises(RequestError, match="registered by an older emonet"):
         serve._check_model(tmp_path, {"EMONET_ALLOW_PATHS": "off"})

@@ -411,7 +411,7 @@ def test_opening_reads_no_row_of_the_table(store: Path, monkeypatch: pytest.Monk
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("the table was read")
 
-    monkeypatch.setattr("cache.store.reader.reader.read_table", refuse)
+    monkeypatch.setattr("cache.store.reader.read_table", refuse)
     opened = FeatureStore.open(store)
     assert len(opened) == 10
     assert opened.read([0, 9]).shape == (2, 50, 8)

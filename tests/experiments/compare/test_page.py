@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emonet.evaluation import Comparison, plots
+from emonet.evaluation import Comparison
 from experiments.compare import table as comparison_table
 from experiments.compare.page import DIFFERENCES_CSV, JSON, METRICS_CSV, ComparisonFindings, write_page
 from tests.browsers import Browser
@@ -159,7 +159,7 @@ def test_a_picture_or_a_page_that_fails_costs_itself_only(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(plots, "confusion_figure", broken)
+    monkeypatch.setattr("emonet.evaluation.confusion_figure", broken)
     page = write_page(tmp_path, made).read_text()
     assert page.count("This picture could not be drawn: Confusion matrix") == 2
     assert "a picture of the page could not be made (ZeroDivisionError: division by zero)" in capsys.readouterr().err

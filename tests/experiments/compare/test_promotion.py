@@ -234,7 +234,7 @@ def test_what_heads_registers_is_compared_and_knows_its_clips(mini_experiment: E
 
 
 def test_without_a_champion_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emonet.registry.versions.find", lambda *_: None)
+    monkeypatch.setattr("emonet.registry.find", lambda *_: None)
     with pytest.raises(RequestError, match=r"(?s)no @champion.*me:\*\*\*@host") as told:
         with_champion(["3"], "postgresql://me:secret@host/db")
     assert "secret" not in str(told.value)

@@ -90,7 +90,7 @@ def test_models_that_memory_does_not_hold_together_run_one_after_the_other(
     read: list[int] = []
     original = FeatureStore.read
     monkeypatch.setattr(FeatureStore, "read", lambda store, rows: read.append(len(rows)) or original(store, rows))
-    monkeypatch.setattr("emonet.training.memory_plan.free_bytes", lambda device: 0)
+    monkeypatch.setattr("emonet.training.free_bytes", lambda device: 0)
     apart = examining(good, wide, experts_precision="bf16")
     assert sum(read) == 2 * 18
     assert apart.comparison.scores == together.comparison.scores

@@ -205,7 +205,7 @@ def test_mlflow_that_is_gone_costs_no_trial(
     study = run_all(experiment)
     with study_run(experiment, study) as run:
         with monkeypatch.context() as gone:
-            gone.setattr("emonet.tracking.runs.record_run", refuse)
+            gone.setattr("emonet.tracking.record_run", refuse)
             mirror = Mirror(experiment, run)
             with mirror:
                 mirror.offer(study.records())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from emonet.runtime import Walk, count_suffixes, durable, walk
 from emonet.schema import Schema
 from emonet.targets import Target, TargetSpec
 from experiments.core import Experiment, console, decoration, resolve_source
+from experiments.predict.scorer import score_files
 
 if TYPE_CHECKING:
     from emonet.inference import EmotionPipeline, Prediction
@@ -35,8 +36,8 @@ class FilePrediction(Schema):
 
     audio: str
     """Its path."""
-    seconds: float
-    """How much of it was heard (seconds), at most the model's window."""
+    seconds: float | None
+    """How much of it was heard (seconds), at most the model's window; null where a plug-in's scorer does not say."""
     total: float | None = None
     """How long it is (seconds); null where it does not say."""
     notices: tuple[str, ...] = ()
@@ -83,34 +84,47 @@ def run(arguments: PredictArguments) -> PredictResult:
             )
         if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
             raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
-    shared_decoders().start()  # they import while the model is loaded
-    pipeline = _pipeline(arguments)
-    with console.progress("listening", "files") as progress:
-        heard = pipeline.predict(found.files, batch_size=arguments.batch_size, progress=progress)
-        predictions = tuple(_of(prediction) for prediction in heard)
+    spec, heard = _predicted(arguments, found.files)
+    predictions = tuple(_of(prediction) for prediction in heard)
     predictions += tuple(FilePrediction(audio=as_text(p), seconds=0, scores={}, error=why) for p, why in found.closed)
     result = PredictResult(
-        model=as_text(arguments.model if arguments.experts is None else arguments.experts),
+        model=f"scorer:{arguments.scorer}"
+        if arguments.scorer is not None
+        else as_text(arguments.model if arguments.experts is None else arguments.experts),
         predictions=predictions,
         passed_over=found.passed_over,
         top=arguments.top,
-        targets=tuple(pipeline.target_spec.to_json()),
+        targets=tuple(spec.to_json()),
     )
     if arguments.csv is not None:
         try:
-            _write_csv(result, pipeline.targets, arguments.csv)
+            _write_csv(result, spec.ids, arguments.csv)
         except OSError as error:  # the scores are still shown, and printed with --json
             result = result.model_validate({**dict(result), "unwritten": f"{arguments.csv}: {error.strerror or error}"})
     if arguments.plot is not None:
         with decoration(f"the plot {arguments.plot}"):
-            _plot(result, pipeline.target_spec, arguments.plot)
+            _plot(result, spec, arguments.plot)
     return result
 
 
+def _predicted(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterable[Prediction]]:
+    """What the model scores, and what it heard in each file."""
+    if arguments.scorer is not None:
+        if arguments.model != DEFAULT_MODEL:
+            raise RequestError("--model and --scorer name two models", found=arguments.model, hint="give one of them")
+        return score_files(arguments, files)
+    shared_decoders().start()  # they import while the model is loaded
+    pipeline = _pipeline(arguments)
+    with console.progress("listening", "files") as progress:
+        heard = pipeline.predict(files, batch_size=arguments.batch_size, progress=progress)
+        return pipeline.target_spec, list(heard)
+
+
 def _of(prediction: Prediction) -> FilePrediction:
-    total = None if math.isnan(prediction.total) else prediction.total
+    lengths = {name: getattr(prediction, name) for name in ("seconds", "total")}
+    known = {name: None if math.isnan(length) else length for name, length in lengths.items()}
     return FilePrediction.model_validate(
-        asdict(prediction) | {"audio": as_text(prediction.audio), "scores": dict(prediction.scores), "total": total}
+        asdict(prediction) | known | {"audio": as_text(prediction.audio), "scores": dict(prediction.scores)}
     )
 
 
@@ -175,9 +189,8 @@ def show(result: PredictResult) -> None:
         if prediction.error is not None:
             console.say(f"[bold red]{console.name(prediction.audio)}[/]: {console.name(prediction.error)}")
             continue
-        table = Table(
-            "", "score", "scale", "", title=f"{console.name(prediction.audio)} ({prediction.seconds:.1f} s heard)"
-        )
+        heard = "" if prediction.seconds is None else f" ({prediction.seconds:.1f} s heard)"
+        table = Table("", "score", "scale", "", title=f"{console.name(prediction.audio)}{heard}")
         table.title_justify = "left"
         emotions = [name for name in prediction.scores if name in spec.ranked]
         for name in emotions[: result.top]:

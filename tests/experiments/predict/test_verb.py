@@ -16,7 +16,7 @@ from emonet.errors import RequestError
 from emonet.registry import register_voice
 from emonet.tracking import default_uri, start_run
 from experiments.cli import main
-from experiments.predict import find_audio
+from experiments.predict.verb import find_audio
 from tests.cache.test_full_disk import fill, small_disk
 
 __all__ = ["small_disk"]  # a fixture
@@ -178,7 +178,7 @@ def test_terminals_without_unicode_get_plain_bars(
 ) -> None:
     command = [sys.executable, "-m", "experiments.cli", "predict", str(make_wav("ärger.wav")), "--model", str(voice)]
     env = {**os.environ, "PYTHONCOERCECLOCALE": "0", "TERM": "dumb", **environment}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     shown = subprocess.run(command, cwd=root, env=env, capture_output=True, check=True)
     assert b"u2588" not in shown.stderr
     assert re.search(rb"0 to 4 \| #+ ", shown.stderr)

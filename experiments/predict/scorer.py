@@ -1,0 +1,54 @@
+"""Scores of files by a plug-in's scorer, for the verb `predict`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emonet.clips import Clip
+from emonet.errors import RequestError
+from emonet.names import as_text
+from experiments.core import console
+
+if TYPE_CHECKING:
+    from emonet.inference import Prediction
+    from emonet.targets import TargetSpec
+    from experiments.arguments import PredictArguments
+
+
+def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterator[Prediction]]:
+    """Let the scorer that `--scorer` names score files; one that it refuses is reported, and the rest is done.
+
+    Args:
+        arguments: of the verb.
+        files: to be scored, in order.
+
+    Returns:
+        What it scores, and a prediction for each file.
+
+    Raises:
+        RequestError: if a model is named as well, or the scorer is not installed or cannot be used.
+        EmonetError: if the plug-in fails.
+    """
+    from emonet.evaluation import open_scorer
+    from emonet.inference import Prediction, strongest_first
+
+    assert arguments.scorer is not None
+    others = {"--experts": arguments.experts, "--encoder": arguments.encoder}
+    if named := [flag for flag, value in others.items() if value is not None]:
+        raise RequestError(f"--scorer and {named[0]} name two models", found=others[named[0]], hint="give one of them")
+    scorer = open_scorer(arguments.scorer, device=arguments.device)
+    names = [as_text(path) for path in files]
+    clips = [Clip(name, path, name, "test") for name, path in dict(zip(names, files, strict=True)).items()]
+    with console.progress(f"scoring by {arguments.scorer}", "files") as progress:
+        scored = scorer.score(clips, progress=progress)
+    spec = scorer.target_spec
+    rows = dict(zip([clip.id for clip in clips], scored.scores.to_numpy().tolist(), strict=True))
+    return spec, (
+        Prediction(name, error=scored.refusals[name])
+        if name in scored.refusals
+        else Prediction(name, strongest_first(dict(zip(spec.ids, rows[name], strict=True)), spec), seconds=math.nan)
+        for name in names
+    )
