@@ -4,16 +4,22 @@ from .gram_products import Standardised, add_combinations, arithmetic_for, gram,
 from .losses import absolute_errors, expert_losses
 from .memory_plan import GIB, TrainingPlan, free_bytes, plan_training
 from .principal_basis import PrincipalBasis, Rank, decompose, projected, rotate
+from .validation_metrics import NO_CLASS, SCORE_METRICS, ScoreMetricName, ScoreMetrics, UnweightedAccuracy
 
 __all__ = [
     "GIB",
+    "NO_CLASS",
+    "SCORE_METRICS",
     "BankOptimiser",
     "ExpertStopping",
     "Precision",
     "PrincipalBasis",
     "Rank",
+    "ScoreMetricName",
+    "ScoreMetrics",
     "Standardised",
     "TrainingPlan",
+    "UnweightedAccuracy",
     "absolute_errors",
     "add_combinations",
     "arithmetic_for",

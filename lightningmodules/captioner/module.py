@@ -10,6 +10,8 @@ from jaxtyping import Float, Float32
 from lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
 from transformers import WhisperForConditionalGeneration
 
 from datamodules.caption_batches import CaptionBatch
@@ -47,7 +49,11 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
         self.log_mel = LogMel(model.config.num_mel_bins)
         self.spec_augment = SpecAugment(config.augment)
         self._steps_per_epoch, self._prompt_tokens, self._seed = steps_per_epoch, prompt_tokens, seed
-        self._sums = torch.zeros(4, dtype=torch.float64)  # loss, tokens, correct tokens, said tokens
+        # NaN stays NaN, and tells of a training that diverged; the strategy "disable" would forget the weights.
+        self.loss_per_token = MeanMetric(nan_strategy=math.nan).set_dtype(torch.float64)
+        self.token_accuracy = MulticlassAccuracy(
+            model.config.vocab_size, average="micro", ignore_index=IGNORED, validate_args=False
+        )
         freeze(model, config.freeze)
         model.train()
         if config.gradient_checkpointing:
@@ -79,23 +85,18 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
             logits.float().flatten(0, 1), batch.tokens.labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's sums."""
-        self._sums.zero_()
-
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:  # noqa: ARG002
-        """Add up loss and correct tokens; batches differ in tokens, so means are taken at the end."""
+        """Take in loss and tokens; batches differ in tokens, so means are taken at the end."""
         logits = self(self.log_mel(batch.waveforms), batch.tokens.inputs)
+        tokens = batch.tokens.mask.sum()
+        self.loss_per_token.update(self._loss(logits, batch).double() / tokens, tokens)
         labels = batch.tokens.labels.clone()
         labels[:, : self._prompt_tokens] = IGNORED  # these are given when a caption is generated
-        said = labels != IGNORED
-        correct = ((logits.argmax(-1) == labels) & said).sum()
-        self._sums += torch.stack([self._loss(logits, batch), batch.tokens.mask.sum(), correct, said.sum()]).cpu()
+        self.token_accuracy.update(logits.argmax(-1), labels)
 
     def on_validation_epoch_end(self) -> None:
         """Loss per token over the whole set, and the share of the captions' own tokens that are right."""
-        loss, tokens, correct, said = self._sums.tolist()
-        self.log_dict({MONITOR: loss / tokens, "token_accuracy": correct / said})
+        self.log_dict({MONITOR: self.loss_per_token, "token_accuracy": self.token_accuracy})
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and the chosen schedule, step by step."""

@@ -12,7 +12,8 @@ from datamodules.experts import Batch
 from emonet.configs import HeadsConfig
 from emonet.experts import HeadBank
 from emonet.runtime import Progress, silent
-from emonet.training import BankOptimiser, ExpertStopping, absolute_errors, expert_losses, going_on
+from emonet.training import BankOptimiser, ExpertStopping, ScoreMetrics, expert_losses, going_on
+from lightningmodules.experts.epoch_metrics import EpochMetrics
 
 Report = Callable[[Mapping[str, float], int], None]
 """Called with metrics and the epoch (counted from 0)."""
@@ -31,8 +32,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
     Args:
         bank: the experts, one per score of a batch.
         config: loss, epochs, patience, optimiser.
-        report: gets each epoch's training loss and validation MAE, in the mean and by target. An expert that has
-            stopped counts in the mean with its best error, and by target no more.
+        report: gets each epoch's training loss and validation metrics, as `EpochMetrics` names them.
         progress: called with the number of finished steps, and the epoch.
     """
 
@@ -54,7 +54,8 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         self._optimiser: BankOptimiser | None = None
         self._steps = self._total = 0  # done, and of all epochs
         self._losses: list[Tensor] = []
-        self._errors: list[tuple[Tensor, Tensor]] = []
+        self._validation = ScoreMetrics()
+        self._metrics = EpochMetrics(bank.targets, self.stopping)
         self._columns: Tensor | None = None  # of the scores, that the experts in training have
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -98,22 +99,19 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         self._progress(self._steps, self._total, f"epoch {self.current_epoch + 1} of {self._config.epochs}")
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last epoch's errors."""
-        self._errors = []
+        """Forget the last epoch's clips."""
+        self._validation.reset()
 
     def validation_step(self, batch: Batch) -> None:
-        """Add up each expert's absolute errors."""
-        self._errors.append(absolute_errors(self.trained(batch.features), self._mine(batch.scores)))
+        """Take in each expert's predictions."""
+        self._validation.update(self.trained(batch.features), self._mine(batch.scores))
 
     def on_validation_epoch_end(self) -> None:
         """Hand each expert's own error to its early stopping, and end when all have stopped."""
-        totals, counts = (torch.stack(parts).sum(0) for parts in zip(*self._errors, strict=True))
-        errors = (totals / counts).tolist()
-        going = [not stopped for stopped in self.stopping.stopped]
-        self.stopping.update(self.current_epoch, errors)
+        metrics = self._metrics.take(self.current_epoch, self.trained.targets, self._validation.by_target())
         if self._optimiser is not None:
             self._optimiser.rest(self.stopping.stopped)
-        self._report(self._metrics(errors, going), self.current_epoch)
+        self._report({"train_loss": float(torch.stack(self._losses).mean()), **metrics}, self.current_epoch)
         self._losses = []
         if self.stopping.all_stopped:
             self.trainer.should_stop = True
@@ -128,13 +126,3 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
 
     def _mine(self, values: Tensor) -> Tensor:
         return values if self._columns is None else values[:, self._columns]
-
-    def _metrics(self, errors: list[float], going: list[bool]) -> dict[str, float]:
-        trained = zip(self.trained.targets, errors, going, strict=True)
-        known = {target: error for target, error, mine in trained if mine}
-        every = dict(zip(self.bank.targets, self.stopping.best_errors, strict=True)) | known
-        return {
-            "train_loss": float(torch.stack(self._losses).mean()),
-            "val_mae": sum(every.values()) / len(every),
-            **{f"val_mae/{target}": error for target, error in known.items()},
-        }

@@ -12,6 +12,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.captioner import CaptionDataModule
+from emonet.captioner import IGNORED
 from emonet.captioner import model as captioner
 from emonet.captioner.model import Size
 from emonet.clips import Clip, Corpus
@@ -25,6 +26,7 @@ from lightningmodules.captioner.generation import Heard, hit_rate
 from lightningmodules.captioner.module import CaptionerModule
 from lightningmodules.captioner.training import claim
 from lightningmodules.guards import enough_memory, interruptible
+from tests.two_processes import in_two_processes
 
 pytestmark = pytest.mark.numeric
 
@@ -218,6 +220,64 @@ def test_accumulated_gradients_are_those_of_one_large_batch(corpus: Corpus, tmp_
     assert large.keys() == small.keys()
     for name, gradient in large.items():
         torch.testing.assert_close(small[name], gradient, atol=1e-6, rtol=1e-3)
+
+
+class _Direct(Callback):
+    """Validation figures written down plainly, beside those that are logged, by epoch."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, float]] = []
+        self.expected: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, CaptionerModule)
+        self.found.append({name: float(trainer.callback_metrics[name]) for name in ("val_loss", "token_accuracy")})
+        pl_module.model.eval()
+        losses, right = [], []
+        with torch.no_grad():
+            for batch in trainer.datamodule.val_dataloader():
+                chances = pl_module(pl_module.log_mel(batch.waveforms), batch.tokens.inputs).log_softmax(-1)
+                for row, labels in enumerate(batch.tokens.labels.tolist()):
+                    said = [(place, token) for place, token in enumerate(labels) if token != IGNORED]
+                    losses += [-float(chances[row, place, token]) for place, token in said]
+                    right += [int(chances[row, place].argmax()) == token for place, token in said if place >= 3]
+        self.expected.append({"val_loss": sum(losses) / len(losses), "token_accuracy": sum(right) / len(right)})
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated", "ignore:The number of training batches")
+def test_validation_figures_are_means_over_tokens_of_each_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    """Batches of three clips and of one, with captions of very different lengths."""
+    uneven = tuple(replace(clip, caption="Sad. " * (1 + number)) for number, clip in enumerate(corpus.clips))
+    settings = config(epochs=2, batch_size=3, learning_rate=1e-2)
+    model, processor = captioner.open_captioner(settings, lambda: ["The speaker feels strong anger. Sad. Sad."] * 2, 0)
+    data = CaptionDataModule(
+        Corpus("uneven", uneven), settings, captioner.window_of(model), processor.tokenizer, 448, 0
+    )
+    module = CaptionerModule(model, settings, steps_per_epoch=data.steps_per_epoch, prompt_tokens=3, seed=0)
+    direct = _Direct()
+    trainer = captioning._trainer(settings, tmp_path, Seen().watch, direct)
+    trainer.callbacks = [direct]
+    trainer.fit(module, datamodule=data)
+    assert len(direct.found) == 2
+    for found, expected in zip(direct.found, direct.expected, strict=True):
+        assert found == pytest.approx(expected, rel=1e-5)
+    assert direct.found[0]["val_loss"] != direct.found[1]["val_loss"]
+    assert 0 < direct.found[1]["token_accuracy"] < 1
+
+
+@pytest.mark.slow
+def test_validation_figures_are_of_the_tokens_of_all_processes(tmp_path: Path) -> None:
+    settings = config()
+    model, _ = captioner.open_captioner(settings, lambda: ["Anger."] * 2, 0)
+    module = CaptionerModule(model, settings, steps_per_epoch=1, prompt_tokens=3, seed=0)
+    losses = [
+        (torch.tensor(loss, dtype=torch.float64), torch.tensor(tokens))
+        for loss, tokens in ((2.0, 1), (5.0, 2), (1.0, 30))
+    ]
+    right = [(torch.tensor([[1, 2, 3]]), torch.tensor([[1, 2, IGNORED]])), (torch.tensor([[4]]), torch.tensor([[5]]))]
+    tasks = [(module.loss_per_token, losses[:1], losses[1:]), (module.token_accuracy, right[:1], right[1:])]
+    for loss, accuracy in in_two_processes(tmp_path, tasks):
+        assert (float(loss), float(accuracy)) == pytest.approx((42 / 33, 2 / 3))
 
 
 def test_loss_is_whispers_own_and_padding_does_not_count(corpus: Corpus) -> None:

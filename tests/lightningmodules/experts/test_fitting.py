@@ -10,8 +10,9 @@ import torch
 from cache.store import FeatureStore
 from datamodules.expert_inputs import read_inputs
 from datamodules.experts import StateDataModule
-from emonet.configs import HeadsConfig, InputForm
+from emonet.configs import EvaluationConfig, HeadsConfig, InputForm
 from emonet.errors import EmonetError
+from emonet.evaluation import evaluate
 from emonet.experts import InputSpec
 from emonet.targets import EMOTIONS, Target, TargetSpec
 from lightningmodules.experts.fitting import FittedBank, fit_bank
@@ -88,6 +89,21 @@ def test_experts_learn_on_any_scale(make_store: Callable[..., FeatureStore]) -> 
     assert shares[0] < 0.15
     alone = fit(store, targets=("fear",))
     assert np.allclose(alone.predict("test")[:, 0], fitted.predict("test")[:, 1], rtol=1e-3)
+
+
+def test_an_epochs_figures_are_those_of_the_evaluation(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store()
+    reports: list[Mapping[str, float]] = []
+    fitted = fit(store, reports=reports, epochs=1, standardise=False)
+    rows, columns = store.rows("validation"), [EMOTIONS.index(target) for target in TARGETS]
+    found = evaluate(
+        store.scores(rows)[:, columns], fitted.predict("validation"), targets=TARGETS, speakers=["s"] * len(rows),
+        config=EvaluationConfig(resamples=1),
+    )  # fmt: skip
+    for name in ("mae", "pearson", "ccc"):
+        assert reports[0][f"val_{name}"] == pytest.approx(found.of(name).mean.value, abs=1e-5), name
+    errors = {f"val_mae/{target}": estimate.value for target, estimate in found.mae.per_target.items()}
+    assert {key: value for key, value in reports[0].items() if "/" in key} == pytest.approx(errors, abs=1e-5)
 
 
 def test_the_same_seed_gives_the_same_experts(make_store: Callable[..., FeatureStore]) -> None:

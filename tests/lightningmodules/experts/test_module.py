@@ -163,7 +163,7 @@ def test_reports_have_every_targets_error_and_the_loss() -> None:
     reports: list[Mapping[str, float]] = []
     config = HeadsConfig.model_validate(CONFIG.model_dump() | {"epochs": 60, "learning_rate": 0.05})
     module = trained(TARGETS, reports=reports, config=config)
-    assert set(reports[0]) == {"train_loss", "val_mae", *(f"val_mae/{target}" for target in TARGETS)}
+    assert set(reports[0]) == {"train_loss", "val_mae", "val_pearson", "val_ccc", *(f"val_mae/{t}" for t in TARGETS)}
     assert reports[-1]["train_loss"] < reports[0]["train_loss"]
     assert module.stopping.all_stopped
     assert len(reports) < config.epochs

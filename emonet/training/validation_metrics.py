@@ -1,0 +1,113 @@
+"""Validation metrics as torchmetrics objects: MAE, Pearson and CCC by target, and UA over classes.
+
+They are taken in batch by batch, and over all processes of a training on several devices. The conventions are those of
+`emonet.evaluation`: a missing score is left out; predictions that are all the same order nothing, so that their
+correlations are 0; where the scores are all the same, correlations are undefined (NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, cast, final, get_args
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassStatScores
+from torchmetrics.utilities.data import dim_zero_cat
+
+from emonet.training.losses import absolute_errors
+
+NO_CLASS = -1  # in place of a label: the clip has none
+ScoreMetricName = Literal["mae", "pearson", "ccc"]
+SCORE_METRICS: tuple[ScoreMetricName, ...] = get_args(ScoreMetricName)
+
+
+@final
+class ScoreMetrics(Metric):
+    """MAE, Pearson and CCC of each target.
+
+    A batch is kept as its moments, in float64 around its own means, and they are merged when figures are asked for:
+    a small spread far from 0 loses nothing. Sums of errors stay as exact as the predictions are.
+    """
+
+    full_state_update = False
+    errors: list[Float[Tensor, "1 targets"]]
+    moments: list[Float64[Tensor, "1 moments targets"]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("errors", [], dist_reduce_fx="cat")
+        self.add_state("moments", [], dist_reduce_fx="cat")
+
+    def update(self, predictions: Float[Tensor, "batch targets"], scores: Float[Tensor, "batch targets"]) -> None:
+        """Take in a batch.
+
+        Args:
+            predictions: of the scores.
+            scores: NaN where nobody rated.
+        """
+        self.errors.append(absolute_errors(predictions, scores)[0][None])
+        self.moments.append(_moments(predictions, scores)[None])
+
+    def compute(self) -> Float64[Tensor, "3 targets"]:
+        """A row for each of `SCORE_METRICS`; NaN where undefined."""
+        errors, moments = dim_zero_cat(self.errors).sum(0), dim_zero_cat(self.moments)  # tensors by now, or lists
+        counts, means, spreads = moments[:, :1], moments[:, 1:3], moments[:, 3:6]
+        total = counts.sum(0)
+        mean = (counts * means).sum(0) / total
+        apart = means - mean
+        between = torch.cat([apart.square(), apart.prod(1, keepdim=True)], 1)
+        xx, yy, xy = (spreads + counts * torch.where(counts > 0, between, 0)).sum(0) / total
+        x_alike, y_alike = moments[:, 6:8].amin(0) == moments[:, 8:].amax(0)  # exactly
+        pearson = (xy / (xx * yy).sqrt()).clamp(-1, 1)
+        ccc = (2 * xy / (xx + yy + (mean[0] - mean[1]).square())).clamp(-1, 1)
+        unordered = x_alike | (xx * yy == 0)  # also where they differ by less than arithmetic resolves
+        ordered = torch.stack([pearson, ccc]).where(~unordered, 0).where(~y_alike, torch.nan)
+        return torch.cat([(errors / total[0].to(errors.dtype))[None].double(), ordered])
+
+    def by_target(self) -> Mapping[ScoreMetricName, list[float]]:
+        """Each metric's figures in the order of the targets."""
+        return dict(zip(SCORE_METRICS, cast("list[list[float]]", self.compute().tolist()), strict=True))
+
+
+def _moments(
+    predictions: Float[Tensor, "batch targets"], scores: Float[Tensor, "batch targets"]
+) -> Float64[Tensor, "moments targets"]:
+    """How many are rated; of predictions and scores, the means, sums of squares and of products around these, ends."""
+    known = ~scores.isnan()
+    both = torch.stack([predictions, scores]).double().where(known, 0)
+    count = known.sum(0)
+    means = both.sum(1) / count.clamp(min=1)
+    apart = (both - means[:, None]).where(known, 0)
+    least, most = both.where(known, torch.inf).amin(1), both.where(known, -torch.inf).amax(1)
+    return torch.cat([count[None], means, apart.square().sum(1), (apart[0] * apart[1]).sum(0)[None], least, most])
+
+
+@final
+class UnweightedAccuracy(MulticlassStatScores):
+    """UA, the mean recall over the classes that occur, where the highest of some targets' scores tells the class.
+
+    Args:
+        columns: of the predictions, by class.
+    """
+
+    def __init__(self, columns: Sequence[int]) -> None:
+        super().__init__(len(columns), average=None, ignore_index=NO_CLASS, validate_args=False)
+        self._columns = list(columns)
+
+    def update(self, predictions: Float[Tensor, "batch targets"], labels: Int64[Tensor, " batch"]) -> None:
+        """Take in a batch.
+
+        Args:
+            predictions: scores of all targets.
+            labels: position of each clip's class among the columns, or `NO_CLASS`.
+        """
+        super().update(predictions[:, self._columns].argmax(1), labels)
+
+    def compute(self) -> Float64[Tensor, ""]:
+        """UA, 0 to 1; NaN where no clip has a class."""
+        right, _, _, missed = self._final_state()
+        given = right + missed
+        return (right[given > 0].double() / given[given > 0]).mean()
