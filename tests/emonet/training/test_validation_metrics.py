@@ -40,6 +40,8 @@ def some(rng: np.random.Generator, clips: int) -> tuple[torch.Tensor, torch.Tens
         elif kind == 6:
             predictions[:, column] *= np.float32(1e-20)
     scores[rng.random(scores.shape) < rng.choice([0.0, 0.3, 0.9])] = np.nan
+    if rng.random() < 0.3:  # as float64, in which sums of 0.1 are no multiples of it
+        predictions, scores = predictions.astype(float).round(7), scores.astype(float).round(7)
     return torch.from_numpy(predictions), torch.from_numpy(scores)
 
 

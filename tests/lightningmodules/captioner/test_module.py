@@ -265,6 +265,14 @@ def test_validation_figures_are_means_over_tokens_of_each_epoch(corpus: Corpus, 
     assert 0 < direct.found[1]["token_accuracy"] < 1
 
 
+def test_a_loss_that_is_no_number_in_one_batch_is_none_in_the_mean() -> None:
+    model, _ = captioner.open_captioner(config(), lambda: ["Anger."] * 2, 0)
+    metric = CaptionerModule(model, config(), steps_per_epoch=1, prompt_tokens=3, seed=0).loss_per_token
+    for loss in (1.0, math.nan, 2.0):
+        metric.update(torch.tensor(loss, dtype=torch.float64), torch.tensor(5))
+    assert metric.compute().isnan()
+
+
 @pytest.mark.slow
 def test_validation_figures_are_of_the_tokens_of_all_processes(tmp_path: Path) -> None:
     settings = config()
