@@ -17,9 +17,9 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassStatScores
 from torchmetrics.utilities.data import dim_zero_cat
 
+from emonet.targets import NO_CLASS
 from emonet.training.losses import absolute_errors
 
-NO_CLASS = -1  # in place of a label: the clip has none
 ScoreMetricName = Literal["mae", "pearson", "ccc"]
 SCORE_METRICS: tuple[ScoreMetricName, ...] = get_args(ScoreMetricName)
 
