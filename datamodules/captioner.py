@@ -1,4 +1,4 @@
-"""The captioner's training and validation clips, as Lightning takes them."""
+"""DataModule of the captioner: its training and validation clips, as Lightning takes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What experts see of a store's clips: prepared once, for any number of trainings.
+"""Inputs of experts: what they see of a store's clips, prepared once, for any number of trainings.
 
 inputs = read_inputs(store, spec, memory_gib=4.0)
 data = StateDataModule(inputs, ["anger", "fear"], batch_size=64, seed=0)

@@ -1,4 +1,4 @@
-"""From the feature store to batches for the experts."""
+"""DataModule of the experts: from the feature store to batches."""
 
 from __future__ import annotations
 

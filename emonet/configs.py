@@ -1,4 +1,4 @@
-"""What can be set, section by section; light to import, so that the command line answers at once."""
+"""Configuration of each stage, section by section; light to import, so that the command line answers at once."""
 
 from __future__ import annotations
 

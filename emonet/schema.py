@@ -1,4 +1,4 @@
-"""The base of every configuration and result: frozen, closed, described."""
+"""Schema, the base of every configuration and result: frozen, closed, described."""
 
 from __future__ import annotations
 

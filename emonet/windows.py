@@ -1,4 +1,4 @@
-"""The time grid: every count of samples, frames and states is derived from one window length."""
+"""The window, or time grid: every count of samples, frames and states is derived from one window length."""
 
 from __future__ import annotations
 

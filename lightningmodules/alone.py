@@ -1,4 +1,4 @@
-"""A Trainer on one device, in one process: whatever SLURM, torchrun, LSF or MPI have put into the environment."""
+"""Trainer on one device, in one process: whatever SLURM, torchrun, LSF or MPI have put into the environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What surrounds a training: memory that does not suffice, Ctrl-C, a framework that talks."""
+"""Guards around a training: memory that does not suffice, Ctrl-C, a framework that talks."""
 
 from __future__ import annotations
 

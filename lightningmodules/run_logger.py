@@ -1,4 +1,4 @@
-"""A Lightning logger that writes into a run that already exists, and leaves starting and ending it to others."""
+"""Logger for Lightning that writes into an MLflow run which already exists; others start and end it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One extraction process per GPU of a machine: they fill one store and share its shards as separate runs would."""
+"""Multi-GPU extraction: one process per GPU fills one store and shares its shards as separate runs would."""
 
 from __future__ import annotations
 

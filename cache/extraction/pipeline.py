@@ -1,4 +1,4 @@
-"""Filling a store: clips go from the decoders through the encoder to the writer, all at work at the same time."""
+"""The extraction pipeline: clips go from decoders through the encoder to the writer, all at work at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an extraction reports; light to import, for those that only read it."""
+"""Report of an extraction; light to import, for those that only read it."""
 
 from __future__ import annotations
 

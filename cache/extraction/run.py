@@ -1,4 +1,4 @@
-"""From a corpus to a store: decode, encode and write at the same time, shard by shard; a killed run goes on."""
+"""Extraction, from a corpus to a store: decode, encode and write shard by shard; a killed run resumes."""
 
 from __future__ import annotations
 

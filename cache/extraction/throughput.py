@@ -1,4 +1,4 @@
-"""How fast an extraction is, and in how much of the time its encoder has work."""
+"""Throughput of an extraction: clips per second, and in how much of the time its encoder has work."""
 
 from __future__ import annotations
 

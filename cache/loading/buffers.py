@@ -1,4 +1,4 @@
-"""Pools of clips, read one ahead in a thread, into memory that is used again and again."""
+"""Buffers of clips: pools, read one ahead in a thread, into memory that is used again and again."""
 
 from __future__ import annotations
 

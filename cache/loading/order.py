@@ -1,4 +1,4 @@
-"""In which order training sees the clips of a store: runs of neighbours, pooled, shuffled, cut into batches.
+"""Shuffled order of clips in training: runs of neighbours, pooled, shuffled, cut into batches.
 
 Nothing is read here: an epoch of a million clips is planned in a few tens of milliseconds, from any batch on.
 """

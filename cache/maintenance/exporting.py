@@ -1,4 +1,4 @@
-"""The states of a store for other programs: safetensors files, or one .npy that can be mapped into memory."""
+"""Export of a store's states for other programs: safetensors files, or one .npy that can be mapped into memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store is made of, out of its attributes, markers and table: no chunk is read, and it need not be finished."""
+"""Info on a store, out of its attributes, markers and table: no chunk is read, and it need not be finished."""
 
 from __future__ import annotations
 

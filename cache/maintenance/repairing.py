@@ -1,4 +1,4 @@
-"""Making a damaged store whole: what is wrong is taken away and made again, and nothing else is touched.
+"""Repair of a damaged store: what is wrong is taken away and made again, and nothing else is touched.
 
 At every moment a kill leaves a store that `verify` finds damaged, or an unfinished one that an extraction completes.
 """

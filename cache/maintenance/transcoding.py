@@ -1,4 +1,4 @@
-"""A finished store again under another codec tier, without the encoder."""
+"""Transcode a finished store into another codec tier, without the encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a store whole? A cheap look at record, markers, files and table; a deep one that reads every chunk."""
+"""Verify a store: a cheap look at record, markers, files and table; a deep one that reads every chunk."""
 
 from __future__ import annotations
 

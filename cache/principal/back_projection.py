@@ -1,4 +1,4 @@
-"""From weights on principal coordinates back to weights on raw states."""
+"""Back-projection: from weights on principal coordinates to weights on raw states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making principal coordinates: measure a store's clips, multiply them with the basis clips, find the directions."""
+"""Computation of principal coordinates: measure a store's clips, multiply them with a basis, find the directions."""
 
 from __future__ import annotations
 

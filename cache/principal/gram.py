@@ -1,4 +1,4 @@
-"""Inner products of a store's clips with some of them, the basis, in bounded memory."""
+"""Gram matrix: inner products of a store's clips with some of them, the basis, in bounded memory."""
 
 from __future__ import annotations
 

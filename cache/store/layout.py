@@ -1,4 +1,4 @@
-"""The files of a store: a Zarr group with its arrays, shards, and the table of clips.
+"""Layout of a store on disk: a Zarr group with its arrays, shards, and the table of clips.
 
 The only module that imports zarr.
 """

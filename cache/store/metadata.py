@@ -1,4 +1,4 @@
-"""What fixes the bytes of a store, and what is known about each of its shards."""
+"""Metadata of a store: the extraction record, which fixes its bytes, and the marker of each complete shard."""
 
 from __future__ import annotations
 

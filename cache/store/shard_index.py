@@ -1,4 +1,4 @@
-"""One shard of a Zarr array (codec `sharding_indexed`, index at its end), read and written directly.
+"""The index of one shard of a Zarr array (codec `sharding_indexed`, at its end), read and written directly.
 
 zarr-python takes milliseconds a clip for bookkeeping in the interpreter; here a clip is one `pread`, one checksum and
 one call of its codec. Reading and decompressing do without the interpreter's lock; google-crc32c lets go of it for

@@ -1,4 +1,4 @@
-"""The codec tiers: what is done to one clip's states before they are stored, and undone when they are read.
+"""Codec tiers, or compression: what is done to a clip's states before they are stored, and undone on reading.
 
 Each tier ends in codecs of the Zarr v3 specification alone, so that any Zarr reader opens the array; what is lossy
 happens before them. docs/store.md has the measurements behind each choice.

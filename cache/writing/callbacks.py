@@ -1,4 +1,4 @@
-"""What a writer tells whoever started it, before it begins."""
+"""Callbacks of a writer: what it tells whoever started it, before it begins."""
 
 from __future__ import annotations
 

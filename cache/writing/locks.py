@@ -1,4 +1,4 @@
-"""Who may write a store: advisory locks on byte ranges of one file beside it, kept by the operating system.
+"""Locks on who may write a store: advisory, on byte ranges of one file beside it, kept by the operating system.
 
 They vanish with the process that holds them, however it dies, and they work between machines on file systems that
 support POSIX locks (NFS among them). One file serves a store of any number of shards and nothing has to be cleaned up.

@@ -1,4 +1,4 @@
-"""What an encoder makes of silence: the mean of its states beyond the end of clips, position by position."""
+"""An encoder's output for silence: the mean of its states beyond the end of clips, position by position."""
 
 from __future__ import annotations
 

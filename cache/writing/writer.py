@@ -1,4 +1,4 @@
-"""Filling a store: each shard by one process, whole and on disk before it counts; processes may share the work."""
+"""The writer of a store: whole shards, on disk before they count; a killed run resumes; processes may share it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of a captioner's weights are trained, and which of those decay."""
+"""Freezing and weight decay: which of a captioner's weights are trained, and which of those decay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Captions: sentences about how a speaker feels, written from scores to train the captioner, read back to judge it."""
+"""Caption templates: sentences about how a speaker feels, written from scores, and read back to judge a captioner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back: a small vocabulary learnt from captions, and the labels that Whisper is trained on."""
+"""The tokenizer: a small vocabulary learnt from captions, and the labels that Whisper is trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experts on disk: one safetensors file each, with the published key names, and `experts.json` beside them."""
+"""Checkpoints of experts: one safetensors file each, with the published key names, and `experts.json` beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights that others made: mapped, checked for what an expert has, and nothing in them is run."""
+"""State dicts that others saved: mapped, checked for what an expert has, and nothing in them is run."""
 
 from __future__ import annotations
 

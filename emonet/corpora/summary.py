@@ -1,4 +1,4 @@
-"""What a corpus holds, in figures."""
+"""Summary of a corpus: what it holds, in figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether predicted scores mean what they say: what was given where a model predicts 0, 1, 2, and so on."""
+"""Calibration bins (reliability): what was given where a model predicts 0, 1, 2, and so on."""
 
 from __future__ import annotations
 

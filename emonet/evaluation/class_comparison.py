@@ -1,4 +1,4 @@
-"""Which of two models tells classes apart better: paired differences of UA, WA and macro F1, and the p value of UA."""
+"""Comparison of models by classes: paired differences of UA, WA and macro F1, and the p value of UA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several models is better, and whether that could be chance: paired bootstrap intervals and p values."""
+"""Comparison of models: which is better, and could that be chance; paired bootstrap intervals and p values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a comparison, and how a page carries them within itself, light or dark."""
+"""Plots of a comparison, and how a page carries them within itself, light or dark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of scores and test figures; each function draws one and writes it, by default as PNG."""
+"""Plots of scores and test figures; each function draws one and writes it, by default as PNG."""
 
 from __future__ import annotations
 

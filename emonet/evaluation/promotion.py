@@ -1,4 +1,4 @@
-"""When a challenger replaces the champion: better in the mean, non-inferior in every emotion; and why, in words.
+"""Promotion, the champion rule: a challenger wins if better in the mean and non-inferior in every target.
 
 The challenger is promoted if all of this holds:
 

@@ -1,4 +1,4 @@
-"""All experts in one module: each is a published `FullEmbeddingMLP`, all run in one pass."""
+"""The bank of experts: all in one module, each a published `FullEmbeddingMLP` (an MLP head), run in one pass."""
 
 from __future__ import annotations
 

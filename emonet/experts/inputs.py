@@ -1,4 +1,4 @@
-"""What an expert sees of a clip's encoder states: one object says it for training, export and prediction alike."""
+"""Inputs of experts: what they see of a clip, in one object for training, export and prediction alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experts in a half or a quarter of their memory, for inference: their wide first layer is rounded, and no other."""
+"""Quantised experts for inference (bf16 or int8): their wide first layer is rounded, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From audio to scores: encoder and experts in one object, the same for the library, the command line and a server."""
+"""The pipeline from audio to scores: encoder and experts in one object, for library, command line and server."""
 
 from __future__ import annotations
 

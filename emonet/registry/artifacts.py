@@ -1,4 +1,4 @@
-"""The files of a model: where they lie, how large they are, how they come here from a server, and their deletion."""
+"""Artifacts, the files of a model: where they lie, their size, how they come here from a server, their deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions of a registered model: what they are, which of them is the champion, how that changes, which may go.
+"""Versions of a registered model: which of them is champion or candidate, promotion, rollback, tags.
 
 `@champion` moves by `promote` and back by `rollback`. A version remembers whom it replaced in its tag
 `former_champion`: the versions that were champion before it, the latest first.

@@ -1,4 +1,4 @@
-"""Files that survive a kill and a power cut: written whole, synced, then renamed into place."""
+"""Durable, atomic writes: files that survive a kill and a power cut are written whole, synced, then renamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders that take another's place in one step, and what killed processes left of such work."""
+"""Exchange of folders: one takes another's place in one step; what killed processes left of it is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processor or GPU can do: decided here, so that the captioner's training and the frozen encoder agree."""
+"""Hardware, or device and precision: decided here, so that the captioner and the frozen encoder agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepare the next batches in a thread while the model works on this one."""
+"""Prefetch: the next batches are prepared in a thread while the model works on this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work says how far it is: a callback `(completed, total)`, so that code below knows no terminal."""
+"""Progress: a callback `(completed, total)` says how far work is, so that code below knows no terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random numbers that depend on what they are for, not on when or where they are drawn."""
+"""Seeds: random numbers that depend on what they are for, not on when or where they are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of our own: started fresh, spoken to over two pipes each, gone when the process that started them is gone.
+"""Subprocesses of ours: started fresh, spoken to over two pipes each, gone when their parent is gone.
 
 Not multiprocessing: its `spawn` and `forkserver` import the caller's main script again in every child, so that a script
 without the guard starts itself over and over and a decoder carries torch, and `fork` copies locks that threads hold.

@@ -1,4 +1,4 @@
-"""Fetches audio from hosts that an operator named, and from nowhere else.
+"""Fetch audio by URL from hosts that an operator named, and from nowhere else.
 
 A server that fetches what its callers name can be turned against the network that it stands in (server-side request
 forgery). So: no host that is not on the list, no address that is not public unless it is listed by number, one

@@ -1,4 +1,4 @@
-"""What MLflow loads a registered `emonet-voice` through (`loader_module`); it imports nothing of MLflow."""
+"""The pyfunc that MLflow loads a registered `emonet-voice` through (`loader_module`); imports nothing of MLflow."""
 
 from __future__ import annotations
 

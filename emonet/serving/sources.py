@@ -1,4 +1,4 @@
-"""Where a request's audio comes from: a path, bytes in base64, or a URL; each only as far as the server allows it."""
+"""Sources of a request's audio: a path, bytes in base64, or a URL; each only as far as the server allows it."""
 
 from __future__ import annotations
 

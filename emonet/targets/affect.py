@@ -1,4 +1,4 @@
-"""Where each emotion lies in valence, arousal and dominance, and which scores follow from that.
+"""Affect: where each emotion lies in valence, arousal and dominance, and which scores follow from that.
 
 The dimensions are those of Russell & Mehrabian (1977), "Evidence for a three-factor theory of emotions"; that
 two of them do not suffice is the finding of Fontaine et al. (2007), "The world of emotions is not

@@ -1,4 +1,4 @@
-"""What is scored: the single source of the number of experts, ranges, metric keys, labels and columns."""
+"""Targets, or what is scored: the single source of the number of experts, ranges, metric keys, labels and columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MLflow, SQLAlchemy and requests raise when a server or a database does not answer, as one message."""
+"""Answers that did not come: what MLflow, SQLAlchemy and requests raise, as one message."""
 
 from __future__ import annotations
 

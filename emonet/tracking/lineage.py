@@ -1,4 +1,4 @@
-"""Where a voice model comes from: corpus, clips, store, encoder, code and settings, kept in the model's own folder.
+"""Lineage: the corpus, clips, store, encoder, code and settings behind a voice model, kept in the model's folder.
 
 A comparison asks this before it believes a figure: on clips that a model was trained on, or chosen by, it looks better
 than it is.

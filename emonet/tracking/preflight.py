@@ -1,4 +1,4 @@
-"""What is found out of a tracking server or database in seconds, before the work whose result it shall have."""
+"""Preflight: a tracking server or database is tried in seconds, before the work whose result it shall have."""
 
 from __future__ import annotations
 

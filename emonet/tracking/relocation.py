@@ -1,4 +1,4 @@
-"""A registry that was moved or copied: the artefacts of an embedded one are found beside its database.
+"""Relocation: a registry that was moved or copied finds its artefacts beside its database.
 
 MLflow keeps absolute locations (`file:///home/ann/runs/mlartifacts/...`) of experiments, runs, logged models and
 versions. The database remembers in a table of its own for which folder they hold; opened in another one to which its

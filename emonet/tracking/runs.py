@@ -1,4 +1,4 @@
-"""Runs: what is logged, and where."""
+"""MLflow runs: what is logged, and where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each expert stops by its own validation error and goes back to its own best epoch."""
+"""Early stopping by expert: each stops by its own validation error and goes back to its own best epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inner products of long vectors that lie in memory as float16 and are standardised a few features at a time."""
+"""Gram products: inner products of long float16 vectors, standardised a few features at a time."""
 
 from __future__ import annotations
 

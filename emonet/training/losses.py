@@ -1,4 +1,4 @@
-"""The losses of the experts: a missing score leaves no trace in any, and every expert has its own."""
+"""Losses of the experts, with masking: a missing score leaves no trace in any, and every expert has its own."""
 
 from __future__ import annotations
 

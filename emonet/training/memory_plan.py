@@ -1,4 +1,4 @@
-"""The plan of a training: how many experts at once, in how much memory, with how many passes over the store."""
+"""The memory plan of a training: how many experts at once, and how many passes over the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Principal coordinates: fewer training clips than features, so that a first layer sees them through few numbers.
+"""The principal basis: fewer training clips than features, so that a first layer sees them through few numbers.
 
 Every gradient of a first layer lies in the span of the training clips X (centred, `clips features`). Their Gram matrix
 X Xt = U S Ut gives coordinates U sqrt(S), which hold all that any first layer can use: distances and inner products are

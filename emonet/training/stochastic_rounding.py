@@ -1,4 +1,4 @@
-"""AdamW of weights that are kept in bf16: rounded at random, so that small updates count on average."""
+"""Stochastic rounding: AdamW of weights that are kept in bf16, so that small updates count on average."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags of the verbs that compare models and keep the registry, as models; their docstrings are the help."""
+"""Arguments of the verbs that compare models and keep the registry, as models; their docstrings are the help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flags of the verb that serves a model, as a model; its docstrings are the help."""
+"""Arguments of the verb that serves a model; the docstrings are the help."""
 
 from __future__ import annotations
 

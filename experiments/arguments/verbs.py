@@ -1,4 +1,4 @@
-"""The flags of each verb, as models; their docstrings are the help."""
+"""Arguments (flags) of each verb, as models; their docstrings are the help."""
 
 from __future__ import annotations
 

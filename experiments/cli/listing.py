@@ -1,4 +1,4 @@
-"""The verbs `targets` and `experiments`: what there is to choose from."""
+"""Listings: the verbs `targets` and `experiments`, what there is to choose from."""
 
 from __future__ import annotations
 

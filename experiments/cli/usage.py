@@ -1,4 +1,4 @@
-"""What the command line says about itself, which verb is meant, and the shorter spellings of flags."""
+"""Usage, or help: what the command line says about itself, and which verb is meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`emonet VERB ...`: parses, calls the verb's `run`, prints the result."""
+"""The command line `emonet VERB ...`: parses, calls the verb's `run`, prints the result."""
 
 from __future__ import annotations
 

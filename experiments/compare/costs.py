@@ -1,4 +1,4 @@
-"""What a model is and costs: size, memory, time per clip."""
+"""Costs of a model: size, memory, time per clip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a comparison: one HTML page that needs nothing else, and its figures as JSON and CSV."""
+"""The page of a comparison: one HTML file that needs nothing else, and its figures as JSON and CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models and baselines predict of the compared clips, and what that costs."""
+"""Predictions of models and baselines for the compared clips, and what they cost."""
 
 from __future__ import annotations
 

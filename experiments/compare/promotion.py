@@ -1,4 +1,4 @@
-"""Whether a comparison makes its challenger the champion, and doing so."""
+"""Promotion after a comparison: whether its challenger becomes the champion, and doing so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a comparison is written and logged: the page and its tables, an MLflow run, and the versions themselves."""
+"""Report of a comparison: where it is written and logged (page, tables, an MLflow run, the versions themselves)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A comparison in words and as tables at the terminal; all fit 80 columns."""
+"""Tables of a comparison at the terminal, and its sentences; all fit 80 columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An experiment: everything that can be set, read from YAML, completed by defaults, overridden by flags."""
+"""Configuration of an experiment: read from YAML, completed by defaults, overridden by flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see: lines, tables and progress bars on stderr; stdout stays free for results."""
+"""The console: lines, tables and progress bars on stderr; stdout stays free for results."""
 
 from __future__ import annotations
 

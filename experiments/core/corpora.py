@@ -1,4 +1,4 @@
-"""Opening an experiment's corpus, with a word about what is not in it."""
+"""The corpus of an experiment, opened with a word about what is not in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which encoder makes an experiment's states: a captioner's, or that of a plug-in."""
+"""The encoder of an experiment: a captioner's, or that of a plug-in."""
 
 from __future__ import annotations
 

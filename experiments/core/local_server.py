@@ -1,4 +1,4 @@
-"""A server of somebody else's on this machine: started as a process group of its own, ended with all its workers."""
+"""Local servers of other programs: started as a process group, ended with all their workers."""
 
 from __future__ import annotations
 

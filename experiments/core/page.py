@@ -1,4 +1,4 @@
-"""What all HTML pages share: their template, and how they write figures."""
+"""HTML pages: their template, and how they write figures."""
 
 from __future__ import annotations
 

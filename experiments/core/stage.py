@@ -1,4 +1,4 @@
-"""What every stage shares: skip when up to date, one process at a time, an MLflow run, an atomic result file."""
+"""Stages: skip when up to date, one process at a time, an MLflow run, an atomic result file."""
 
 from __future__ import annotations
 

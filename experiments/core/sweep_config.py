@@ -1,4 +1,4 @@
-"""What a sweep can be told: its space as data, checked against the experiment's own schema.
+"""Configuration of a sweep: its search space as data, checked against the experiment's own schema.
 
 `problems_of(experiment)` says what is wrong with an experiment's space; `space_of` is the space itself; `merged` puts a
 trial's values into an experiment, through validation.

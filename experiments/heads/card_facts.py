@@ -1,4 +1,4 @@
-"""What the model card of trained experts tells: gathered from the store, the configuration and the lineage."""
+"""Facts of the model card of trained experts: from the store, the configuration and the lineage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work behind the verb `heads`: open the store, train every form of input, run the baselines."""
+"""Forms of input, the work behind the verb `heads`: open the store, train each form, run the baselines."""
 
 from __future__ import annotations
 

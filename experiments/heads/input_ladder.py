@@ -1,4 +1,4 @@
-"""Which form of input serves which emotions: the table of `emonet heads --compare-inputs`."""
+"""Forms of input compared, by emotion: the table of `emonet heads --compare-inputs`."""
 
 from __future__ import annotations
 

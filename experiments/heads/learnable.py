@@ -1,4 +1,4 @@
-"""What cannot be learned or measured, told before any training: scores that are all the same, or that nobody gave."""
+"""Scores that cannot be learned or measured, told before any training: all the same, or given by nobody."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verb `heads` leaves: experts and test predictions, then the voice model, a version in the registry.
+"""Saving what the verb `heads` makes: experts, test predictions, the voice model, a version in the registry.
 
 Experts and predictions are written as soon as they are trained. All that follows is made from these files and from the
 result, so that it can be made again without training.

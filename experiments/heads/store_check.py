@@ -1,4 +1,4 @@
-"""Is the experiment's store the one that its flags ask for? If not: what the two are, in words, and what to type."""
+"""Store check: does the experiment's store fit its flags and its corpus? If not, what differs, and what to type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heartbeats: whether the process that runs a trial is still there."""
+"""Heartbeat of a worker: whether the process that runs a trial is still there."""
 
 from __future__ import annotations
 

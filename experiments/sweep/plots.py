@@ -1,4 +1,4 @@
-"""Pictures of a study, drawn by Optuna: its history, what matters, every trial's settings; each is written as PNG."""
+"""Plots of a study, drawn by Optuna: its history, what matters, every trial's settings."""
 
 from __future__ import annotations
 

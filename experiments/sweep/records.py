@@ -1,4 +1,4 @@
-"""What a study is and what its trials were, without Optuna; values as they stand in its storage."""
+"""Records of a study and its trials, without Optuna; values as they stand in its storage."""
 
 from __future__ import annotations
 

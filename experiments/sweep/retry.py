@@ -1,4 +1,4 @@
-"""Calling again what may be locked or away for a while."""
+"""Retry with back-off: call again what may be locked or away for a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search of a sweep: workers take trials until the study is complete, while this process watches and shows."""
+"""Search: workers take trials until the study is complete, while this process watches and shows."""
 
 from __future__ import annotations
 

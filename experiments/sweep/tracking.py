@@ -1,4 +1,4 @@
-"""A study in MLflow: one run for the study, below it one for each trial.
+"""Tracking of a study in MLflow: one run for the study, below it one for each trial.
 
 The study's own storage has everything; MLflow gets a copy, so nothing is lost where it is locked or away for a while.
 """

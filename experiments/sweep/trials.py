@@ -1,4 +1,4 @@
-"""One trial of a sweep: train with some settings, and judge them by validation clips; no test clip is ever seen."""
+"""Trials of a sweep: train with some settings, judge them by validation clips; no test clip is ever seen."""
 
 from __future__ import annotations
 

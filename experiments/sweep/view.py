@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: its progress, and a line for each trial that has ended."""
+"""View of a running sweep: its progress, and a line for each trial that has ended."""
 
 from __future__ import annotations
 

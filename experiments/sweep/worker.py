@@ -1,4 +1,4 @@
-"""One worker of a sweep: a process that takes trials of a study until it has them all.
+"""A worker of a sweep: a process that takes trials of a study until it has them all.
 
 `python -m experiments.sweep.worker NUMBER`, as `emonet sweep` starts it. What it is to do comes as a line of standard
 input, since a storage's URL may hold a password; and it ends when its standard input does: a sweep that was killed

@@ -1,4 +1,4 @@
-"""The worker processes of a sweep on this machine: started, watched, ended."""
+"""Workers of a sweep on this machine: processes started, watched, ended."""
 
 from __future__ import annotations
 

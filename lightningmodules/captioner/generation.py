@@ -1,4 +1,4 @@
-"""What a captioner writes about clips, and how often that is right: the strongest emotion first, or the right bands."""
+"""Generation: captions that a captioner writes about clips, and how often the strongest emotion or bands are right."""
 
 from __future__ import annotations
 

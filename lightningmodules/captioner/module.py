@@ -1,4 +1,4 @@
-"""Wires the captioner to Lightning: log-mels, loss over tokens, optimiser, validation figures."""
+"""LightningModule of the captioner: log-mels, loss over tokens, optimiser, validation figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen of a captioner's training: clips per second, a line and some captions per epoch."""
+"""Progress of a captioner's training: clips per second, a line and some captions per epoch."""
 
 from __future__ import annotations
 

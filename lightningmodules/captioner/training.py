@@ -1,4 +1,4 @@
-"""Trains a captioner on a corpus: checkpoints, resumes after a kill, keeps the best epoch, judges its captions."""
+"""Training of a captioner: checkpoints, resumes after a kill, keeps the best epoch, judges its captions."""
 
 from __future__ import annotations
 

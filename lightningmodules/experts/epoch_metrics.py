@@ -1,4 +1,4 @@
-"""What is told of an epoch: means of validation metrics over all experts, and the errors of those in training."""
+"""Metrics of an epoch: validation means over all experts, and the errors of those in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One bank of experts: scale, train, go back to the best, fold."""
+"""Fitting one bank of experts: scale, train, go back to the best, fold."""
 
 from __future__ import annotations
 

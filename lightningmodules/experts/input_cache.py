@@ -1,4 +1,4 @@
-"""Prepared inputs, kept in memory between trainings that differ in other things.
+"""Cache of prepared inputs, in memory between trainings that differ in other things.
 
 kept = KeptInputs(limit_gib=4.0)
 for config in configs:

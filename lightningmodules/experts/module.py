@@ -1,4 +1,4 @@
-"""Training of the experts: the bank, its loss, its optimiser and its stopping, wired."""
+"""LightningModule of the experts: the bank, its loss, its optimiser and its stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All experts of one form of input from a feature store: in as few groups as memory asks for, or in coordinates."""
+"""Training of all experts of one form of input: in as few groups as memory asks for, or in coordinates."""
 
 from __future__ import annotations
 

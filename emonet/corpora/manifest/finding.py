@@ -1,4 +1,4 @@
-"""Files whose names nearly fit: percent-encoded, with backslashes, in other case or another Unicode form."""
+"""Finding audio files whose names nearly fit: percent-encoded, with backslashes, in other case or Unicode form."""
 
 from __future__ import annotations
 

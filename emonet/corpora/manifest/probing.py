@@ -1,4 +1,4 @@
-"""Read the headers of all audio files: how long each clip is, and which cannot be used."""
+"""Probe the headers of all audio files: how long each clip is, and which cannot be used."""
 
 from __future__ import annotations
 

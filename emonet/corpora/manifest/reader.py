@@ -1,4 +1,4 @@
-"""Your own corpus: a table of clips in Parquet, CSV or JSONL, with one column per rated target."""
+"""Manifests, or your own corpus: a table of clips in Parquet, CSV or JSONL, with one column per rated target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a point in valence, arousal and dominance sounds: espeak-ng's settings, and what follows it.
+"""Prosody of a point in valence, arousal and dominance: espeak-ng's settings, and what follows them.
 
 With v, a, d the point scaled by intensity (each about -1 to 1). The directions are guided by Banse & Scherer
 (1996) and Scherer (2003), "Vocal communication of emotion": arousal raises rate, pitch, loudness and brightness;

@@ -1,4 +1,4 @@
-"""Write the sandbox's audio: once, by several processes, whole or not at all."""
+"""Synthesis of the sandbox's audio: once, by several processes, whole or not at all."""
 
 from __future__ import annotations
 
