@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic_core import PydanticCustomError
 
 from emonet.schema import Schema
 
@@ -162,12 +163,22 @@ class HeadsConfig(Schema):
     """Memory that training may take, states included (GiB): experts that do not fit are trained group after group."""
     precision: Literal["float32", "mixed", "bf16"] = "float32"
     """Of training: mixed multiplies in bf16; bf16 also keeps weights and moments in it, rounded at random."""
-    optimiser_state: Literal["full", "8bit"] = "full"
-    """AdamW's moments: as precise as the weights, or in 8 bits (on a GPU, with torchao)."""
+    optimiser_state: str = "full"
+    """AdamW's moments: full, of the type of the weights; there is nothing else to choose."""
     calibration: Literal["none"] | CalibrationKind = "none"
     """What becomes of scores: a line (affine) or a monotone curve (isotonic) per expert, fitted on validation clips."""
     compare_inputs: bool = False
     """Train every form of input, and tell which serves which targets."""
+
+    @field_validator("optimiser_state")
+    @classmethod
+    def _full(cls, value: str) -> str:
+        if value != "full":  # the field stays, for stages that are done are known by all their settings
+            raise PydanticCustomError(
+                "full",
+                "Input should be 'full': 8bit (torchao's) is gone, never tried on a GPU; precision bf16 saves memory, too",
+            )
+        return value
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from emonet.errors import RequestError
 from emonet.experts import SLICE_WEIGHTS, HeadBank, Multiplication, slice_experts
 from emonet.runtime import has_bf16, seed_of
 from emonet.training.stochastic_rounding import RoundedAdamW
 
 Precision = Literal["float32", "mixed", "bf16"]
-State = Literal["full", "8bit"]
-BLOCK = 256  # torchao: 8-bit values that share one float32 scale
 
 
-class WeightBytes(NamedTuple):
-    """What training holds for one weight of the first layer (bytes).
-
-    Args:
-        weights: the weight itself.
-        moments: AdamW's two.
-        best: the copy of the best epoch, which lies in the machine's memory, not a GPU's.
-    """
-
-    weights: float
-    moments: float
-    best: float
+def weight_bytes(precision: Precision) -> int:
+    """What one weight of the first layer takes, and as much each of its two moments (bytes)."""
+    return 2 if precision == "bf16" else 4
 
 
-def weight_bytes(precision: Precision, state: State) -> WeightBytes:
-    """What training holds for one weight of the first layer, part by part."""
-    weight = 2.0 if precision == "bf16" else 4.0
-    moments = 2 * weight if state == "full" else 2 * (1 + 4 / BLOCK)
-    return WeightBytes(weight, moments, weight)
-
-
-def slice_bytes(experts: int, weights_per_expert: int, precision: Precision, state: State = "full") -> int:
+def slice_bytes(experts: int, weights_per_expert: int, precision: Precision) -> int:
     """Most that the slice of the first layer's gradient takes (bytes).
 
     Args:
         experts: in the bank.
         weights_per_expert: of the first layer.
         precision: a GPU's products of bf16 are in float32; mixed copies the weights for them, slice by slice.
-        state: 8-bit moments are updated expert by expert, by gradients of the weights' own type.
     """
-    held = 1 if state == "8bit" else slice_experts(experts, weights_per_expert)
-    twice = precision == "mixed" or (precision == "bf16" and state == "8bit")  # in bf16 and in float32
-    return held * weights_per_expert * (6 if twice else 4)
+    return slice_experts(experts, weights_per_expert) * weights_per_expert * (6 if precision == "mixed" else 4)
 
 
 class BankOptimiser:
@@ -67,11 +44,7 @@ class BankOptimiser:
         weight_decay: decoupled, per step, times the learning rate.
         precision: float32; mixed, whose products with the first layer are of factors in bf16, where the device
             computes in it; or bf16, which keeps the first layer's weights and moments in it, too, rounded at random.
-        state: of AdamW's moments: full, or 8bit (torchao's, on a GPU).
         slice_weights: of the first layer whose gradient is held at a time, unless one expert has more (count).
-
-    Raises:
-        RequestError: if 8-bit moments are asked for without a GPU or torchao.
     """
 
     def __init__(
@@ -81,21 +54,18 @@ class BankOptimiser:
         learning_rate: float,
         weight_decay: float,
         precision: Precision = "float32",
-        state: State = "full",
         slice_weights: int = SLICE_WEIGHTS,
     ) -> None:
         first = bank.first
         self._bank, self._slice_weights = bank, slice_weights
-        self._settings = settings = _Settings(
-            learning_rate, weight_decay, precision, state, _adamw(first.weight.device, state)
-        )
+        self._settings = settings = _Settings(learning_rate, weight_decay, precision)
         others = [weight for weight in bank.parameters() if bank.query is not None or weight is not first.weight]
         self.others = torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay, fused=True)
         """Of all weights that the backward pass does not update."""
         self._first: _Slices | None = None
         if bank.query is None:
             first.hold(torch.bfloat16 if precision == "bf16" else first.weight.dtype)
-            size = 1 if state == "8bit" else slice_experts(len(bank.targets), first.weight[0].numel(), slice_weights)
+            size = slice_experts(len(bank.targets), first.weight[0].numel(), slice_weights)
             self._first = _Slices(bank, size, settings)
             first.attach(self._first, self._first.multiply)
 
@@ -125,15 +95,7 @@ class BankOptimiser:
             bank: these experts alone.
             experts: their positions in the bank of this optimiser.
         """
-        settings = self._settings
-        narrow = BankOptimiser(
-            bank,
-            learning_rate=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            precision=settings.precision,
-            state=settings.state,
-            slice_weights=self._slice_weights,
-        )
+        narrow = BankOptimiser(bank, **self._settings._asdict(), slice_weights=self._slice_weights)
         index = torch.as_tensor(experts)
         _hand_over(self.others, narrow.others, index)
         if self._first is not None and narrow._first is not None:
@@ -153,13 +115,6 @@ class _Settings(NamedTuple):
     learning_rate: float
     weight_decay: float
     precision: Precision
-    state: State
-    optimiser: Callable[..., torch.optim.Optimizer]
-
-    @property
-    def at_random(self) -> bool:
-        """Whether weights and moments are rounded at random by code of ours."""
-        return self.precision == "bf16" and self.state == "full"
 
     def multiplication(self, weight: Tensor) -> Multiplication:
         """How products with the first layer are computed: in bf16 where that runs in hardware."""
@@ -171,14 +126,10 @@ class _Settings(NamedTuple):
 
     def rule(self, weight: Tensor, targets: Sequence[str], seed: int) -> _Whole | _Rounded:
         """What updates a slice of experts."""
-        if self.at_random:
+        if self.precision == "bf16":
             seeds = [seed_of(seed, "rounding", target) for target in targets]
             return _Rounded(weight, seeds, self.learning_rate, self.weight_decay)
-        rounding = {"bf16_stochastic_round": self.precision == "bf16"} if self.state == "8bit" else {"fused": True}
-        shared = nn.Parameter(weight)
-        return _Whole(
-            shared, self.optimiser([shared], lr=self.learning_rate, weight_decay=self.weight_decay, **rounding)
-        )
+        return _Whole(weight, self.learning_rate, self.weight_decay)
 
 
 class _Slices:
@@ -189,18 +140,15 @@ class _Slices:
         self._slices = [slice(start, start + size) for start in range(0, experts, size)]
         self._rules = [settings.rule(weight[part], bank.targets[part], bank.seed) for part in self._slices]
         self.multiply = settings.multiplication(weight)
-        self._product = self.multiply.result(weight.device)
-        # Rounded at random, gradients may have any type; torch's optimisers want the weights' own.
-        self._applied = self._product if settings.at_random else weight.dtype
-        self._full = settings.state == "full"
-        self._kept: dict[torch.dtype, Tensor] = {}
+        # Kept from step to step: the system would clear the pages of a new one each time.
+        self.product = weight.new_empty((size, *weight.shape[1:]), dtype=self.multiply.result(weight.device))
         self.stopped: tuple[bool, ...] = (False,) * experts
 
     @property
     def whole(self) -> _Whole | None:
-        """What updates all experts at once, if that is how it is done, by an optimiser with full moments."""
+        """What updates all experts at once, if that is how it is done, by torch's own optimiser."""
         rule = self._rules[0]
-        return rule if len(self._rules) == 1 and isinstance(rule, _Whole) and self._full else None
+        return rule if len(self._rules) == 1 and isinstance(rule, _Whole) else None
 
     def __call__(self, gradient: Tensor, inputs: Tensor) -> None:
         gradient = gradient.to(inputs.dtype)
@@ -208,25 +156,17 @@ class _Slices:
             if all(self.stopped[part]):
                 continue
             factor = gradient[:, part]
-            shape = (*factor.shape[1:], inputs.shape[1])
-            product = self._buffer(self._product, shape, inputs)
+            product = self.product[: factor.shape[1]]
             self.multiply(factor.flatten(1).T, inputs, out=product.flatten(0, 1))
-            if self._product != self._applied:
-                product = self._buffer(self._applied, shape, inputs).copy_(product)
             rule.step(product)
-
-    def _buffer(self, dtype: torch.dtype, shape: tuple[int, ...], inputs: Tensor) -> Tensor:
-        # Kept from step to step: the system would clear the pages of a new one each time.
-        if dtype not in self._kept:
-            self._kept[dtype] = inputs.new_empty(shape, dtype=dtype)
-        return self._kept[dtype][: shape[0]]
 
 
 class _Whole:
-    """An optimiser of torch's or torchao's own for a slice, whose weights share the bank's memory."""
+    """Torch's own optimiser for a slice, whose weights share the bank's memory."""
 
-    def __init__(self, weight: nn.Parameter, optimiser: torch.optim.Optimizer) -> None:
-        self._weight, self.optimiser = weight, optimiser
+    def __init__(self, weight: Tensor, learning_rate: float, weight_decay: float) -> None:
+        self._weight = nn.Parameter(weight)
+        self.optimiser = torch.optim.AdamW([self._weight], lr=learning_rate, weight_decay=weight_decay, fused=True)
 
     def step(self, gradient: Tensor) -> None:
         self._weight.grad = gradient
@@ -255,19 +195,3 @@ def _hand_over(old: torch.optim.Optimizer, new: torch.optim.Optimizer, experts: 
         new.state[mine] = {
             key: value[experts] if value.dim() else value.clone() for key, value in old.state[theirs].items()
         }
-
-
-def _adamw(device: torch.device, state: State) -> Callable[..., torch.optim.Optimizer]:
-    if state == "full":
-        return torch.optim.AdamW
-    field, hint = "heads.optimiser_state", "--heads.optimiser-state full"
-    if device.type != "cuda":
-        raise RequestError("8-bit moments need a CUDA GPU", where=field, expected="cuda", found=device.type, hint=hint)
-    try:
-        library: Any = importlib.import_module("torchao.optim")
-    except ImportError as error:
-        raise RequestError(
-            "8-bit moments need torchao", where=field, found=error, hint=f"pip install torchao, or {hint}"
-        ) from error
-    optimiser: Callable[..., torch.optim.Optimizer] = library.AdamW8bit
-    return optimiser

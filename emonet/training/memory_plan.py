@@ -11,7 +11,7 @@ import torch
 from emonet.errors import RequestError
 from emonet.experts import InputSpec
 from emonet.runtime import available_bytes, resident_bytes
-from emonet.training.adamw import Precision, State, slice_bytes, weight_bytes
+from emonet.training.adamw import Precision, slice_bytes, weight_bytes
 
 GIB = 1 << 30
 SHARE = 0.9  # of the free memory; the rest is for what nobody counts
@@ -81,7 +81,6 @@ def plan_training(
     states_bytes: int,
     memory_bytes: int,
     precision: Precision = "float32",
-    state: State = "full",
     on_gpu: bool = False,
 ) -> TrainingPlan:
     """Split experts into the fewest groups of even size that fit.
@@ -95,7 +94,6 @@ def plan_training(
         states_bytes: states up to this size are kept in memory; beyond it this is for clips that are read ahead.
         memory_bytes: that may be taken in all.
         precision: of the first layer's weights and products.
-        state: of the optimiser.
         on_gpu: the memory is a GPU's: copies of the best epochs, and states, stay in the machine's.
 
     Raises:
@@ -103,11 +101,11 @@ def plan_training(
     """
     first = spec.features * hidden[0]
     rest = sum((inputs + 1) * outputs for inputs, outputs in pairwise((*hidden, 1))) + hidden[0]
-    weights, moments, best = weight_bytes(precision, state)
-    per_expert = round(first * (weights + moments + (0 if on_gpu else best))) + rest * SMALL_LAYER_BYTES
+    held = 3 if on_gpu else 4  # the weight, two moments, and the best copy
+    per_expert = first * held * weight_bytes(precision) + rest * SMALL_LAYER_BYTES
     kept = clips * spec.bytes_per_clip
     streamed = kept > states_bytes
-    fixed = batch_size * _batch_bytes(spec, hidden, experts) + slice_bytes(experts, first, precision, state)
+    fixed = batch_size * _batch_bytes(spec, hidden, experts) + slice_bytes(experts, first, precision)
     if not on_gpu:
         fixed += resident_bytes() + min(kept, states_bytes)
     fit = (memory_bytes - fixed) // per_expert

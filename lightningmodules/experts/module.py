@@ -65,7 +65,6 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
             learning_rate=self._config.learning_rate,
             weight_decay=self._config.weight_decay,
             precision=self._config.precision,
-            state=self._config.optimiser_state,
         )
         return self._optimiser.others
 

@@ -203,7 +203,6 @@ def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
         states_bytes=clips * spec.bytes_per_clip if in_coordinates else round(config.states_gib * GIB),
         memory_bytes=free_bytes(device) if config.memory == "auto" else round(config.memory * GIB),
         precision=config.precision,
-        state=config.optimiser_state,
         on_gpu=device.type == "cuda",
     )
     watch.planned(plan)

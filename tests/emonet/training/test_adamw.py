@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,19 +7,17 @@ import pytest
 import torch
 
 from emonet.configs import InputForm
-from emonet.errors import RequestError
 from emonet.experts import Features, HeadBank, InputSpec, slice_experts
 from emonet.runtime import has_bf16
 from emonet.training import BankOptimiser, Precision
 from emonet.training import adamw as optimisers
-from emonet.training.adamw import State, slice_bytes, weight_bytes
+from emonet.training.adamw import slice_bytes, weight_bytes
 
 pytestmark = pytest.mark.numeric
 
 FRAMES, WIDTH, CLIPS = 5, 8, 16
 TARGETS = ("anger", "fear", "awe", "shame", "pride")
 HIDDEN = (16, 8)
-WIDE = (128, 8)  # 5120 weights in an expert's first layer: below 4096, torchao leaves their moments as they are
 OPTIMISER = {"learning_rate": 1e-2, "weight_decay": 0.1}
 PER_EXPERT = FRAMES * WIDTH * HIDDEN[0]
 
@@ -30,9 +27,8 @@ def a_bank(
     *,
     targets: Sequence[str] = TARGETS,
     dropout: float = 0.0,
-    hidden: tuple[int, ...] = HIDDEN,
 ) -> HeadBank:
-    return HeadBank(InputSpec(form, "all", FRAMES, WIDTH), targets, hidden, dropout=(dropout,))
+    return HeadBank(InputSpec(form, "all", FRAMES, WIDTH), targets, HIDDEN, dropout=(dropout,))
 
 
 def a_batch(step: int, bank: HeadBank) -> tuple[Features, torch.Tensor]:
@@ -195,42 +191,15 @@ def test_a_rounded_expert_does_not_depend_on_its_company() -> None:
     assert float(same) > 0.95, "the same numbers round both"
 
 
-def test_eight_bits_need_a_gpu() -> None:
-    with pytest.raises(RequestError, match=r"(?s)need a CUDA GPU.*heads\.optimiser_state.*cpu.*optimiser-state full"):
-        BankOptimiser(a_bank(), **OPTIMISER, state="8bit")
-
-
-def test_eight_bits_need_torchao(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchao", None)
-    monkeypatch.setitem(sys.modules, "torchao.optim", None)
-    with pytest.raises(RequestError, match=r"(?s)need torchao.*heads\.optimiser_state.*pip install torchao, or"):
-        optimisers._adamw(torch.device("cuda"), "8bit")
-
-
-def is_in_8_bits(bank: HeadBank) -> bool:
-    """Whether AdamW's moments of the first layer are."""
-    slices = bank.first._update
-    assert isinstance(slices, optimisers._Slices)
-    moments = [
-        rule.optimiser.state[rule._weight]["exp_avg"] for rule in slices._rules if isinstance(rule, optimisers._Whole)
-    ]
-    return any(type(moment).__name__ == "OptimState8bit" for moment in moments)
-
-
 @pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("precision", "state"), [("float32", "full"), ("mixed", "full"), ("bf16", "full"), ("float32", "8bit")]
-)
-def test_a_gpu_learns_nearly_the_same(precision: Precision, state: State) -> None:
-    if state == "8bit":
-        pytest.importorskip("torchao")
-    bank, exact = a_bank(hidden=WIDE).cuda(), a_bank(hidden=WIDE)
-    optimiser = BankOptimiser(bank, **OPTIMISER, precision=precision, state=state)
+@pytest.mark.parametrize("precision", ["float32", "mixed", "bf16"])
+def test_a_gpu_learns_nearly_the_same(precision: Precision) -> None:
+    bank, exact = a_bank().cuda(), a_bank()
+    optimiser = BankOptimiser(bank, **OPTIMISER, precision=precision)
     for step in range(100):
         features, scores = a_batch(step, exact)
         (bank(features.to("cuda")) - scores.cuda()).square().mean(0).sum().backward()
         optimiser.step()
-    assert is_in_8_bits(bank) == (state == "8bit")
     train(exact, steps=100)
     features, scores = a_batch(1000, exact)
     with torch.no_grad():
@@ -238,23 +207,9 @@ def test_a_gpu_learns_nearly_the_same(precision: Precision, state: State) -> Non
     assert float((found - scores).abs().mean()) == pytest.approx(float((expected - scores).abs().mean()), rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("precision", "state", "expected"),
-    [
-        ("float32", "full", (4, 8, 4)),
-        ("mixed", "full", (4, 8, 4)),
-        ("bf16", "full", (2, 4, 2)),
-        ("float32", "8bit", (4, 2.03125, 4)),
-        ("bf16", "8bit", (2, 2.03125, 2)),
-    ],
-)
-def test_bytes_of_a_weight(precision: Precision, state: State, expected: tuple[float, ...]) -> None:
-    assert weight_bytes(precision, state) == expected
-
-
 def test_what_is_held_is_what_was_said() -> None:
     """Weights and moments, counted; the best copy is another bank's worth."""
-    for precision in ("float32", "bf16"):
+    for precision in ("float32", "mixed", "bf16"):
         bank = a_bank()
         train(bank, steps=1, precision=precision)
         slices = bank.first._update
@@ -268,11 +223,9 @@ def test_what_is_held_is_what_was_said() -> None:
                 state = rule.optimiser.state[rule._weight]
                 tensors = [state["exp_avg"], state["exp_avg_sq"]]
             moments += sum(tensor.nbytes for tensor in tensors)
-        said = weight_bytes(precision, "full")
-        assert bank.first.weight.nbytes == said.weights * bank.first.weight.numel()
-        assert moments == said.moments * bank.first.weight.numel()
-        held = sum(tensor.nbytes for tensor in slices._kept.values())
-        assert held <= slice_bytes(len(TARGETS), PER_EXPERT, precision)
+        assert bank.first.weight.nbytes == weight_bytes(precision) * bank.first.weight.numel()
+        assert moments == 2 * bank.first.weight.nbytes
+        assert slices.product.nbytes <= slice_bytes(len(TARGETS), PER_EXPERT, precision)
 
 
 @pytest.mark.parametrize("form", ["flatten", "attention"])
@@ -310,4 +263,3 @@ def test_slices() -> None:
     assert slice_bytes(40, 64 * 1_152_000, "float32") == 64 * 1_152_000 * 4
     assert slice_bytes(40, 64 * 1_152_000, "mixed") == 64 * 1_152_000 * 6
     assert slice_bytes(40, 64 * 1_152_000, "bf16") == 64 * 1_152_000 * 4
-    assert slice_bytes(40, 64 * 3072, "float32", "8bit") == 64 * 3072 * 4
