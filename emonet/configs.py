@@ -176,7 +176,7 @@ class HeadsConfig(Schema):
         if value != "full":  # the field stays, for stages that are done are known by all their settings
             raise PydanticCustomError(
                 "full",
-                "Input should be 'full': 8bit (torchao's) is gone, never tried on a GPU; precision bf16 saves memory, too",
+                "Input should be 'full': 8bit (torchao's) is gone, never tried on a GPU; precision bf16 saves memory",
             )
         return value
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel
 from rich.markup import escape
 
 from emonet.errors import RequestError
 from experiments.core import Experiment
 
 HELP = frozenset({"-h", "--help"})
-_OF_EVERY_STAGE = frozenset({"experiment", "json", "debug", "help"})  # flags beside the experiment's own fields
 
 
 def split_verb(arguments: Sequence[str], verbs: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -56,31 +54,28 @@ def with_section(arguments: Sequence[str], section: str) -> list[str]:
 
     Args:
         arguments: of a stage.
-        section: of the experiment, whose fields need no prefix; those of the experiment itself come first.
+        section: of the experiment, whose fields need no prefix.
     """
-    return [_in_full(argument, section) for argument in arguments]
+    own = _fields(section)
+
+    def in_full(argument: str) -> str:
+        name, dot, _ = argument[2:].partition("=")[0].replace("-", "_").partition(".")
+        short = name in own or name.removeprefix("no_") in own
+        if not argument.startswith("--") or not short or (dot and name in Experiment.model_fields):
+            return argument
+        return f"--{section}.{argument[2:]}"
+
+    return [in_full(argument) for argument in arguments]
 
 
 def shorter(section: str) -> str:
     """The line about `with_section` in a stage's help."""
-    fields = Experiment.model_fields[section].annotation.model_fields  # type: ignore[union-attr]  # a section
-    flag = "--trials 8" if "trials" in fields else "--batch-size 8"
+    flag = "--trials 8" if "trials" in _fields(section) else "--batch-size 8"
     return f"Fields of `{section}` need no prefix: {flag} means --{section}.{flag[2:]}."
 
 
-def _in_full(argument: str, section: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    first, dot, _ = argument[2:].partition("=")[0].replace("-", "_").partition(".")
-    top = Experiment.model_fields
-    if first in _OF_EVERY_STAGE or (first in top and (dot or not _is_section(top[first].annotation))):
-        return argument
-    own = getattr(top[section].annotation, "model_fields", {})
-    return f"--{section}.{argument[2:]}" if first in own or first.removeprefix("no_") in own else argument
-
-
-def _is_section(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _fields(section: str) -> frozenset[str]:
+    return frozenset(getattr(Experiment.model_fields[section].annotation, "model_fields", ()))
 
 
 def _unknown(name: str, verbs: list[str]) -> RequestError:

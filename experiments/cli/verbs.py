@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ from experiments.arguments import (
     parse,
 )
 from experiments.cli.usage import HELP, shorter, split_verb, usage, with_section
-from experiments.core import console, load, with_space
+from experiments.core import console, load
 
 SAFE_PATH = "PYTHONSAFEPATH"  # Python's own variable: no module is taken from the working folder
 _KILLED = 128  # shells report a signal as its number above this
@@ -195,24 +196,21 @@ def _parse(name: str, rest: list[str]) -> Any:
     verb, command = VERBS[name], f"emonet {name}"
     if verb.arguments is not StageArguments:
         return parse(verb.arguments, command, rest)
-    experiment = _value_of("--experiment", rest) or "sandbox"
-    loaded = load(experiment)
-    default = StageArguments(experiment=experiment, config=with_space(loaded, {}, command))  # a space has no flags
+    experiment = _experiment(rest)
+    default = StageArguments(experiment=experiment, config=load(experiment))
     description = verb.help
     if verb.section:
         rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
-    parsed = parse(StageArguments, command, rest, default=default, description=description)
-    config = with_space(parsed.config, loaded.sweep.space, command)
-    return StageArguments.model_validate({**dict(parsed), "config": config})
+    return parse(StageArguments, command, rest, default=default, description=description)
 
 
-def _value_of(flag: str, rest: Sequence[str]) -> str | None:
-    for position, argument in enumerate(rest):
-        if argument == flag and position + 1 < len(rest):
-            return rest[position + 1]
-        if argument.startswith(f"{flag}="):
-            return argument.partition("=")[2]
-    return None
+def _experiment(rest: Sequence[str]) -> str:
+    """Which one `--experiment` names: the defaults of all other flags are its own."""
+    flags = ArgumentParser(add_help=False, allow_abbrev=False)
+    flags.add_argument(
+        "--experiment", nargs="?", const="sandbox", default="sandbox"
+    )  # tyro tells that a value is missing
+    return str(flags.parse_known_args(rest)[0].experiment)
 
 
 def _guarded(call: Callable[[], int], *, debug: bool, stopped: str = Verb.stopped) -> int:

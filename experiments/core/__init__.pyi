@@ -1,5 +1,5 @@
 from . import console
-from .config import Experiment, load, refuse_flags, shipped, with_space
+from .config import Experiment, load, refuse_flags, shipped
 from .console import counted, progress, say
 from .corpora import open_experiments_corpus, open_quietly, rejected
 from .decorating import decoration
@@ -58,6 +58,5 @@ __all__ = [
     "storage_of",
     "value_at",
     "whole",
-    "with_space",
     "write_text",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
@@ -16,7 +15,7 @@ from emonet.errors import RequestError, raise_collected
 from emonet.runtime import expanded
 from emonet.schema import Schema
 from emonet.targets import TargetSpec
-from experiments.core.sweep_config import Dimension, SweepConfig, problems_of
+from experiments.core.sweep_config import SweepConfig, problems_of
 
 SHIPPED = Path(__file__).parents[1]
 _PROBLEMS = "problems"  # the type of an error that lists several
@@ -125,26 +124,6 @@ def load(name_or_file: str) -> Experiment:
         return Experiment.model_validate({"name": path.stem, **values})
     except ValidationError as error:
         refuse(error, where=path)
-
-
-def with_space(experiment: Experiment, space: Mapping[str, Dimension], command: str) -> Experiment:
-    """The experiment with another space for its sweep.
-
-    Args:
-        experiment: whose sweep it is.
-        space: dotted path -> what is varied.
-        command: with its verb, for the message.
-
-    Raises:
-        RequestError: if the space does not fit the experiment.
-    """
-    if experiment.sweep.space == space:
-        return experiment
-    sweep = {**dict(experiment.sweep), "space": space}
-    try:
-        return Experiment.model_validate({**dict(experiment), "sweep": sweep})
-    except ValidationError as error:
-        refuse_flags(error, command)
 
 
 def refuse(error: ValidationError, *, where: object) -> NoReturn:

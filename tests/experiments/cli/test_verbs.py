@@ -5,16 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from emonet.errors import EmonetError, RequestError
-from experiments import extract
+from emonet.schema import Schema
+from experiments import extract, pretrain
+from experiments.arguments import StageArguments
+from experiments.arguments import flags as arguments
 from experiments.cli import listing, main
 from experiments.cli import verbs as cli
 from experiments.cli.verbs import VERBS
-from experiments.core import load
+from experiments.core import Experiment, load
 
 
 def test_no_verb_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +134,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     )
     assert parsed.config.heads == load(str(path)).heads
     assert cli._parse("pretrain", [f"--experiment={path}"]).config.seed == 3
+    assert cli._parse("pretrain", ["--experiment", "ravdess", "--experiment", str(path)]).config.seed == 3, "the last"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +192,49 @@ def test_names_of_the_experiment_keep_their_meaning() -> None:
     config = parsed.config
     assert (config.seed, config.force, parsed.json_output, config.runs) == (3, True, True, Path("r"))
     assert (config.captioner.epochs, config.heads.batch_size, config.extraction.batch_size) == (2, 5, 7)
+
+
+@pytest.mark.parametrize("section", sorted({verb.section for verb in VERBS.values()} - {""}))
+def test_no_field_that_needs_no_prefix_is_called_like_a_flag_of_every_stage(section: str) -> None:
+    top = Experiment.model_fields
+    own = getattr(top[section].annotation, "model_fields", {})
+    sections = {name for name, field in top.items() if isinstance(field.default, Schema)}
+    flags = {*top, *StageArguments.model_fields, "json", "help"} - sections
+    assert own
+    assert not flags & set(own)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [(["--help"], 0), (["--experiment"], 2), (["--epochs", "many"], 2), (["--seed", "-1"], 2), (["--seed", "1"], 0)],
+)
+def test_flags_are_read_once(flags: list[str], code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    read = arguments.tyro.cli
+
+    def counted(model: object, **options: Any) -> Any:
+        calls.append(options["args"])
+        return read(model, **options)
+
+    monkeypatch.setattr(arguments.tyro, "cli", counted)
+    monkeypatch.setattr(pretrain, "run", lambda config: [])
+    assert main(["pretrain", *flags, "--json"]) == code
+    assert len(calls) == 1
+
+
+def test_a_terminal_gets_colours_in_errors_and_help() -> None:
+    for flags in (["--help"], ["--nonsense"]):
+        ours, theirs = os.openpty()
+        command = [sys.executable, "-m", "experiments.cli", "targets", *flags]
+        with subprocess.Popen(command, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"}):
+            os.close(theirs)
+            shown = b""
+            with suppress(OSError):  # the other end is closed
+                while part := os.read(ours, 4096):
+                    shown += part
+        os.close(ours)
+        assert b"\x1b[" in shown
+        assert "╭".encode() in shown
 
 
 def test_a_short_flag_of_another_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from emonet.errors import RequestError
+from experiments.cli import main
 from experiments.core import Experiment, load, shipped
 
 
@@ -36,6 +38,25 @@ def test_unknown_experiment_lists_what_there_is() -> None:
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"(?s)no such experiment file.*nothing\.yaml"):
         load(str(tmp_path / "nothing.yaml"))
+
+
+def test_moments_in_8_bits_are_refused_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = (
+        r"(?s)heads\.optimiser.state: input should be 'full': 8bit \(torchao's\) is gone.*precision bf16.*found '8bit'"
+    )
+    path = tmp_path / "old.yaml"
+    path.write_text("heads: {optimiser_state: 8bit}\n")
+    with pytest.raises(RequestError, match=told):
+        load(str(path))
+    path.write_text("sweep: {space: {heads.optimiser_state: {choices: [full, 8bit]}}}\n")
+    with pytest.raises(RequestError, match=told):
+        load(str(path))
+    assert main(["heads", "--optimiser-state", "8bit"]) == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
+def test_a_finished_stage_is_known_by_all_settings_that_a_release_had() -> None:
+    assert Experiment().heads.model_dump()["optimiser_state"] == "full"
 
 
 def test_all_wrong_fields_come_in_one_message(tmp_path: Path) -> None:
