@@ -49,12 +49,6 @@ class SpecAugment(nn.Module):
         return masked + mean
 
 
-def changes_waveforms(config: AugmentConfig) -> bool:
-    """Whether `augment_waveform` does anything; if not, log-mels may be computed once."""
-    noise = config.noise_probability > 0
-    return noise or config.shift_seconds > 0 or config.gain_db > 0 or config.speed_percent > 0
-
-
 def augment_waveform(
     waveform: Float32[np.ndarray, " samples"], config: AugmentConfig, rng: np.random.Generator
 ) -> Float32[np.ndarray, " augmented"]:

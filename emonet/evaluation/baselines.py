@@ -120,31 +120,6 @@ class Ridge:
         return predictions
 
 
-def ridge_scores(
-    train: tuple[Float[np.ndarray, "clips features"], Float[np.ndarray, "clips targets"]],
-    validation: tuple[Float[np.ndarray, "held features"], Float[np.ndarray, "held targets"]],
-    inputs: Float[np.ndarray, "test features"],
-) -> Float64[np.ndarray, "test targets"]:
-    """What `Ridge`, fitted on `train` and `validation`, predicts for the features of other clips."""
-    return Ridge(train, validation).predict(inputs)
-
-
-def mel_statistics(
-    clips: Sequence[Clip], window: Window, progress: Progress = silent
-) -> Float32[np.ndarray, "clips features"]:
-    """Mean and deviation of each log-mel band over the frames that hear the clip, `2 * 80` features.
-
-    Args:
-        clips: to decode.
-        window: as much audio as the experts hear.
-        progress: called with the number of finished clips.
-
-    Raises:
-        AudioError: if a clip cannot be used.
-    """
-    return _required(_measured(mel_features, clips, window, progress))
-
-
 def mel_features(waves: Sequence[np.ndarray], window: Window) -> Float32[np.ndarray, "clips features"]:
     """Mean and deviation of each log-mel band over the frames that hear the clip, `2 * 80` features."""
     rows = []

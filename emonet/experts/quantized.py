@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
-from emonet.experts.bank import HeadBank, layer_keys
+from emonet.experts.bank import layer_keys
 from emonet.experts.inputs import Features, InputSpec
 from emonet.runtime import cpu_abilities, has_bf16
 
@@ -101,43 +101,6 @@ class CompactBank(nn.Module):
         for weights, biases in zip(self.weights, self.biases, strict=True):
             hidden = torch.baddbmm(biases.unsqueeze(1), hidden.relu(), weights.transpose(1, 2))
         return hidden.squeeze(2).T
-
-
-class Inaccuracy(NamedTuple):
-    """How far rounded experts are from exact ones.
-
-    Args:
-        largest: the largest difference of a score, as a share of the scores' deviation between clips.
-        rms: root mean square of the differences, likewise.
-    """
-
-    largest: float
-    rms: float
-
-
-@torch.no_grad()
-def precision_error(bank: HeadBank, compact: CompactBank, features: Features) -> Inaccuracy:
-    """Compare the scores of rounded experts with those in float32.
-
-    The deviation is that of each expert's scores between the clips, pooled over experts (root mean square), so that
-    an expert whose score does not change at all divides nothing by zero.
-
-    Args:
-        bank: the experts in float32.
-        compact: the same, rounded.
-        features: prepared clips, two at least.
-
-    Raises:
-        ValueError: if the experts differ, there are fewer than two clips, or no score differs between them.
-    """
-    if bank.targets != compact.targets or len(features.values) < 2:
-        raise ValueError("compare the same experts on two clips at least")
-    exact = bank(features).double()
-    deviation = float(exact.var(0).mean().sqrt())
-    if not deviation > 0:
-        raise ValueError("all clips have the same scores: there is nothing to compare errors with")
-    error = compact(features).double() - exact
-    return Inaccuracy(float(error.abs().max()) / deviation, float(error.square().mean().sqrt()) / deviation)
 
 
 def _frozen(*shape: int) -> nn.Parameter:

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from emonet.audio import SpecAugment, augment_waveform
-from emonet.audio.augment import changes_waveforms
 from emonet.configs import AugmentConfig
 
 pytestmark = pytest.mark.numeric
@@ -21,7 +20,6 @@ def augmented(seed: int = 0, **changes: float) -> np.ndarray:
 
 def test_everything_off_changes_nothing() -> None:
     assert np.array_equal(augmented(), TONE)
-    assert not changes_waveforms(OFF)
     mels = torch.randn(2, 80, 50)
     assert torch.equal(SpecAugment(OFF)(mels, 0), mels)
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from sklearn.linear_model import Ridge
 
 from emonet.clips import Clip
 from emonet.errors import AudioError
-from emonet.evaluation import baseline_predictions, median_scores
-from emonet.evaluation.baselines import acoustic_baselines, mel_statistics, ridge_scores
-from emonet.runtime import silent
+from emonet.evaluation import baseline_predictions, baselines, median_scores
+from emonet.evaluation.baselines import acoustic_baselines
+from emonet.runtime import Progress, silent
 from emonet.targets import EMOTIONS
 from emonet.windows import Window
 
@@ -35,17 +35,17 @@ def linear_data(seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 def test_ridge_finds_linear_scores() -> None:
     inputs, scores = linear_data()
-    found = ridge_scores((inputs[0], scores[0]), (inputs[1], scores[1]), inputs[2])
+    found = baselines.Ridge((inputs[0], scores[0]), (inputs[1], scores[1])).predict(inputs[2])
     assert np.abs(found - scores[2]).mean() < 0.2
 
 
 def test_ridge_with_missing_scores_is_ridge_without_those_clips() -> None:
     inputs, scores = linear_data()
-    full = ridge_scores((inputs[0], scores[0]), (inputs[1], scores[1]), inputs[2])
+    full = baselines.Ridge((inputs[0], scores[0]), (inputs[1], scores[1])).predict(inputs[2])
     gaps = [part.copy() for part in scores]
     gaps[0][::3, 1] = NAN
     gaps[1][::2, 1] = NAN
-    some = ridge_scores((inputs[0], gaps[0]), (inputs[1], gaps[1]), inputs[2])
+    some = baselines.Ridge((inputs[0], gaps[0]), (inputs[1], gaps[1])).predict(inputs[2])
     np.testing.assert_allclose(some[:, [0, 2]], full[:, [0, 2]])
     assert np.abs(some[:, 1] - scores[2][:, 1]).mean() < 0.2
     assert not np.allclose(some[:, 1], full[:, 1])
@@ -56,9 +56,13 @@ def test_the_penalty_comes_from_validation_clips() -> None:
     rng = np.random.default_rng(0)
     inputs = [rng.normal(0, 1, (40, 30)) for _ in range(3)]
     scores = [rng.normal(0, 1, (40, 1)), np.zeros((40, 1))]
-    found = ridge_scores((inputs[0], scores[0]), (inputs[1], scores[1]), inputs[2])
+    found = baselines.Ridge((inputs[0], scores[0]), (inputs[1], scores[1])).predict(inputs[2])
     loose = Ridge(alpha=0.1).fit(inputs[0], scores[0]).predict(inputs[2])
     assert found.std() < 0.1 * loose.std()
+
+
+def mel_statistics(clips: Sequence[Clip], window: Window, progress: Progress = silent) -> np.ndarray:
+    return baselines._required(baselines._measured(baselines.mel_features, clips, window, progress))
 
 
 def test_mel_statistics_do_not_see_the_padding(make_wav: Callable[..., Path]) -> None:
