@@ -1,4 +1,4 @@
-"""Maintenance of a store: info, verify, repair, transcode and export."""
+"""Maintenance of a store: info, verify, repair and export."""
 
 import lazy_loader
 

@@ -1,7 +1,6 @@
 from .exporting import ExportReport, export
 from .info import StoreInfo, describe
 from .repairing import RepairReport, Sources, repair
-from .transcoding import transcode
 from .verification import LEFTOVER, StoreReport, verify
 
 __all__ = [
@@ -14,6 +13,5 @@ __all__ = [
     "describe",
     "export",
     "repair",
-    "transcode",
     "verify",
 ]

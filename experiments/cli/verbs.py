@@ -114,9 +114,6 @@ VERBS: dict[str, Verb] = {
         stopped="repaired shards are kept, and the same command goes on from there",
     ),
     "store export": Verb("store", StoreExportArguments, "write the states as safetensors or .npy", "export"),
-    "store compare-codecs": Verb(
-        "store.codec_comparison", StageArguments, "what each codec tier saves, and costs the experts", section="heads"
-    ),
     "experts import": Verb("experts", ExpertsImportArguments, "make a voice model of published experts", "import_"),
     "experts export": Verb("experts", ExpertsExportArguments, "write a model's experts as published ones", "export"),
     "serve": Verb("serve", ServeArguments, "serve a registered model on 127.0.0.1"),

@@ -1,13 +1,11 @@
 from .classes import MAJORITY, digest_of_labels, require_classes, unweighted_accuracy
-from .forms import HeadsData, best_of, digest_of_weights, open_corpus_of, open_data, scratch_folder, train_forms
+from .forms import digest_of_weights, open_corpus_of, open_data
 from .learnable import require_correlation
 from .table import metric_table, stacked
 from .verb import run, show
 
 __all__ = [
     "MAJORITY",
-    "HeadsData",
-    "best_of",
     "digest_of_labels",
     "digest_of_weights",
     "metric_table",
@@ -16,9 +14,7 @@ __all__ = [
     "require_classes",
     "require_correlation",
     "run",
-    "scratch_folder",
     "show",
     "stacked",
-    "train_forms",
     "unweighted_accuracy",
 ]

@@ -163,23 +163,21 @@ def digest_of_weights(corpus: Corpus) -> str | None:
 
 
 @contextmanager
-def scratch_folder(place: Path, stage: str) -> Iterator[Path]:
-    """An empty folder in `place` for a stage's experts that wait, on the disk where they will be kept."""
-    prefix = f"{SCRATCH}{stage}-"
-    for leftover in place.glob(f"{prefix}*"):  # a killed run's; no other runs this stage now
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """An empty folder in `place` for experts that wait, on the disk where they will be kept."""
+    for leftover in place.glob(f"{SCRATCH}*"):  # a killed run's; no other runs this stage now
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as folder:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place) as folder:
         yield Path(folder)
 
 
-def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") -> dict[InputForm, TriedForm]:
+def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, TriedForm]:
     """Train the experts of every form.
 
     Args:
         job: whose run the curves are logged to.
         data: what to train on.
         scratch: an empty folder for experts that wait; those of a form can be written as long as it is there.
-        prefix: of the curves' names.
     """
     from emonet.experts import InputSpec
     from lightningmodules.experts import Wanted, Watch, train_experts
@@ -190,12 +188,12 @@ def train_forms(job: Work, data: HeadsData, scratch: Path, *, prefix: str = "") 
         spec = InputSpec(form, config.frames, record.frames, record.width)
         (scratch / form).mkdir()
 
-        def report(metrics: Mapping[str, float], epoch: int, label: str = f"{prefix}{form}") -> None:
+        def report(metrics: Mapping[str, float], epoch: int, label: str = form) -> None:
             job.run.metrics({f"{label}/{key}": value for key, value in metrics.items()}, epoch)
 
         trained = train_experts(
             Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights()),
-            Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, f"{prefix}{form}")),
+            Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
         )
         trained, calibration = _calibrated(job, data, trained)
         validation, test = (

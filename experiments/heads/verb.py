@@ -129,7 +129,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     for note in notes(data, experiment.heads):
         job.say(f"[yellow]note[/] {console.name(note)}")
     comparison: tuple[GroupComparison, ...] = ()
-    with scratch_folder(folder, "heads") as scratch:
+    with scratch_folder(folder) as scratch:
         tried = train_forms(job, data, scratch)
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
         best = best_of(wanted, METRICS[experiment.heads.select_by])

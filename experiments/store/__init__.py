@@ -1,4 +1,4 @@
-"""The verbs `store info|verify|repair|export|transcode|compare-codecs`."""
+"""The verbs `store info|verify|repair|export`."""
 
 import lazy_loader
 
