@@ -1,11 +1,10 @@
-"""Repair of a damaged store: what is wrong is taken away and made again, and nothing else is touched.
+"""Repair of a damaged store: markers of shards that are wrong are taken away, and an extraction makes these again.
 
 At every moment a kill leaves a store that `verify` finds damaged, or an unfinished one that an extraction completes.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,22 +15,18 @@ from typing import final
 
 import numpy as np
 
-from cache.extraction import extract
+from cache.extraction import extract, record_of
 from cache.maintenance.info import readable_markers
 from cache.maintenance.verification import StoreReport, verify, wrong_arrays
 from cache.store import (
     MARKERS,
-    SCALES,
     SILENCE,
-    STATES,
     TABLE,
     ExtractionRecord,
     FeatureStore,
     create,
     marker_file,
     read_attributes,
-    read_classes,
-    shard_file,
 )
 from cache.writing import StoreLocks, StoreWriter
 from emonet.clips import Corpus, Rejection
@@ -110,34 +105,36 @@ class _Repair:
         self._sources = sources
         self._show = show
         self._record, self._targets, self._note = read_attributes(path)
-        self._classes = read_classes(path)
         self._problems: list[str] = []
-        self._again: set[int] = set()
-        self._former: dict[int, str] = {}  # digests of shards, as they were first written
-        self._written: dict[str, None] = {}  # files, in order
-        self._removed: tuple[str, ...] = ()
+        self._former: dict[int, str | None] = {}  # shards that are made again, and their digests where they are known
+        self._written: list[str] = []
+        self._removed: list[str] = []
 
     def run(self) -> RepairReport:
-        self._mend_arrays()
-        if wrong := self._wrong_table():
-            self._problems.append(wrong)
+        if wrong := wrong_arrays(self._path, self._record):
+            self._problems += wrong.values()
+            self._mend_metadata(wrong)
+        if missing := self._wrong_table():
+            self._problems.append(missing)
             self._remake(())  # without a table nobody can say which chunks should be there
         report = self._check()
         if report.problems:
             self._problems += report.problems
-            self._tidy()
+            self._remove_leftovers()
             if report.damaged or verify(self._path).problems:
                 self._remake(report.damaged)
             report = self._check()
         return self._report(report)
 
-    def _mend_arrays(self) -> None:
-        """Restore metadata that are damaged; what is still wrong with the mean of silence then, nothing can mend."""
-        wrong = wrong_arrays(self._path, self._record)
-        if not wrong:
-            return
-        self._problems += wrong.values()
-        self._mend_metadata()
+    def _mend_metadata(self, arrays: Iterable[str]) -> None:
+        """Write the metadata of these arrays again; what is still wrong with the mean of silence nothing can mend."""
+        with _alone(self._path), TemporaryDirectory(durable.PARTIAL, f".{self._path.name}.", self._path.parent) as new:
+            silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
+            create(Path(new) / "fresh", self._record, self._targets, self._note, silence)
+            for name in (f"{array}/zarr.json" for array in arrays):
+                (self._path / name).parent.mkdir(exist_ok=True)
+                durable.write(self._path / name, (Path(new) / "fresh" / name).read_bytes())
+                self._written.append(name)
         if lost := wrong_arrays(self._path, self._record).get(SILENCE):
             hint = "emonet extract --force, which makes the store anew"
             raise EmonetError(lost, where=self._path / SILENCE, hint=hint)
@@ -156,48 +153,30 @@ class _Repair:
         with self._show("reading", "clips") as progress:
             return verify(self._path, deep=True, progress=progress)
 
-    def _tidy(self) -> None:
-        """Mend what follows from the record alone: leftovers, and the metadata of the arrays."""
+    def _remove_leftovers(self) -> None:
         with _alone(self._path):
-            self._removed = tuple(
-                str(file.relative_to(self._path)) for file in sorted(self._path.rglob(f"*{durable.PARTIAL}"))
-            )
+            leftovers = sorted(self._path.rglob(f"*{durable.PARTIAL}"))
+            self._removed = [str(file.relative_to(self._path)) for file in leftovers]
             durable.remove_partials(self._path)
-        self._mend_metadata()
-
-    def _mend_metadata(self) -> None:
-        beside = self._path.parent
-        with _alone(self._path), TemporaryDirectory(durable.PARTIAL, f".{self._path.name}.", beside) as folder:
-            fresh = Path(folder) / self._path.name
-            silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
-            create(fresh, self._record, self._targets, self._note, silence, self._classes)
-            for metadata in fresh.glob("*/zarr.json"):
-                name = metadata.relative_to(fresh)
-                if _restore(metadata, self._path / name):
-                    self._written[str(name)] = None
 
     def _remake(self, damaged: Iterable[int]) -> None:
         """Extract shards again, those without a readable marker included, and write the table."""
-        markers = {marker.shard: marker for marker in readable_markers(self._path, self._record)}
-        wanted = sorted({*damaged, *(set(range(self._record.shards)) - set(markers))})
-        self._require_same(encoder=bool(wanted))
-        self._former |= {shard: markers[shard].digest for shard in wanted if shard in markers}
-        self._again |= set(wanted)
-        self._take_away(wanted)
-        if wanted:
-            with self._show("encoding", "clips") as progress:
-                extract(
-                    self._corpus,
-                    self._encoder,
-                    self._path,
-                    _config(self._record),
-                    source=self._record.encoder,
-                    progress=progress,
-                )
-        else:
+        digests = {marker.shard: marker.digest for marker in readable_markers(self._path, self._record)}
+        wanted = sorted({*damaged, *(set(range(self._record.shards)) - set(digests))})
+        config, source = _config(self._record), self._record.encoder
+        if not wanted:
+            known = {"corpus_fingerprint": self._corpus.fingerprint, "clips": len(self._corpus)}
+            self._record.require(known, where=self._path, hint=_SAME)
             with StoreWriter(self._path, self._record, self._corpus) as writer:
                 writer.finish()
-        self._written[TABLE] = None
+        else:
+            same = record_of(self._corpus, self._encoder, config, source=source)
+            self._record.require(same, where=self._path, hint=_SAME)  # before anything is taken away
+            self._former = {shard: digests.get(shard) for shard in wanted} | self._former
+            self._take_away(wanted)
+            with self._show("encoding", "clips") as progress:
+                extract(self._corpus, self._encoder, self._path, config, source=source, progress=progress)
+        self._written.append(TABLE)
 
     @cached_property
     def _corpus(self) -> Corpus:
@@ -207,46 +186,28 @@ class _Repair:
     def _encoder(self) -> ReadyEncoder:
         return self._sources.encoder(self._record)
 
-    def _require_same(self, *, encoder: bool) -> None:
-        """Before anything is taken away: are corpus and encoder what the store was made from?"""
-        found: dict[str, object] = {"corpus_fingerprint": self._corpus.fingerprint, "clips": len(self._corpus)}
-        if encoder:
-            found |= {
-                "encoder_digest": self._encoder.digest,
-                "window_seconds": self._encoder.window.seconds,
-                "frames": self._encoder.frames,
-                "width": self._encoder.width,
-                "mels": self._encoder.mels,
-                "precision": self._encoder.precision,
-            }
-        self._record.require(found, where=self._path, hint=_SAME)
-
     def _take_away(self, shards: list[int]) -> None:
-        """Markers first: without the table a damaged shard that still had its marker would pass for a whole one."""
+        """Remove the markers alone: the extraction then takes the table away and replaces the shards' files."""
         with _alone(self._path):
-            (self._path / MARKERS).mkdir(exist_ok=True)
             for shard in shards:
                 marker_file(self._path, shard).unlink(missing_ok=True)
-            durable.sync(self._path / MARKERS)
-            (self._path / TABLE).unlink(missing_ok=True)
-            durable.sync(self._path)
-            for shard in shards:
-                for array in (STATES, SCALES):
-                    shard_file(self._path, shard, array).unlink(missing_ok=True)
+            if (self._path / MARKERS).is_dir():
+                durable.sync(self._path / MARKERS)
 
     def _report(self, after: StoreReport) -> RepairReport:
         digests = {marker.shard: marker.digest for marker in readable_markers(self._path, self._record)}
-        rows = [row for shard in sorted(self._again) for row in self._record.rows(shard)]
-        clips = {str(clip): None for clip in FeatureStore.open(self._path).clips["id"].iloc[rows]}
+        again = sorted(self._former)
+        rows = [row for shard in again for row in self._record.rows(shard)]
+        clips = tuple(FeatureStore.open(self._path).clips["id"].iloc[rows])
         return RepairReport(
             store=self._path,
             problems=tuple(self._problems),
-            shards=tuple(sorted(self._again)),
-            clips=tuple(clips),
-            written=tuple(self._written),
-            removed=self._removed,
-            failures=tuple(failure for failure in after.failures if failure.id in clips),
-            different=tuple(shard for shard, digest in sorted(self._former.items()) if digests.get(shard) != digest),
+            shards=tuple(again),
+            clips=clips,
+            written=tuple(dict.fromkeys(self._written)),
+            removed=tuple(self._removed),
+            failures=tuple(failure for failure in after.failures if failure.id in set(clips)),
+            different=tuple(shard for shard in again if self._former[shard] not in {None, digests.get(shard)}),
             remaining=after.problems,
             fingerprint=after.fingerprint,
         )
@@ -276,15 +237,3 @@ def _config(record: ExtractionRecord) -> ExtractionConfig:
         max_failed=1.0,
         copies="note",
     )
-
-
-def _restore(fresh: Path, metadata: Path) -> bool:
-    """Replace an array's metadata where it says something else than it must; tells whether it did."""
-    try:
-        same = json.loads(metadata.read_bytes()) == json.loads(fresh.read_bytes())
-    except (OSError, ValueError):
-        same = False
-    if not same:
-        metadata.parent.mkdir(exist_ok=True)
-        durable.write(metadata, fresh.read_bytes())
-    return not same

@@ -303,6 +303,7 @@ class StoreWriter:
         if self._any_batch_size:  # known only now: what other processes chose, they chose under the same lock
             self.record = ExtractionRecord.model_validate(self.record.model_dump() | {"batch_size": record.batch_size})
         record.require(self.record, where=self.path, hint=_FORCE, targets=(targets, self._corpus.targets))
+        (self.path / MARKERS).mkdir(exist_ok=True)  # copies of a store, in git or object stores, lose empty folders
         self._codec = ClipCodec(record, read_silence(self.path) if record.kept == "speech" else None)
         if alone:
             durable.remove_partials(self.path)

@@ -55,7 +55,7 @@ def killed_repair(path: str, moment: int, sources: Sources) -> None:
 
 
 # Before: a second marker, the table, a shard's file are removed; a shard, its marker, the table are put in place.
-MOMENTS = (1, 2, 3, 9, 12, 20)
+MOMENTS = (1, 2, 3, 4, 7, 15)
 
 
 @pytest.mark.slow

@@ -185,6 +185,21 @@ def test_a_shard_without_its_marker_does_not_exist(
     np.testing.assert_array_equal(FeatureStore.open(path).read(range(6)), states)
 
 
+def test_a_copy_that_has_lost_its_empty_folder_goes_on(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus, some_states: Make
+) -> None:
+    """Neither git nor an object store keeps `shards` of a store whose extraction was killed before its first shard."""
+    path, states = tmp_path / "s.zarr", some_states(6)
+    with StoreWriter(path, record, corpus):
+        pass
+    writer.marker_file(path, 0).parent.rmdir()
+    with StoreWriter(path, record, corpus) as second:
+        put(second, 0, states)
+        put(second, 1, states)
+        second.finish()
+    np.testing.assert_array_equal(FeatureStore.open(path).read(range(6)), states)
+
+
 def test_another_record_needs_force(
     tmp_path: Path, record: ExtractionRecord, corpus: Corpus, make_record: Make, some_states: Make
 ) -> None:
