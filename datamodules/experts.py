@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Float32, Int
+from jaxtyping import Bool, Float16, Float32, Int, Int64
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
@@ -18,6 +18,7 @@ from datamodules.expert_inputs import Inputs
 from emonet.clips import Split
 from emonet.experts import Features
 from emonet.runtime import seed_of
+from emonet.targets import Classes, ClassLabels
 
 
 class Batch(NamedTuple):
@@ -27,11 +28,14 @@ class Batch(NamedTuple):
         features: what `HeadBank` takes.
         scores: `batch experts`, NaN where nobody rated.
         weights: `batch experts`, how much each score counts in training, 0 or more; 1 in the mean of those above 0.
+        labels: `batch`, position of each clip's class among those that experts tell apart, or `NO_CLASS`; None in
+            training, and where there are no classes.
     """
 
     features: Features
     scores: Tensor
     weights: Tensor
+    labels: Tensor | None = None
 
 
 class StateDataset(Dataset[Batch]):
@@ -43,6 +47,7 @@ class StateDataset(Dataset[Batch]):
         targets: ids of the experts, in order.
         weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default. They
             are brought to a mean of 1 over this split, by expert, as far as rated and above 0.
+        labels: classes of the store's clips, which batches then carry.
 
     Raises:
         ValueError: if there are not as many weights as clips and experts, or one is negative or not finite.
@@ -55,6 +60,7 @@ class StateDataset(Dataset[Batch]):
         targets: Sequence[str],
         *,
         weights: Float32[np.ndarray, "stored experts"] | None = None,
+        labels: ClassLabels | None = None,
     ) -> None:
         store = inputs.store
         self.inputs, self.split, self.rows = inputs, split, inputs.rows[split]
@@ -64,13 +70,16 @@ class StateDataset(Dataset[Batch]):
         if weights is not None:
             checked = torch.from_numpy(_checked(weights, (len(store), len(columns)))[self.rows])
             self.weights = _around_one(checked, ~self.scores.isnan())
+        self.labels: Int64[Tensor, " clips"] | None = None
+        if labels is not None:
+            self.labels = torch.from_numpy(labels.given[self.rows])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, positions: Sequence[int]) -> Batch:
         index = torch.as_tensor(positions)
-        return Batch(self.inputs.of(self.split, index.numpy()), self.scores[index], self.weights[index])
+        return self._batch(self.inputs.of(self.split, index.numpy()), index)
 
     def narrowed(self, experts: slice) -> StateDataset:
         """The same clips for some of the experts."""
@@ -81,7 +90,11 @@ class StateDataset(Dataset[Batch]):
     def batch(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Batch:
         """A batch of these rows of the store, which are of this split, whose states have been read."""
         index = torch.from_numpy(np.searchsorted(self.rows, rows))
-        return Batch(self.inputs.prepare(rows, states), self.scores[index], self.weights[index])
+        return self._batch(self.inputs.prepare(rows, states), index)
+
+    def _batch(self, features: Features, index: Int64[Tensor, " batch"]) -> Batch:
+        labels = None if self.labels is None else self.labels[index]
+        return Batch(features, self.scores[index], self.weights[index], labels)
 
 
 class StreamedBatches:
@@ -135,6 +148,7 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         seed: of the order of training clips, a new one each epoch.
         weights: how much each clip of the store counts for each expert in training, 0 or more, compared with the other
             training clips; 1 by default.
+        labels: classes of the store's clips, which validation batches then carry.
     """
 
     def __init__(
@@ -145,14 +159,22 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
         batch_size: int,
         seed: int,
         weights: Float32[np.ndarray, "stored experts"] | None = None,
+        labels: ClassLabels | None = None,
     ) -> None:
         super().__init__()
         self.inputs, self.targets = inputs, tuple(targets)
         self._batch_size = batch_size
         self.train = StateDataset(inputs, "train", targets, weights=weights)
-        self.validation = StateDataset(inputs, "validation", targets)
+        self.validation = StateDataset(inputs, "validation", targets, labels=labels)
+        self._classes = None if labels is None else labels.classes
         self._order_seed = seed_of(seed, "order of training clips")
         self._begin()
+
+    @property
+    def classes(self) -> Classes | None:
+        """The classes that these experts tell apart; None where there are none, or one has no expert among them."""
+        classes = self._classes
+        return classes if classes is not None and classes.names.keys() <= set(self.targets) else None
 
     def _begin(self) -> None:
         self._order = torch.Generator().manual_seed(self._order_seed)

@@ -155,8 +155,8 @@ class HeadsConfig(Schema):
     """Principal coordinates: all, the first so many (count), or those with this share of the energy (0 to 1)."""
     standardise: bool = True
     """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form."""
-    select_by: Literal["mae", "pearson"] = "pearson"
-    """The mean validation metric by which one of several input forms is chosen."""
+    select_by: Literal["mae", "pearson", "ua"] = "pearson"
+    """The validation metric by which one of several input forms is chosen: a mean over experts, or ua over classes."""
     states_gib: PositiveFloat = 4.0
     """States up to this size stay in memory; beyond it each epoch reads the store, in pools of this size (GiB)."""
     memory: PositiveFloat | Literal["auto"] = "auto"

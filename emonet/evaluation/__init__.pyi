@@ -1,7 +1,7 @@
 from .baselines import baseline_predictions, median_scores
 from .bootstrap import difference, evaluate, independent, resample
 from .class_comparison import Classified
-from .classification import CLASS_METRICS, ClassScores, class_metrics, confusion, sample_classes
+from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
     Comparison,
     Contender,
@@ -42,6 +42,7 @@ __all__ = [
     "METRICS",
     "METRIC_NAMES",
     "SCATTERED",
+    "UA",
     "ClassScores",
     "Classified",
     "Comparison",

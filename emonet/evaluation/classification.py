@@ -17,13 +17,15 @@ from pydantic import Field
 
 from emonet.configs import EvaluationConfig
 from emonet.evaluation.bootstrap import resample
-from emonet.evaluation.results import Estimate, Unit
+from emonet.evaluation.results import Estimate, Metric, Unit
 from emonet.schema import Schema
 from emonet.targets import NO_CLASS
 
 ClassMetricName = Literal["ua", "wa", "macro_f1"]
 CLASS_METRICS: dict[ClassMetricName, str] = {"ua": "UA", "wa": "WA", "macro_f1": "macro F1"}
 """Name -> what tables call it; more is better in all of them."""
+
+UA = Metric("ua", CLASS_METRICS["ua"], "higher")
 
 
 class ClassScores(Schema):

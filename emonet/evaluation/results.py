@@ -29,7 +29,7 @@ class Metric:
         better: which direction is better.
     """
 
-    name: MetricName
+    name: str
     label: str
     better: Literal["lower", "higher"]
 

@@ -1,5 +1,5 @@
 from .affect import PLACEMENT, Affect, scores_for
-from .classes import CLASSES, NO_CLASS, Classes, are_classes, class_targets, majority
+from .classes import CLASSES, NO_CLASS, Classes, ClassLabels, are_classes, class_targets, majority
 from .sets import SETS, open_targets
 from .spec import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, Target, TargetSpec, spelling
 
@@ -13,6 +13,7 @@ __all__ = [
     "QUALITY",
     "SETS",
     "Affect",
+    "ClassLabels",
     "Classes",
     "Target",
     "TargetSpec",

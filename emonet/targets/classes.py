@@ -65,6 +65,19 @@ class Classes:
         return highest
 
 
+@dataclass(frozen=True)
+class ClassLabels:
+    """The classes that experts tell apart, with that of each clip.
+
+    Args:
+        classes: what they are.
+        given: position of each clip's class, or `NO_CLASS`; a row for each clip of a store.
+    """
+
+    classes: Classes
+    given: Int[np.ndarray, " stored"]
+
+
 def majority(given: Int[np.ndarray, " train"], clips: int) -> Int[np.ndarray, " clips"]:
     """The most frequent class of the training clips, for each of `clips`: what guessing gives.
 

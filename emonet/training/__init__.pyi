@@ -4,11 +4,10 @@ from .gram_products import Standardised, add_combinations, arithmetic_for, gram,
 from .losses import absolute_errors, expert_losses
 from .memory_plan import GIB, TrainingPlan, free_bytes, plan_training
 from .principal_basis import PrincipalBasis, Rank, decompose, projected, rotate
-from .validation_metrics import NO_CLASS, SCORE_METRICS, ScoreMetricName, ScoreMetrics, UnweightedAccuracy
+from .validation_metrics import SCORE_METRICS, ScoreMetricName, ScoreMetrics, UnweightedAccuracy
 
 __all__ = [
     "GIB",
-    "NO_CLASS",
     "SCORE_METRICS",
     "BankOptimiser",
     "ExpertStopping",

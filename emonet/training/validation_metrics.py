@@ -7,7 +7,7 @@ correlations are 0; where the scores are all the same, correlations are undefine
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, cast, final, get_args
 
 import torch
@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassStatScores
 from torchmetrics.utilities.data import dim_zero_cat
 
-from emonet.targets import NO_CLASS
+from emonet.targets import NO_CLASS, Classes, TargetSpec
 from emonet.training.losses import absolute_errors
 
 ScoreMetricName = Literal["mae", "pearson", "ccc"]
@@ -87,24 +87,32 @@ def _moments(
 
 @final
 class UnweightedAccuracy(MulticlassStatScores):
-    """UA, the mean recall over the classes that occur, where the highest of some targets' scores tells the class.
+    """UA, the mean recall over the classes that occur; the class is that whose expert is highest on its own scale.
 
     Args:
-        columns: of the predictions, by class.
+        classes: those that are told apart; each has a target in `spec`.
+        spec: targets of the predictions, in the order of the columns.
     """
 
-    def __init__(self, columns: Sequence[int]) -> None:
-        super().__init__(len(columns), average=None, ignore_index=NO_CLASS, validate_args=False)
-        self._columns = list(columns)
+    _low: Float[Tensor, " classes"]
+    _span: Float[Tensor, " classes"]
+
+    def __init__(self, classes: Classes, spec: TargetSpec) -> None:
+        super().__init__(len(classes.names), average=None, ignore_index=NO_CLASS, validate_args=False)
+        self._columns = [spec.index(target) for target in classes.names]
+        low, high = (torch.from_numpy(ends[self._columns]) for ends in (spec.low, spec.high))
+        self.register_buffer("_low", low, persistent=False)
+        self.register_buffer("_span", high - low, persistent=False)
 
     def update(self, predictions: Float[Tensor, "batch targets"], labels: Int64[Tensor, " batch"]) -> None:
-        """Take in a batch.
+        """Take in a batch; clips without a class, or without a prediction by each expert of the classes, are left out.
 
         Args:
             predictions: scores of all targets.
-            labels: position of each clip's class among the columns, or `NO_CLASS`.
+            labels: position of each clip's class, or `NO_CLASS`.
         """
-        super().update(predictions[:, self._columns].argmax(1), labels)
+        levels = (predictions[:, self._columns] - self._low) / self._span
+        super().update(levels.argmax(1), labels.where(~levels.isnan().any(1), NO_CLASS))
 
     def compute(self) -> Float64[Tensor, ""]:
         """UA, 0 to 1; NaN where no clip has a class."""

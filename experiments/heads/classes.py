@@ -12,7 +12,7 @@ from emonet.clips import Corpus, Split
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, class_metrics, confusion, sample_classes
 from emonet.schema import digest
-from emonet.targets import NO_CLASS, Classes, majority
+from emonet.targets import NO_CLASS, Classes, ClassLabels, majority
 
 if TYPE_CHECKING:
     from experiments.core import Experiment
@@ -29,6 +29,12 @@ def digest_of_labels(corpus: Corpus) -> dict[str, str]:
 def classes_of(data: HeadsData) -> Classes | None:
     """The classes that the experts tell apart, if any."""
     return Classes.among(data.corpus.classes, data.rated)
+
+
+def class_labels(data: HeadsData) -> ClassLabels | None:
+    """The class of each clip of the store, as the corpus has it by now; None where experts tell none apart."""
+    classes = classes_of(data)
+    return None if classes is None else ClassLabels(classes, classes.given([clip.label for clip in data.corpus.clips]))
 
 
 def class_scores(
@@ -67,8 +73,12 @@ def unweighted_accuracy(data: HeadsData, split: Split, predictions: Float[np.nda
     return float(class_metrics(matrix[None])[1]["ua"][0])
 
 
-def require_classes(data: HeadsData) -> None:
+def require_classes(data: HeadsData, wanted: str) -> None:
     """Check that UA on validation clips is defined.
+
+    Args:
+        data: store and corpus.
+        wanted: what asks for it, e.g. `the objective ua`.
 
     Raises:
         RequestError: if experts tell no classes apart, or no validation clip has one of these.
@@ -76,7 +86,7 @@ def require_classes(data: HeadsData) -> None:
     classes = classes_of(data)
     if classes is None or (classes.given(data.labels("validation")) == NO_CLASS).all():
         raise RequestError(
-            "the objective ua is undefined: "
+            f"{wanted} is undefined: "
             + ("there are no classes" if classes is None else "no validation clip has a class"),
             where=data.corpus.name,
             expected="clips with class labels, and a target for each of two classes at least",

@@ -18,11 +18,12 @@ from jaxtyping import Float, Float32
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
-from emonet.evaluation import ClassScores, Metric, Scores, evaluate
+from emonet.evaluation import ClassScores, Scores, evaluate
 from emonet.schema import Schema
 from experiments.core import Experiment, Work, console, named_encoder, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
-from experiments.heads.classes import baseline_class_scores, class_scores
+from experiments.heads.classes import baseline_class_scores, class_labels, class_scores
+from experiments.heads.selection import require_selectable
 from experiments.heads.store_check import require_origin
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ class FormScores(Schema):
     """How well the experts of one input form do."""
 
     validation: Scores
-    """On the validation clips, not calibrated; the form is chosen by these."""
+    """On the validation clips, not calibrated; the form is chosen by these, or by UA."""
     test: Scores
     """On the test clips, calibrated if the experts are; reported, never chosen by."""
     classes: ClassScores | None = None
     """On the test clips, by argmax over the experts of the classes; None where clips have none."""
+    validation_classes: ClassScores | None = None
+    """The same on the validation clips, not calibrated."""
     energy: float | None = None
     """Share of the states' variance that principal coordinates held (0 to 1); None where experts saw the states."""
 
@@ -178,12 +181,16 @@ def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, Tr
         job: whose run the curves are logged to.
         data: what to train on.
         scratch: an empty folder for experts that wait; those of a form can be written as long as it is there.
+
+    Raises:
+        RequestError: if forms are to be chosen by UA, and no validation clip has a class.
     """
     from emonet.experts import InputSpec
     from lightningmodules.experts import Wanted, Watch, train_experts
 
     experiment, config, record = job.experiment, job.experiment.heads, data.store.record
-    tried: dict[InputForm, TriedForm] = {}
+    require_selectable(data, config)
+    labels, tried = class_labels(data), dict[InputForm, TriedForm]()
     for form in get_args(InputForm) if config.compare_inputs else dict.fromkeys(config.inputs):
         spec = InputSpec(form, config.frames, record.frames, record.width)
         (scratch / form).mkdir()
@@ -192,15 +199,23 @@ def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, Tr
             job.run.metrics({f"{label}/{key}": value for key, value in metrics.items()}, epoch)
 
         trained = train_experts(
-            Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights()),
+            Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights(), labels=labels),
             Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
         )
         trained, calibration = _calibrated(job, data, trained)
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
-        classes = class_scores(data, "test", trained.predictions["test"], experiment)
-        scores = FormScores(validation=validation, test=test, classes=classes, energy=trained.energy)
+        classes = {
+            split: class_scores(data, split, trained.predictions[split], experiment) for split in ("validation", "test")
+        }
+        scores = FormScores(
+            validation=validation,
+            test=test,
+            classes=classes["test"],
+            validation_classes=classes["validation"],
+            energy=trained.energy,
+        )
         tried[form] = TriedForm(trained, scores, calibration)
     return tried
 
@@ -226,15 +241,6 @@ def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[Tr
 def _log_plan(job: Work, label: str, plan: TrainingPlan) -> None:
     figures = {"groups": len(plan.groups), "passes": plan.passes, "gib": plan.peak_bytes / 2**30}
     job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items()})
-
-
-def best_of(tried: Mapping[InputForm, TriedForm], metric: Metric) -> TriedForm:
-    """The form with the best mean validation metric, the first of equals."""
-    best, *others = tried.values()
-    for other in others:
-        values = [one.scores.validation.of(metric.name).mean.value for one in (other, best)]
-        best = other if metric.beats(*values) else best
-    return best
 
 
 def run_baselines(job: Work, data: HeadsData) -> tuple[dict[str, Scores], dict[str, ClassScores]]:

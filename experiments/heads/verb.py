@@ -10,7 +10,7 @@ from pydantic import Field
 
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
-from emonet.evaluation import METRICS, ClassScores, Scores
+from emonet.evaluation import ClassScores, Scores
 from emonet.schema import Registered
 from experiments.core import Experiment, StageResult, Work, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
@@ -19,7 +19,6 @@ from experiments.heads.forms import (
     FormScores,
     HeadsData,
     TriedForm,
-    best_of,
     digest_of_weights,
     open_corpus_of,
     open_data,
@@ -30,6 +29,7 @@ from experiments.heads.forms import (
 from experiments.heads.input_ladder import GroupComparison, compare_forms, forms_table, groups_table
 from experiments.heads.learnable import notes
 from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
+from experiments.heads.selection import best_of, selected_by
 
 
 class HeadsResult(StageResult):
@@ -132,7 +132,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     with scratch_folder(folder) as scratch:
         tried = train_forms(job, data, scratch)
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
-        best = best_of(wanted, METRICS[experiment.heads.select_by])
+        best = best_of(wanted, experiment.heads)
         job.commit()
         save(data, best, folder / EXPERTS)
     with decoration("the comparison of forms"):
@@ -204,7 +204,7 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         "States": f"{record.frames} of {record.width} values, {record.window_seconds:g} s",
         "Experts": f"{len(done.rated)} of {len(done.targets)} targets, {widths}, {done.input}",
         "Calibration": done.calibration,
-        "Chosen by": f"mean validation {METRICS[experiment.heads.select_by].label}",
+        "Chosen by": selected_by(experiment.heads),
         "Intervals": f"{done.test.resampled} resampled",
         "Store": data.store.fingerprint[:12],
         "Seed": str(experiment.seed),

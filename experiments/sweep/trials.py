@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
-from emonet.evaluation import METRICS, weighted_metrics
+from emonet.evaluation import weighted_metrics
 from emonet.runtime import Progress, identity, silent
 from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source
 from experiments.extract import ExtractResult
-from experiments.heads import open_corpus_of, open_data, unweighted_accuracy
+from experiments.heads import best_form, open_corpus_of, open_data, require_selectable, unweighted_accuracy
 from experiments.sweep.heartbeat import reason_of_death
 
 if TYPE_CHECKING:
@@ -114,13 +114,15 @@ class Trials:
 
         Raises:
             TrialPruned: if `report` raised it.
-            RequestError: if memory does not suffice, or there are not so many principal coordinates.
+            RequestError: if memory does not suffice, there are not so many principal coordinates, or forms are to be
+                chosen by UA where there are no classes.
             EmonetError: if the training diverged, or the store changed.
         """
         return _freeing(lambda: self._run(experiment, report))
 
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         started, config = time.perf_counter(), experiment.heads
+        require_selectable(self._data, config)
         curve = _Curve(self._data.rated, report)
         tried: dict[InputForm, Mapping[str, float]] = {}
         parameters: dict[InputForm, int] = {}
@@ -287,16 +289,9 @@ class _Curve:
 
 
 def _best(tried: Mapping[InputForm, Mapping[str, float]], config: HeadsConfig) -> InputForm:
-    """The form with the best mean validation metric, the first of equals, as `emonet heads` chooses."""
-    metric = METRICS[config.select_by]
-    best, *others = tried
-    for other in others:
-        best = other if metric.beats(*(_defined(tried[form][metric.name]) for form in (other, best))) else best
-    return best
-
-
-def _defined(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    """The form with the best validation metric, the first of equals, as `emonet heads` chooses."""
+    values = {form: figures[config.select_by] for form, figures in tried.items()}
+    return best_form({form: value if np.isfinite(value) else None for form, value in values.items()}, config)
 
 
 def _freeing(train: Callable[[], TrialOutcome]) -> TrialOutcome:

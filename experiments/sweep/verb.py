@@ -202,8 +202,14 @@ def _heads(experiment: Experiment) -> Subject:
     comparable = {"store": extracted.fingerprint, "corpus": extracted.corpus, "weights": digest_of_weights(corpus)}
     if "pearson" in experiment.sweep.aims:
         require_correlation(open_data(experiment, corpus, tested=False))
-    if "ua" in experiment.sweep.aims:
-        require_classes(open_data(experiment, corpus, tested=False))
+    by_classes = "ua" in experiment.sweep.aims
+    if by_classes:
+        require_classes(open_data(experiment, corpus, tested=False), "the objective ua")
+    selected_by = space_of(experiment.sweep).get("heads.select_by")
+    if "ua" in (selected_by.choices if selected_by else (experiment.heads.select_by,)):
+        require_classes(open_data(experiment, corpus, tested=False), "heads.select_by ua")
+        by_classes = True
+    if by_classes:
         comparable |= digest_of_labels(corpus)
 
     def train(best: Experiment, folder: Path, parent: str) -> Mapping[str, Any]:

@@ -19,6 +19,8 @@ from emonet.configs import HeadsConfig
 from emonet.errors import EmonetError
 from emonet.experts import HeadBank, InputSpec, Scaling
 from emonet.runtime import Progress, resolve_device
+from emonet.targets import TargetSpec
+from emonet.training import UnweightedAccuracy
 from lightningmodules.alone import alone_on
 from lightningmodules.experts.module import HeadsModule, Report
 from lightningmodules.guards import interruptible, quiet
@@ -70,10 +72,12 @@ def fit_bank(
         EmonetError: if a validation error is not finite.
     """
     bank = HeadBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
-    bank.score_on([data.inputs.store.targets[target] for target in data.targets])
+    spec = TargetSpec(tuple(data.inputs.store.targets[target] for target in data.targets))
+    bank.score_on(spec.targets)
     if scaling is not None:
         bank.standardise(scaling)
-    module = HeadsModule(bank, config, report=report, progress=progress)
+    accuracy = None if data.classes is None else UnweightedAccuracy(data.classes, spec)
+    module = HeadsModule(bank, config, accuracy=accuracy, report=report, progress=progress)
     with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.inputs.spec):
         try:
             _trainer(config.epochs).fit(module, data)

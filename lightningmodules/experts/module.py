@@ -12,8 +12,8 @@ from datamodules.experts import Batch
 from emonet.configs import HeadsConfig
 from emonet.experts import HeadBank
 from emonet.runtime import Progress, silent
-from emonet.training import BankOptimiser, ExpertStopping, ScoreMetrics, expert_losses, going_on
-from lightningmodules.experts.epoch_metrics import EpochMetrics
+from emonet.training import BankOptimiser, ExpertStopping, ScoreMetrics, UnweightedAccuracy, expert_losses, going_on
+from lightningmodules.experts.epoch_metrics import EpochAccuracy, EpochMetrics
 
 Report = Callable[[Mapping[str, float], int], None]
 """Called with metrics and the epoch (counted from 0)."""
@@ -32,7 +32,8 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
     Args:
         bank: the experts, one per score of a batch.
         config: loss, epochs, patience, optimiser.
-        report: gets each epoch's training loss and validation metrics, as `EpochMetrics` names them.
+        accuracy: of the classes that all of the experts tell apart; None where they tell none, or not all.
+        report: gets each epoch's training loss and validation metrics, as `EpochMetrics` and `EpochAccuracy` name them.
         progress: called with the number of finished steps, and the epoch.
     """
 
@@ -41,6 +42,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         bank: HeadBank,
         config: HeadsConfig,
         *,
+        accuracy: UnweightedAccuracy | None = None,
         report: Report = unreported,
         progress: Progress = silent,
     ) -> None:
@@ -56,6 +58,8 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         self._losses: list[Tensor] = []
         self._validation = ScoreMetrics()
         self._metrics = EpochMetrics(bank.targets, self.stopping)
+        self.accuracy = accuracy  # here, too, so that it goes to the device
+        self._classes = EpochAccuracy(accuracy, bank.targets, self.stopping) if accuracy is not None else None
         self._columns: Tensor | None = None  # of the scores, that the experts in training have
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -100,14 +104,21 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's clips."""
         self._validation.reset()
+        if self._classes is not None:
+            self._classes.reset()
 
     def validation_step(self, batch: Batch) -> None:
         """Take in each expert's predictions."""
-        self._validation.update(self.trained(batch.features), self._mine(batch.scores))
+        predictions = self.trained(batch.features)
+        self._validation.update(predictions, self._mine(batch.scores))
+        if self._classes is not None and batch.labels is not None:
+            self._classes.add(predictions, batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         """Hand each expert's own error to its early stopping, and end when all have stopped."""
         metrics = self._metrics.take(self.current_epoch, self.trained.targets, self._validation.by_target())
+        if self._classes is not None:
+            metrics |= self._classes.take(self.current_epoch, self.trained.targets)
         if self._optimiser is not None:
             self._optimiser.rest(self.stopping.stopped)
         self._report({"train_loss": float(torch.stack(self._losses).mean()), **metrics}, self.current_epoch)

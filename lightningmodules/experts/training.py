@@ -22,6 +22,7 @@ from emonet.clips import SPLITS, Split
 from emonet.configs import HeadsConfig
 from emonet.experts import InputSpec, Scaling
 from emonet.runtime import ShowProgress, resolve_device
+from emonet.targets import ClassLabels
 from emonet.training import TrainingPlan, free_bytes, plan_training
 from lightningmodules.experts.fitting import FittedBank, fit_bank
 from lightningmodules.experts.input_cache import KeptInputs
@@ -43,6 +44,7 @@ class Wanted:
         seed: fixes starts, order and dropout.
         weights: of every clip of the store and each target in the loss; all 1 by default.
         predicted: splits whose clips are predicted; no state of another one is read but for training.
+        labels: classes of the store's clips, for the validation's UA; None tells none.
     """
 
     store: FeatureStore
@@ -52,6 +54,7 @@ class Wanted:
     seed: int
     weights: Float32[np.ndarray, "stored targets"] | None = None
     predicted: tuple[Split, ...] = ("validation", "test")
+    labels: ClassLabels | None = None
 
 
 def unheard(_told: object) -> None:
@@ -170,7 +173,12 @@ def _in_groups(wanted: Wanted, watch: Watch, plan: TrainingPlan, inputs: Inputs,
     """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
     config = wanted.config
     data = StateDataModule(
-        inputs, wanted.targets, batch_size=config.batch_size, seed=wanted.seed, weights=wanted.weights
+        inputs,
+        wanted.targets,
+        batch_size=config.batch_size,
+        seed=wanted.seed,
+        weights=wanted.weights,
+        labels=wanted.labels,
     )
     finished, sizes = _Finished(wanted.targets, watch.scratch, wanted.predicted), list(plan.groups)
     while sizes:
@@ -216,7 +224,7 @@ def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling |
 
     def report(metrics: Mapping[str, float], epoch: int) -> None:
         # Means over a group would stand beside those of another group under one name.
-        watch.report(metrics if whole else {k: v for k, v in metrics.items() if "/" in k}, epoch)
+        watch.report(metrics if whole else {k: v for k, v in metrics.items() if "/" in k or k == "val_ua"}, epoch)
 
     with watch.show(f"training experts{label} ({wanted.spec.form})", "steps") as progress:
         return fit_bank(data, wanted.config, seed=wanted.seed, scaling=scaling, report=report, progress=progress)

@@ -17,7 +17,7 @@ from emonet.clips import Clip, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.experts import InputSpec
-from emonet.targets import EMOTIONS
+from emonet.targets import EMOTIONS, Classes, ClassLabels
 from lightningmodules.guards import quiet
 
 pytestmark = pytest.mark.numeric
@@ -85,7 +85,7 @@ def test_streaming_and_memory_give_the_same_clips(store: FeatureStore, form: Inp
     clips = []
     for data in (kept, streamed):
         found = {}
-        for features, scores, _ in data.train_dataloader():
+        for features, scores, *_ in data.train_dataloader():
             for values, length, score in zip(*features, scores, strict=True):
                 found[tuple(score.tolist())] = (length.item(), values.clone())
         clips.append(found)
@@ -195,6 +195,20 @@ def test_weights_that_are_none(store: FeatureStore, change: Callable[[np.ndarray
     inputs = read_inputs(store, InputSpec("statistics", "speech", FRAMES, WIDTH), memory_gib=1.0)
     with pytest.raises(ValueError, match=message):
         StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
+
+
+@pytest.mark.parametrize("memory_gib", [1.0, NO_MEMORY])
+def test_validation_batches_carry_the_classes_of_their_clips(store: FeatureStore, memory_gib: float) -> None:
+    inputs = read_inputs(store, InputSpec("statistics", "all", FRAMES, WIDTH), memory_gib=memory_gib)
+    labels = ClassLabels(Classes({"fear": "f", "anger": "a"}, {"f": 0, "a": 1}), np.arange(50) % 3 - 1)
+    data = StateDataModule(inputs, ["anger", "fear"], batch_size=2, seed=0, labels=labels)
+    carried = [batch.labels for batch in data.val_dataloader()]
+    assert torch.cat(carried).tolist() == [row % 3 - 1 for row in range(40, 45)]
+    assert all(batch.labels is None for batch in data.train_dataloader())
+    assert data.classes == labels.classes
+    assert data.narrowed(slice(1, 2)).classes is None, "one of the experts is not among them"
+    assert module_of(store).classes is None
+    assert all(batch.labels is None for batch in module_of(store).val_dataloader())
 
 
 def test_validation_and_test_come_in_order(store: FeatureStore) -> None:

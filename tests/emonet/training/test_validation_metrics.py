@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import recall_score
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import evaluate
-from emonet.training import NO_CLASS, SCORE_METRICS, ScoreMetrics, UnweightedAccuracy, absolute_errors
+from emonet.evaluation import class_metrics, confusion, evaluate
+from emonet.targets import EMOTIONS, NO_CLASS, Classes, Target, TargetSpec
+from emonet.training import SCORE_METRICS, ScoreMetrics, UnweightedAccuracy, absolute_errors
 from tests.two_processes import in_two_processes
 
 pytestmark = pytest.mark.numeric
@@ -57,6 +58,12 @@ def expected(predictions: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
     found = evaluate(scores.numpy(), predictions.numpy(), targets=names, speakers=speakers, config=config)
     values = [[found.of(metric).per_target[name].value for name in names] for metric in SCORE_METRICS]
     return np.array(values, dtype=float)  # None, which is undefined, becomes NaN
+
+
+def classes_of(columns: list[int], spec: TargetSpec = EMOTIONS) -> Classes:
+    """A class for each of these targets, in their order."""
+    names = {spec.ids[column]: f"class {column}" for column in columns}
+    return Classes(names, {label: position for position, label in enumerate(names.values())})
 
 
 def sizes_of(rng: np.random.Generator, clips: int) -> list[int]:
@@ -110,7 +117,7 @@ def test_unweighted_accuracy_is_the_mean_recall_of_the_classes_that_occur(seed: 
     columns = rng.permutation(TARGETS)[:4].tolist()
     predictions = rng.normal(0, 1, (clips, TARGETS)).astype(np.float32)
     labels = rng.integers(NO_CLASS, rng.integers(1, 5), clips)
-    metric = UnweightedAccuracy(columns)
+    metric = UnweightedAccuracy(classes_of(columns), EMOTIONS.subset(EMOTIONS.ids[:TARGETS]))
     for rows in np.array_split(np.arange(clips), min(clips, 3)):
         metric.update(torch.from_numpy(predictions[rows]), torch.from_numpy(labels[rows]))
     known = labels != NO_CLASS
@@ -118,6 +125,28 @@ def test_unweighted_accuracy_is_the_mean_recall_of_the_classes_that_occur(seed: 
     present = np.unique(labels[known])
     recalls = recall_score(labels[known], chosen[known], labels=present, average=None) if len(present) else []
     np.testing.assert_allclose(float(metric.compute()), np.mean(recalls) if len(present) else np.nan, equal_nan=True)
+
+
+@given(seed=st.integers(0, 100_000), clips=st.sampled_from([1, 4, 60]))
+def test_unweighted_accuracy_is_that_of_the_evaluation_on_any_scale_and_with_gaps(seed: int, clips: int) -> None:
+    rng = np.random.default_rng(seed)
+    lows, spans = rng.integers(-300, 300, TARGETS), rng.choice([0.5, 1, 4, 700], TARGETS)
+    spec = TargetSpec(
+        tuple(
+            Target(f"t{n}", f"T{n}", low, low + span, "some")
+            for n, (low, span) in enumerate(zip(lows, spans, strict=True))
+        )
+    )
+    classes = classes_of(rng.permutation(TARGETS)[:4].tolist(), spec)
+    predictions = (
+        spec.low + rng.choice([0.25, 0.5, 0.75, np.nan], (clips, TARGETS), p=[0.3, 0.3, 0.35, 0.05]) * spans
+    ).astype(np.float32)
+    labels = rng.integers(NO_CLASS, 4, clips)
+    metric = UnweightedAccuracy(classes, spec)
+    metric.update(torch.from_numpy(predictions), torch.from_numpy(labels))
+    matrix = confusion(labels, classes.predicted(predictions, spec), len(classes.names))
+    expected_ua = class_metrics(matrix[None])[1]["ua"][0]
+    np.testing.assert_allclose(float(metric.compute()), expected_ua, equal_nan=True)
 
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
@@ -131,7 +160,7 @@ def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     labels = torch.from_numpy(rng.integers(NO_CLASS, 3, 50))
     labels[:30][labels[:30] == 2], labels[30:][labels[30:] == 0] = 1, NO_CLASS
     parts = [list(zip(predictions.split(10), each.split(10), strict=True)) for each in (scores, labels)]
-    owners = (ScoreMetrics(), UnweightedAccuracy([0, 2, 3]))
+    owners = (ScoreMetrics(), UnweightedAccuracy(classes_of([0, 2, 3]), EMOTIONS.subset(EMOTIONS.ids[:TARGETS])))
     found = in_two_processes(tmp_path, [(owner, each[:3], each[3:]) for owner, each in zip(owners, parts, strict=True)])
     for owner, batches in zip(owners, parts, strict=True):
         for batch in batches:

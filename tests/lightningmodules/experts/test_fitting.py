@@ -12,9 +12,9 @@ from datamodules.expert_inputs import read_inputs
 from datamodules.experts import StateDataModule
 from emonet.configs import EvaluationConfig, HeadsConfig, InputForm
 from emonet.errors import EmonetError
-from emonet.evaluation import evaluate
+from emonet.evaluation import class_metrics, confusion, evaluate
 from emonet.experts import InputSpec
-from emonet.targets import EMOTIONS, Target, TargetSpec
+from emonet.targets import EMOTIONS, NO_CLASS, Classes, ClassLabels, Target, TargetSpec
 from lightningmodules.experts.fitting import FittedBank, fit_bank
 
 pytestmark = pytest.mark.numeric
@@ -34,6 +34,7 @@ def fit(
     reports: list[Mapping[str, float]] | None = None,
     seen: Seen | None = None,
     memory_gib: float = 4.0,
+    labels: ClassLabels | None = None,
     **changes: object,
 ) -> FittedBank:
     def progress(completed: int, total: int, note: str = "") -> None:
@@ -48,7 +49,7 @@ def fit(
     config = HeadsConfig.model_validate({**CONFIG, **changes})
     spec = InputSpec(form, "all", store.record.frames, store.record.width)
     inputs = read_inputs(store, spec, memory_gib=memory_gib)
-    data = StateDataModule(inputs, targets, batch_size=config.batch_size, seed=seed)
+    data = StateDataModule(inputs, targets, batch_size=config.batch_size, seed=seed, labels=labels)
     scaling = inputs.scaling if config.standardise else None
     return fit_bank(data, config, seed=seed, scaling=scaling, report=report, progress=progress)
 
@@ -104,6 +105,41 @@ def test_an_epochs_figures_are_those_of_the_evaluation(make_store: Callable[...,
         assert reports[0][f"val_{name}"] == pytest.approx(found.of(name).mean.value, abs=1e-5), name
     errors = {f"val_mae/{target}": estimate.value for target, estimate in found.mae.per_target.items()}
     assert {key: value for key, value in reports[0].items() if "/" in key} == pytest.approx(errors, abs=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 16])
+def test_an_epochs_ua_is_that_of_the_evaluation(
+    make_store: Callable[..., FeatureStore], monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """After one epoch, and once all experts have stopped, whether or not they were left out when they had."""
+    monkeypatch.setattr("emonet.training.early_stopping.TOGETHER", together)
+    wide, narrow = (Target(name, name.title(), *ends, "some") for name, ends in (("anger", (0, 4)), ("fear", (-1, 0))))
+    store = make_store(targets=TargetSpec((wide, narrow)))
+    classes = Classes({"fear": "afraid", "anger": "angry"}, {"afraid": 0, "angry": 1})
+    shares = (store.scores(range(len(store))) - [0, -1]) / [4, 1]
+    labels = ClassLabels(classes, np.where(shares[:, 0] == shares[:, 1], NO_CLASS, shares.argmin(1)))
+    rows = store.rows("validation")
+    for changes in ({"epochs": 1}, {"epochs": 200, "patience": 2, "learning_rate": 0.02}):
+        reports: list[Mapping[str, float]] = []
+        fitted = fit(store, targets=store.targets.ids, reports=reports, labels=labels, standardise=False, **changes)
+        predicted = classes.predicted(fitted.predict("validation"), store.targets)
+        metrics = class_metrics(confusion(labels.given[rows], predicted, 2)[None])[1]
+        assert reports[-1]["val_ua"] == pytest.approx(metrics["ua"][0])
+        assert all(0 <= metrics["val_ua"] <= 1 for metrics in reports)
+    assert len(reports) < 200, "all have stopped"
+    assert len(set(fitted.best_epoch.values())) == 2, "not in the same epoch"
+    assert reports[-1]["val_ua"] > 0.7
+
+
+def test_classes_change_nothing_else(make_store: Callable[..., FeatureStore]) -> None:
+    store = make_store()
+    classes = Classes({"anger": "a", "fear": "f"}, {"a": 0, "f": 1})
+    told: list[list[Mapping[str, float]]] = [[], []]
+    plain = fit(store, epochs=2, reports=told[0])
+    labelled = fit(store, epochs=2, reports=told[1], labels=ClassLabels(classes, np.full(len(store), NO_CLASS)))
+    assert told[0] == told[1], "no clip has a class"
+    assert np.array_equal(plain.predict("test"), labelled.predict("test"))
+    assert "val_ua" not in told[0][0]
 
 
 def test_the_same_seed_gives_the_same_experts(make_store: Callable[..., FeatureStore]) -> None:
