@@ -16,13 +16,12 @@ from matplotlib.figure import Figure
 
 from emonet.evaluation.calibration_bins import Reliability
 from emonet.evaluation.comparison import PairwiseDifference
-from emonet.evaluation.plots import ACCENT, DPI, FAINT, GRID, INK, bare, plain
+from emonet.evaluation.plots import ACCENT, DPI, FAINT, GRID, INK, bare, labelled, shortened
 from emonet.evaluation.results import Estimate
 from emonet.numbers import shown
 from emonet.targets import EMOTIONS, TargetSpec
 
 DARK = {INK: "#e6e8eb", GRID: "#363c47", ACCENT: "#ee7a64"}  # what takes a colour's place on a dark page
-_LONGEST = 32  # characters of a model's name in a plot
 _PANELS = 3  # side by side
 
 
@@ -47,7 +46,7 @@ def differences_figure(
     axis = figure.subplots()
     for height, (_, estimate, told) in enumerate(rows):
         _interval(axis, estimate, height, told)
-    axis.set_yticks(range(len(rows)), [plain(name) for name, _, _ in rows])
+    axis.set_yticks(range(len(rows)), [labelled(name) for name, _, _ in rows])
     axis.set_ylim(-0.8, len(rows) - 0.2)
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.axhline(len(rows) - 1.5, color=FAINT, linewidth=0.8)
@@ -119,14 +118,6 @@ def embedded(draw: Callable[[BytesIO], None]) -> str:
         draw(buffer)
     text = _adaptive(buffer.getvalue().decode())
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
-
-
-def shortened(label: str, longest: int = _LONGEST) -> str:
-    """A name that fits beside others: its middle is left out where it is longer than so many characters."""
-    if len(label) <= longest:
-        return label
-    head = (longest - 1) // 2
-    return f"{label[:head]}…{label[len(label) - (longest - 1 - head) :]}"
 
 
 def _interval(axis: object, estimate: Estimate, height: int, told: bool) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from emonet.evaluation.classification import ClassScores
 from emonet.evaluation.results import METRICS, MetricName, Scores
@@ -25,6 +26,8 @@ COLOURS = (ACCENT, "#3a6ea5", "#6b8f47", "#8a5aa8", FAINT)
 DPI = 130
 TALLEST = 150.0  # inches of a picture; much taller ones are no images any more
 SCATTERED = 12  # emotions in a scatter grid; more are too small to read
+_LONGEST = 32  # characters of a name in a plot: class labels and models are called anything
+_TITLE = 26  # above a panel
 WRITTEN = 12  # rows of a confusion matrix whose cells hold figures; more have no room
 
 
@@ -107,7 +110,7 @@ def _bars(axis: Axes, part: Sequence[tuple[Target, float]]) -> None:
         for row, ((target, score), value) in enumerate(zip(rows, values, strict=True)):
             text = f"{shown(score, 2)} ({target.low:g} to {target.high:g})"
             axis.annotate(text, (max(value, 0.0), row), (3, 0), textcoords="offset points", va="center", fontsize=7)
-    axis.barh([plain(target.name) for target, _ in rows], values, left=low, color=ACCENT)
+    axis.barh([labelled(target.name) for target, _ in rows], values, left=low, color=ACCENT)
     axis.set_xlabel(label, fontsize=8, color=INK)
     bare(axis)
 
@@ -148,7 +151,7 @@ def metric_figure(rows: Mapping[str, Scores], metric: MetricName, path: Path, *,
             color=COLOURS[position % len(COLOURS)],
             label=label,
         )
-    axis.set_yticks(range(len(order) + 1), [*(plain(spec[target].name) for target in order), "MEAN"])
+    axis.set_yticks(range(len(order) + 1), [*(labelled(spec[target].name) for target in order), "MEAN"])
     axis.set_ylim(-0.8, len(order) + 0.6)
     axis.axhline(len(order) - 0.5, color=FAINT, linewidth=0.8)
     axis.set_xlabel(f"{METRICS[metric].label} on unseen speakers ({METRICS[metric].better} is better)")
@@ -184,7 +187,7 @@ def scatter_figure(
         axis.plot([target.low, target.high], [target.low, target.high], color=FAINT, linewidth=0.8)
         points = {"s": 5, "alpha": 0.5, "color": ACCENT, "linewidths": 0, "rasterized": True}
         axis.scatter(truth[:, column] + jitter * ranges[column], predictions[:, column], **points)
-        axis.set_title(plain(target.name), fontsize=8, color=INK)
+        axis.set_title(labelled(target.name, _TITLE), fontsize=8, color=INK)
         bare(axis)
     for axis in axes[len(drawn) :]:
         axis.set_visible(False)
@@ -223,20 +226,23 @@ def confusion_figure(
     counts = np.zeros((len(targets), len(targets)))
     np.add.at(counts, (given[emotional].argmax(1), predictions[emotional].argmax(1)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    _matrix(shares, [plain(spec[target].id) for target in targets], ("strongest predicted", "strongest given"), path)
+    _matrix(shares, [labelled(spec[target].id) for target in targets], ("strongest predicted", "strongest given"), path)
 
 
 def class_confusion_figure(scores: ClassScores, path: Path | BytesIO) -> None:
     """How often a clip of the row's class is predicted to be of the column's; rows are shares that add up to 1."""
-    _matrix(scores.shares, [plain(name) for name in scores.classes.values()], ("predicted class", "given class"), path)
+    _matrix(
+        scores.shares, [labelled(name) for name in scores.classes.values()], ("predicted class", "given class"), path
+    )
 
 
 def _matrix(
     shares: Float[np.ndarray, "rows columns"], names: Sequence[str], axes: tuple[str, str], path: Path | BytesIO
 ) -> None:
-    """A square of shares, with its figures in per cent where there is room for them."""
+    """A square of shares in per cent, with its figures where there is room for them."""
     written = len(names) <= WRITTEN
-    size = max(3.4, (0.42 if written else 0.2) * len(names) + 1.8)
+    cells, words = (0.42 if written else 0.2) * len(names), 0.07 * max(len(name) for name in names)  # inches
+    size = max(3.4, cells + words + 1)
     figure = Figure(figsize=(size + 0.6, size), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     image = axis.imshow(shares, cmap="Reds", vmin=0, vmax=1)
@@ -248,8 +254,8 @@ def _matrix(
     for (row, column), share in np.ndenumerate(shares if written else np.empty((0, 0))):
         colour = "white" if share > 0.6 else INK
         axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    bar = figure.colorbar(image, ax=axis, shrink=0.7)
-    bar.set_label("share of clips" + (" (figures: %)" if written else ""), color=INK)
+    bar = figure.colorbar(image, ax=axis, shrink=0.7, format=PercentFormatter(1))
+    bar.set_label("of the row's clips", color=INK)
     bar.ax.tick_params(colors=INK)
     _save(figure, path)
 
@@ -257,6 +263,19 @@ def _matrix(
 def plain(text: str) -> str:
     """Text that matplotlib draws as it is: no pair of dollar signs is mathematics, and no byte of a name is lost."""
     return as_text(text).replace("$", r"\$")
+
+
+def labelled(name: str, longest: int = _LONGEST) -> str:
+    """A target's or class' name beside or above what is drawn."""
+    return plain(shortened(name, longest))
+
+
+def shortened(label: str, longest: int = _LONGEST) -> str:
+    """A name that fits beside others: its middle is left out where it is longer than so many characters."""
+    if len(label) <= longest:
+        return label
+    head = (longest - 1) // 2
+    return f"{label[:head]}…{label[len(label) - (longest - 1 - head) :]}"
 
 
 def bare(axis: Axes | Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ FRAMES, WIDTH = 25, 6
 def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., FeatureStore]:
     """A store of random states; anger rises with the first value's mean, fear with the second's deviation.
 
-    With `missing`, every second training clip has no score for fear.
+    With `missing`, every second training clip has no score for fear. Targets `like_anger` have its scores.
     """
 
     def make(
@@ -28,6 +28,7 @@ def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., 
         clips: tuple[int, int, int] = (160, 40, 40),
         seed: int = 0,
         targets: TargetSpec = EMOTIONS,
+        like_anger: Sequence[str] = (),
     ) -> FeatureStore:
         rng = np.random.default_rng(seed)
         splits: list[Split] = ["train"] * clips[0] + ["validation"] * clips[1] + ["test"] * clips[2]
@@ -40,6 +41,7 @@ def make_store(tmp_path: Path, fill_store: Callable[..., str]) -> Callable[..., 
             shares = {"anger": truth[row, 0] / 4, "fear": truth[row, 1] / 4}
             scores = {name: targets[name].low + share * (targets[name].high - targets[name].low)
                       for name, share in shares.items()}  # fmt: skip
+            scores |= dict.fromkeys(like_anger, scores["anger"])
             if missing and split == "train" and row % 2:
                 del scores["fear"]
             rows.append(Clip(f"c/{row}", b"x", f"{split}/{row % 6}", split, scores=scores))

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import Scores, calibration_figure, evaluate, plots, sample_classes
 from emonet.evaluation.calibration_bins import reliability
-from emonet.targets import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, TargetSpec
+from emonet.targets import ATTRIBUTES, EMOTIONS, PUBLISHED, QUALITY, TargetSpec, class_targets
 
 TARGETS = ("anger", "fear", "sadness")
 
@@ -168,6 +168,26 @@ def test_the_confusion_of_classes_shows_which_are_taken_for_which(tmp_path: Path
             given, predicted, classes=names, speakers=speakers, config=EvaluationConfig(resamples=5)
         )
         assert sampled is not None
-        plots.class_confusion_figure(sampled.scores(), tmp_path / f"{number}.png")
+        scores = sampled.scores()
+        plots.class_confusion_figure(scores, tmp_path / f"{number}.png")
         pictures.append(drawn(tmp_path / f"{number}.png"))
     assert not np.array_equal(*pictures)
+    wordy = scores.model_copy(update={"classes": {target: f"{name} " * 30 for target, name in scores.classes.items()}})
+    plots.class_confusion_figure(wordy, tmp_path / "wordy.png")  # matplotlib warns where words leave no room
+    assert max(drawn(tmp_path / "wordy.png").shape) < 1000
+
+
+def test_names_of_any_length_leave_room(tmp_path: Path, truth: np.ndarray, predictions: np.ndarray) -> None:
+    labels = [f"a class that {word} described in a whole sentence" for word in ("one", "$two$", "three")]
+    spec = TargetSpec(tuple(class_targets(labels).values()))
+    speakers = [f"s{row % 6}" for row in range(30)]
+    config = EvaluationConfig(resamples=2)
+    rows = {"experts": evaluate(truth, predictions, targets=spec.ids, speakers=speakers, config=config)}
+    scored = dict(zip(spec.ids, (0.9, 0.5, 0.1), strict=True))
+    plots.metric_figure(rows, "mae", tmp_path / "mae.png", spec=spec)
+    plots.scatter_figure(truth, predictions, spec.ids, tmp_path / "scatter.png", spec=spec)
+    plots.confusion_figure(truth, predictions, spec.ids, tmp_path / "confusion.png", spec=spec)
+    plots.scores_figure({"a.wav": scored}, tmp_path / "scores.png", spec=spec)
+    for name in ("mae", "scatter", "confusion", "scores"):
+        drawn(tmp_path / f"{name}.png")
+    assert plots.labelled(labels[0]) == "a class that on…a whole sentence"

@@ -177,6 +177,7 @@ def test_experts_of_classes_are_told_apart_by_argmax(
 
     metrics = MlflowClient(default_uri(experiment.runs)).get_run(result.run_id).data.metrics
     assert metrics["test/ua"] == scores.ua.value
+    assert 0 <= metrics["statistics/val_ua"] <= 1
     assert metrics["baseline/majority/ua"] == pytest.approx(1 / 3)
     assert metrics["test/recall/middle_one"] == scores.recall["middle_one"].value
     page = (experiment.folder / "report" / "index.html").read_text()
@@ -215,6 +216,11 @@ def test_a_mapping_file_scores_labels_by_prototypes(experiment: Experiment, tmp_
         "low": "sadness", "high": "anger", "Middle one": None
     }  # fmt: skip
     assert heads.run(experiment).run_id == result.run_id
+    both = {**experiment.heads.model_dump(), "inputs": ["statistics", "attention"], "select_by": "ua"}
+    by_ua = heads.run(changed(experiment, heads=both))
+    accuracy = {form: one.validation_classes.ua.value for form, one in by_ua.forms.items() if one.validation_classes}
+    assert by_ua.input == max(accuracy, key=accuracy.__getitem__), "the first of equals"
+    assert "<td>validation UA</td>" in (experiment.folder / "report" / "index.html").read_text()
     file.write_text("low: sadness\nhigh: elation\n")
     with pytest.raises(RequestError, match="corpus"):
         heads.run(experiment)
@@ -248,3 +254,10 @@ def test_a_corpus_that_nothing_can_be_learned_from(experiment: Experiment, witho
     extract.run(experiment)
     with pytest.raises(RequestError, match=message):
         heads.run(experiment)
+
+
+def test_without_classes_no_form_is_chosen_by_ua(experiment: Experiment) -> None:
+    extract.run(experiment)
+    by_ua = changed(experiment, heads={**experiment.heads.model_dump(), "select_by": "ua"})
+    with pytest.raises(RequestError, match=r"(?s)heads.select_by ua is undefined: there are no classes.*--labels FILE"):
+        heads.run(by_ua)

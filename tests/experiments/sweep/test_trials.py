@@ -206,3 +206,15 @@ def test_without_classes_a_sweep_cannot_aim_at_ua(experiment: Experiment) -> Non
     settings = Experiment.model_validate({**experiment.model_dump(), "sweep": {"objectives": ["ua"]}})
     with pytest.raises(RequestError, match=r"(?s)objective ua is undefined: there are no classes.*--targets classes"):
         sweep.run(settings)
+
+
+@pytest.mark.parametrize("varied", [True, False])
+def test_without_classes_trials_cannot_choose_by_ua(experiment: Experiment, varied: bool) -> None:
+    select = {"sweep": {"space": {"heads.select_by": {"choices": ["mae", "ua"]}}}}
+    fixed = {"heads": {**experiment.heads.model_dump(), "select_by": "ua"}}
+    settings = Experiment.model_validate({**experiment.model_dump(), **(select if varied else fixed)})
+    wanted = r"(?s)heads.select_by ua is undefined: there are no classes.*--targets classes"
+    with pytest.raises(RequestError, match=wanted):
+        sweep.run(settings)
+    with pytest.raises(RequestError, match=wanted):
+        Trials(experiment).run(merged(experiment, {"heads.select_by": "ua"}), unheard)

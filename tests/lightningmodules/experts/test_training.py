@@ -15,7 +15,7 @@ from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError, RequestError
 from emonet.experts import HeadBank, InputSpec
 from emonet.runtime import silent
-from emonet.targets import EMOTIONS
+from emonet.targets import EMOTIONS, Classes, ClassLabels
 from emonet.training import GIB, plan_training
 from lightningmodules.experts import TrainedExperts, Wanted, Watch, train_experts, training
 from lightningmodules.experts.fitting import FittedBank, fit_bank
@@ -33,7 +33,9 @@ def train(
     tmp_path: Path,
     form: InputForm = "flatten",
     *,
+    targets: tuple[str, ...] = TARGETS,
     weights: np.ndarray | None = None,
+    labels: ClassLabels | None = None,
     said: list[str] | None = None,
     epoch: Callable[[Mapping[str, float]], None] = lambda metrics: None,
     **changes: object,
@@ -48,7 +50,7 @@ def train(
         say=[].append if said is None else said.append,
         scratch=scratch,
     )
-    return train_experts(Wanted(store, spec, TARGETS, config, 0, weights), watch)
+    return train_experts(Wanted(store, spec, targets, config, 0, weights, labels=labels), watch)
 
 
 def scores_of(trained: TrainedExperts, store: FeatureStore) -> np.ndarray:
@@ -87,6 +89,19 @@ def test_groups_give_the_same_experts_as_all_at_once(make_store: MakeStore, tmp_
     # Sums over 40,000 hidden values, in products of one expert or of two, of 32 clips or of 40: 2^-24 * 40,000^0.5 each.
     np.testing.assert_allclose(grouped.predictions["test"], together.predictions["test"], atol=1e-3)
     np.testing.assert_allclose(scores_of(grouped, store), grouped.predictions["test"], atol=1e-4)
+
+
+@pytest.mark.parametrize(("apart", "told"), [("fear", True), ("awe", False)])
+def test_ua_is_told_where_one_group_has_all_classes(
+    make_store: MakeStore, tmp_path: Path, apart: str, told: bool
+) -> None:
+    """Of three experts, two fit into memory together: those of anger and fear."""
+    store, reports = make_store(like_anger=["awe"]), list[Mapping[str, float]]()
+    labels = ClassLabels(Classes({"anger": "a", apart: "b"}, {"a": 0, "b": 1}), np.arange(len(store)) % 2)
+    changes = {"hidden": WIDE, "epochs": 1, "memory": memory_for(store, 2.6), "standardise": False}
+    train(store, tmp_path, targets=("anger", "fear", "awe"), labels=labels, epoch=reports.append, **changes)
+    ours = {"val_ua"} if told else set()
+    assert [set(metrics) for metrics in reports] == [{"val_mae/anger", "val_mae/fear"} | ours, {"val_mae/awe"}]
 
 
 def test_memory_for_less_than_one_expert_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
