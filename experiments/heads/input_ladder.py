@@ -10,12 +10,12 @@ from jaxtyping import Float
 from rich.table import Table
 
 from emonet.configs import EvaluationConfig, InputForm
-from emonet.evaluation import METRICS, Estimate, Scores, difference
+from emonet.evaluation import METRICS, Estimate, MetricName, Scores, difference
 from emonet.schema import Schema
 from emonet.targets import PLACEMENT
 from experiments.heads.table import stacked
 
-METRIC = METRICS["pearson"]
+METRIC: MetricName = "pearson"
 ALL, HIGH, LOW = "all", "high arousal", "low arousal"
 
 
@@ -57,7 +57,7 @@ def compare_forms(
                 truth[:, columns],
                 predictions[one][:, columns],
                 predictions[other][:, columns],
-                metric=METRIC.name,
+                metric=METRIC,
                 speakers=speakers,
                 config=config,
                 seed=seed,
@@ -75,19 +75,21 @@ def forms_table(test: Mapping[InputForm, Scores], labels: Mapping[str, str]) -> 
         test: test figures by form.
         labels: target id -> published name, for the rows.
     """
-    table = _table(f"{METRIC.label} of each target by what its expert sees", "best in bold")
+    table = _table(f"{METRICS[METRIC].label} of each target by what its expert sees", "best in bold")
     for form in test:
         table.add_column(form)
     for target, label in labels.items():
-        table.add_row(label, *_cells([scores.of(METRIC.name).per_target[target] for scores in test.values()]))
+        table.add_row(label, *_cells([scores.of(METRIC).per_target[target] for scores in test.values()]))
     table.add_section()
-    table.add_row("mean", *_cells([scores.of(METRIC.name).mean for scores in test.values()]))
+    table.add_row("mean", *_cells([scores.of(METRIC).mean for scores in test.values()]))
     return table
 
 
 def groups_table(groups: Sequence[GroupComparison]) -> Table:
     """One row per pair of forms: by how much the first one's mean is higher, over each group of emotions."""
-    table = _table(f"Difference of mean {METRIC.label}", "arousal as emonet.targets.affect places the emotions")
+    table = _table(
+        f"Difference of mean {METRICS[METRIC].label}", "arousal as emonet.targets.affect places the emotions"
+    )
     for group in groups:
         table.add_column(f"{group.name} ({len(group.targets)})")
     for pair in groups[0].differences:
