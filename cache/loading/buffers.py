@@ -129,8 +129,9 @@ class _Lease:
     the tensors made from them. What the destructor calls is safe in whatever thread, and wherever in it, it runs.
 
     Two fixed arrays and a copy of each batch would do without. Measured on two busy cores (192 clips of 1500 x 768, in
-    batches of 16, medians of 5 to 9 passes that take turns), the copy makes a pass that only reads longer by 18 % from a
-    lossless store, 6 % from int8 and 40 % from none; where statistics are made of each batch, its processor time by 7 %.
+    batches of 16, medians of 5 to 9 passes that take turns), the copy makes a pass that only reads longer by 18 % from
+    a lossless store, 6 % from int8 and 40 % from none; where statistics are made of each batch, its processor time by
+    7 %.
     """
 
     def __init__(self, buffer: np.ndarray, free: deque[np.ndarray], told: list[Changes]) -> None:
