@@ -11,8 +11,9 @@ from cache.store import FeatureStore
 from emonet.configs import EvaluationConfig, HeadsConfig
 from emonet.evaluation import Scores, evaluate
 from emonet.experts import InputSpec
+from emonet.runtime import ignore
 from experiments.core import load
-from lightningmodules.experts import Wanted, Watch, train_experts, unreported
+from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def accuracy(folder: Path) -> Accuracy:
 def _scores(store: FeatureStore, rated: tuple[str, ...], config: HeadsConfig) -> Scores:
     spec = InputSpec("flatten", "all", store.record.frames, store.record.width)
     with tempfile.TemporaryDirectory() as scratch:
-        watch = Watch(unreported, quietly, scratch=Path(scratch))
-        trained = train_experts(Wanted(store, spec, rated, config, seed=0), watch)
+        watch = TrainingCallbacks(ignore, quietly, scratch=Path(scratch))
+        trained = train_experts(TrainingRequest(store, spec, rated, config, seed=0), watch)
     rows = store.rows("test")
     columns = [store.targets.index(target) for target in rated]
     return evaluate(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.rows import interleaved_seconds
 from emonet.checkpoints import open_published
 from emonet.configs import HIDDEN
-from emonet.experts import CompactBank, Features, InputSpec, Rounded, layer_keys
+from emonet.experts import Features, InputSpec, QuantizedBank, Rounded, layer_keys
 from emonet.runtime import seed_of
 from emonet.targets import EMOTIONS
 
@@ -129,13 +129,13 @@ def measure_forward(
     return Forward(seconds, errors, sizes | {"one by one": _bytes(modules)})
 
 
-def compact(folder: Path, precision: Rounded) -> CompactBank:
+def compact(folder: Path, precision: Rounded) -> QuantizedBank:
     """All experts of a folder in one bank, read one after the other."""
     experts = open_published(folder).experts
     spec = InputSpec("flatten", "all", FRAMES, WIDTH)
-    bank = CompactBank(spec, [expert.target.id for expert in experts], HIDDEN["small"], precision)
+    bank = QuantizedBank(spec, [expert.target.id for expert in experts], HIDDEN["small"], precision)
     for position, expert in enumerate(experts):
-        bank.put(position, expert.tensors())
+        bank.load_expert(position, expert.tensors())
     return bank
 
 

@@ -20,10 +20,10 @@ from benchmarks.measure import forget
 from cache.principal import principal
 from cache.store import FeatureStore
 from emonet.configs import HeadsConfig
-from emonet.experts import HeadBank, InputSpec
-from emonet.runtime import Progress, silent
+from emonet.experts import ExpertBank, InputSpec
+from emonet.runtime import Progress, ignore
 from emonet.training import BankOptimiser, Precision, TrainingPlan, expert_losses
-from lightningmodules.experts import TrainedExperts, Wanted, Watch, train_experts, unreported
+from lightningmodules.experts import TrainedExperts, TrainingCallbacks, TrainingRequest, train_experts
 
 BATCH = 64  # clips per step
 CLIPS = 256  # in a measured epoch; longer ones are so many times longer
@@ -35,7 +35,7 @@ STREAMED_GIB = 0.5  # where the store is read in each epoch
 def quietly(label: str, unit: str) -> nullcontext[Progress]:
     """Show no progress."""
     del label, unit
-    return nullcontext(silent)
+    return nullcontext(ignore)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def in_bank(path: Path, precision: Precision, group: int) -> Epoch:
     targets = store.targets.ids[:group]
     spec = InputSpec("flatten", "all", store.record.frames, store.record.width)
     config = HeadsConfig(batch_size=BATCH, precision=precision, standardise=False)
-    bank = HeadBank(spec, targets, config.widths, seed=0, dropout=config.dropout)
+    bank = ExpertBank(spec, targets, config.widths, seed=0, dropout=config.dropout)
     optimiser = BankOptimiser(bank, learning_rate=1e-5, weight_decay=0.01, precision=precision)
     forget(path)
     rows = _some(store)
@@ -172,8 +172,8 @@ def trained_in_coordinates(store: FeatureStore, epochs: int, experts: int) -> Tr
     """Experts whose training stops at no epoch before the last."""
     spec = InputSpec("flatten", "all", store.record.frames, store.record.width)
     config = HeadsConfig(batch_size=BATCH, epochs=epochs, patience=epochs, features="principal", states_gib=MEMORY_GIB)
-    watch = Watch(unreported, quietly, scratch=store.path.parent)
-    return train_experts(Wanted(store, spec, store.targets.ids[:experts], config, 0), watch)
+    watch = TrainingCallbacks(ignore, quietly, scratch=store.path.parent)
+    return train_experts(TrainingRequest(store, spec, store.targets.ids[:experts], config, 0), watch)
 
 
 def largest_difference(
@@ -181,7 +181,7 @@ def largest_difference(
 ) -> float:
     """Between the scores that a lifted expert gives test clips and its predictions in coordinates."""
     rows, spec = store.rows("test"), trained.spec
-    bank = HeadBank(spec, ["lifted"], trained.hidden, seed=None).eval()
+    bank = ExpertBank(spec, ["lifted"], trained.hidden, seed=None).eval()
     for key, tensor in bank.tensors(0):
         tensor.copy_(tensors[key])
     features = spec.prepare(torch.from_numpy(store.read(rows)), torch.full((len(rows),), spec.frames))
@@ -210,6 +210,6 @@ def peak(path: Path, precision: Precision, experts: int) -> Memory:
     spec = InputSpec("flatten", "all", store.record.frames, store.record.width)
     config = HeadsConfig(batch_size=BATCH, epochs=1, precision=precision, states_gib=STREAMED_GIB)
     planned: list[TrainingPlan] = []
-    watch = Watch(unreported, quietly, scratch=path.parent, planned=planned.append)
-    train_experts(Wanted(store, spec, store.targets.ids[:experts], config, 0), watch)
+    watch = TrainingCallbacks(ignore, quietly, scratch=path.parent, planned=planned.append)
+    train_experts(TrainingRequest(store, spec, store.targets.ids[:experts], config, 0), watch)
     return Memory(planned[0].peak_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.formats import BATCH, Decoded, Format, Reader
 from emonet.errors import EmonetError
-from emonet.runtime import Progress, durable, silent
+from emonet.runtime import Progress, durable, ignore
 
 Mode = Literal["random", "cold", "one core", "sequential", "loader"]
 MODES: tuple[Mode, ...] = ("random", "cold", "one core", "sequential", "loader")
@@ -85,7 +85,7 @@ class Bench:
         progress: told about passes.
     """
 
-    def __init__(self, formats: Sequence[Format], states: Path, folder: Path, *, progress: Progress = silent) -> None:
+    def __init__(self, formats: Sequence[Format], states: Path, folder: Path, *, progress: Progress = ignore) -> None:
         self._measured = [Measured(one, folder / str(number)) for number, one in enumerate(formats)]
         self._states = states
         self._progress = progress

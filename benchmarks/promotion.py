@@ -20,10 +20,10 @@ from rich.table import Table
 
 from emonet.evaluation import (
     MARGIN,
-    EmotionDifference,
     Estimate,
     PairwiseDifference,
     SwapTest,
+    TargetDifference,
     describe,
     holm,
     independent,
@@ -97,7 +97,7 @@ def compared(found: np.ndarray, speakers: Sequence[str], seed: int) -> tuple[Pai
     *maes, mean = (Estimate(value=v, low=a, high=b) for v, a, b in zip(point, low, high, strict=True))
     *p, of_mean = (float(one) for one in swapped(found, owner, permutations=SWAPS, seed=seed))
     emotions = {
-        f"e{number}": EmotionDifference(mae=mae, p=raw, p_holm=corrected, clips=len(found))
+        f"e{number}": TargetDifference(mae=mae, p=raw, p_holm=corrected, clips=len(found))
         for number, (mae, raw, corrected) in enumerate(zip(maes, p, holm(p), strict=True))
     }
     pair = PairwiseDifference(one="challenger", other="champion", mean={"mae": mean}, p=of_mean, emotions=emotions)

@@ -15,7 +15,7 @@ from jaxtyping import Float16
 from emonet.audio import decode
 from emonet.clips import Clip, Corpus
 from emonet.errors import EmonetError
-from emonet.runtime import Progress, durable, silent
+from emonet.runtime import Progress, durable, ignore
 from emonet.schema import digest
 from emonet.windows import Window
 
@@ -56,7 +56,7 @@ class StateSet:
 
 
 def make(
-    name: str, about: str, encoder: FrozenEncoder, corpus: Corpus, folder: Path, *, progress: Progress = silent
+    name: str, about: str, encoder: FrozenEncoder, corpus: Corpus, folder: Path, *, progress: Progress = ignore
 ) -> StateSet:
     """Encode every clip of `corpus`, or find what an earlier run left; a killed run goes on where it stopped.
 

@@ -18,7 +18,7 @@ from emonet.captioner import check_lengths
 from emonet.clips import Clip, Corpus, Rejection, Split
 from emonet.configs import CaptionerConfig
 from emonet.errors import RequestError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.windows import Window
 
 
@@ -46,7 +46,7 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
         tokenizer: WhisperTokenizer,
         limit: int,
         seed: int,
-        progress: Progress = silent,
+        progress: Progress = ignore,
     ) -> None:
         super().__init__()
         usable = [clip for clip in (*corpus.of_split("train"), *corpus.of_split("validation")) if has_caption(clip)]

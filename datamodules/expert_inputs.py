@@ -1,7 +1,7 @@
 """Inputs of experts: what they see of a store's clips, prepared once, for any number of trainings.
 
 inputs = read_inputs(store, spec, memory_gib=4.0)
-data = StateDataModule(inputs, ["anger", "fear"], batch_size=64, seed=0)
+data = ExpertsDataModule(inputs, ["anger", "fear"], batch_size=64, seed=0)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Float16, Float32, Int
 from cache.store import FeatureStore
 from emonet.clips import SPLITS, Split
 from emonet.experts import Features, InputSpec, Scaling, ScalingMeter
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 
 READ_CLIPS = 16  # clips read at once: 37 MB of Whisper small's states
 GIB = 1 << 30
@@ -86,7 +86,7 @@ class Inputs:
         return self.spec.prepare(torch.from_numpy(states), torch.from_numpy(self.store.speech_frames(rows)))
 
 
-def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, progress: Progress = silent) -> Inputs:
+def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, progress: Progress = ignore) -> Inputs:
     """Training and validation clips, in memory if they fit; no state of a test clip is read.
 
     Args:
@@ -100,7 +100,7 @@ def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, prog
     if held_bytes(store, spec) > inputs.memory_bytes:
         return inputs
     return Inputs(
-        store, spec, {"train": _load(inputs, "train", progress), "validation": _load(inputs, "validation", silent)},
+        store, spec, {"train": _load(inputs, "train", progress), "validation": _load(inputs, "validation", ignore)},
         inputs.memory_bytes,
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     """Clips for the experts.
 
     Args:
-        features: what `HeadBank` takes.
+        features: what `ExpertBank` takes.
         scores: `batch experts`, NaN where nobody rated.
         weights: `batch experts`, how much each score counts in training, 0 or more; 1 in the mean of those above 0.
         labels: `batch`, position of each clip's class among those that experts tell apart, or `NO_CLASS`; None in
@@ -136,8 +136,8 @@ class StreamedBatches:
         self._clips.release()
 
 
-class StateDataModule(LightningDataModule):  # type: ignore[misc]
-    """Training and validation batches for a `HeadBank`.
+class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
+    """Training and validation batches for a `ExpertBank`.
 
     Batches are read in this process: in memory they are a slice, and a worker would have to send 2.3 MB per clip.
 
@@ -184,7 +184,7 @@ class StateDataModule(LightningDataModule):  # type: ignore[misc]
                 self.train, batch_size=self._batch_size, seed=self._order_seed, memory_bytes=self.inputs.memory_bytes
             )
 
-    def narrowed(self, experts: slice) -> StateDataModule:
+    def narrowed(self, experts: slice) -> ExpertsDataModule:
         """The same clips, with the states that are in memory, in the same order, for some of the experts."""
         narrow = copy.copy(self)
         narrow.targets = self.targets[experts]

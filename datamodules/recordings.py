@@ -12,7 +12,7 @@ from emonet.audio import Decoded, shared_decoders
 from emonet.clips import Clip, Rejection
 from emonet.corpora import Sounds
 from emonet.errors import AudioError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.windows import SAMPLE_RATE, Window
 
 MEMORY_GIB = 4.0
@@ -55,7 +55,7 @@ class Recordings:
         *,
         name: str = "",
         memory_gib: float = MEMORY_GIB,
-        progress: Progress = silent,
+        progress: Progress = ignore,
     ) -> None:
         self._kept: dict[str, _Packed] = {}
         self._unreadable: dict[str, str] = {}

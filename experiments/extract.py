@@ -16,8 +16,8 @@ from emonet.configs import CodecTier
 from emonet.errors import EmonetError, RequestError
 from experiments.core import (
     Experiment,
+    StageContext,
     StageResult,
-    Work,
     console,
     identity_of,
     named_encoder,
@@ -68,7 +68,7 @@ def run(experiment: Experiment) -> ExtractResult:
     path = experiment.folder / STORE
     identity = identity_of(place)
 
-    def work(job: Work) -> Mapping[str, Any]:
+    def work(job: StageContext) -> Mapping[str, Any]:
         return {**_extract(job, corpus, source, place, path), "captioner": identity}
 
     inputs = {
@@ -144,7 +144,7 @@ def _own(experiment: Experiment) -> str:
     return str(folder)
 
 
-def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> Mapping[str, Any]:
+def _extract(job: StageContext, corpus: Corpus, source: str, place: str, path: Path) -> Mapping[str, Any]:
     shards = -(-len(corpus) // job.experiment.extraction.shard_clips)
     there = 0 if job.experiment.force else sum(marker_file(path, shard).is_file() for shard in range(shards))
     report = _fill(job, corpus, source, place, path)
@@ -161,7 +161,7 @@ def _extract(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> 
     }
 
 
-def _log(job: Work, report: ExtractionReport) -> None:
+def _log(job: StageContext, report: ExtractionReport) -> None:
     counts = {"clips", "failed", "bytes_raw", "bytes_stored"}
     speeds = {"clips_per_second", "encoder_tflops", "encoder_share", "megabytes_per_second"}
     job.run.metrics(report.model_dump(include=counts | speeds))
@@ -169,7 +169,7 @@ def _log(job: Work, report: ExtractionReport) -> None:
     job.run.tags({"store": report.fingerprint})
 
 
-def _fill(job: Work, corpus: Corpus, source: str, place: str, path: Path) -> ExtractionReport:
+def _fill(job: StageContext, corpus: Corpus, source: str, place: str, path: Path) -> ExtractionReport:
     """Run the extraction in this process, or in one on each device."""
     from cache.extraction import choose, extract_on
     from cache.writing import Notices

@@ -14,8 +14,8 @@ from emonet.corpora import NOTHING_HEARD, SoundReport
 from emonet.schema import Registered, Schema
 from experiments.core import (
     Experiment,
+    StageContext,
     StageResult,
-    Work,
     console,
     open_experiments_corpus,
     rejected,
@@ -109,7 +109,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         "seed": experiment.seed,
     }
 
-    def work(job: Work) -> Mapping[str, Any]:
+    def work(job: StageContext) -> Mapping[str, Any]:
         return _work(job, corpus, source, folder)
 
     outputs = [folder / "model.safetensors"]
@@ -135,16 +135,16 @@ def show(result: PretrainResult) -> None:
         console.say(f"  [yellow]{left_out} could not be decoded and took no part[/]; pretrain.json has the reasons")
 
 
-def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
+def _work(job: StageContext, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
     from emonet.captioner import save_captioner
-    from lightningmodules.captioner import Watch, fit_captioner
+    from lightningmodules.captioner import CaptionerCallbacks, fit_captioner
     from lightningmodules.run_logger import RunLogger
 
     experiment = job.experiment
     training = folder.with_name(TRAINING)
     if experiment.force:
         shutil.rmtree(training, ignore_errors=True)  # --force means from the start
-    watch = Watch(job.progress, lambda text: job.say(console.name(text)), job.run.text, RunLogger(job.run))
+    watch = CaptionerCallbacks(job.progress, lambda text: job.say(console.name(text)), job.run.text, RunLogger(job.run))
     fitted = fit_captioner(
         corpus,
         experiment.captioner,
@@ -161,7 +161,7 @@ def _work(job: Work, corpus: Corpus, source: str, folder: Path) -> Mapping[str, 
     return _registered(job, done)
 
 
-def _registered(job: Work, done: PretrainResult) -> Mapping[str, Any]:
+def _registered(job: StageContext, done: PretrainResult) -> Mapping[str, Any]:
     """What follows the training, from what it left on disk: figures in the log, and the registered captioner."""
     from emonet.registry import register_captioner
 

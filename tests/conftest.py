@@ -151,13 +151,13 @@ def voice_parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from emonet.checkpoints.files import save_bank
     from emonet.configs import HIDDEN
     from emonet.encoders import FrozenEncoder
-    from emonet.experts import HeadBank, InputSpec
+    from emonet.experts import ExpertBank, InputSpec
     from tests.tiny import write_encoder
 
     folder = tmp_path_factory.mktemp("parts")
     encoder = FrozenEncoder.load(str(write_encoder(folder / "encoder")))
     spec = InputSpec("statistics", "speech", encoder.window.frames, encoder.width)
-    bank = HeadBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, HIDDEN["small"], seed=0)
+    bank = ExpertBank(spec, EMOTIONS.subset(VOICE_TARGETS).ids, HIDDEN["small"], seed=0)
     info = ExpertsInfo(
         targets=EMOTIONS.subset(VOICE_TARGETS).to_json(),
         form="statistics",

@@ -13,17 +13,16 @@ from cache.extraction import extract
 from cache.maintenance import verify
 from cache.store import FeatureStore
 from datamodules.expert_inputs import read_inputs
-from datamodules.experts import StateDataModule
+from datamodules.experts import ExpertsDataModule
 from emonet.checkpoints import ExpertsInfo
 from emonet.checkpoints.files import load_bank, save_bank
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.configs import HIDDEN, ExtractionConfig, HeadsConfig
 from emonet.encoders import FrozenEncoder
-from emonet.experts import HeadBank, InputSpec
-from emonet.runtime import silent
+from emonet.experts import ExpertBank, InputSpec
+from emonet.runtime import ignore
 from emonet.targets import EMOTIONS
 from emonet.windows import Window
-from lightningmodules.experts import unreported
 from lightningmodules.experts.fitting import fit_bank
 from tests.tiny import random_encoder
 
@@ -72,8 +71,8 @@ def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_pa
     assert spec.features == 1_152_000
     targets = EMOTIONS.subset(["anger", "fear"]).ids
     inputs = read_inputs(store, spec, memory_gib=4.0)
-    data = StateDataModule(inputs, targets, batch_size=64, seed=0)
-    fitted = fit_bank(data, HeadsConfig(epochs=1), seed=0, scaling=inputs.scaling, report=unreported, progress=silent)
+    data = ExpertsDataModule(inputs, targets, batch_size=64, seed=0)
+    fitted = fit_bank(data, HeadsConfig(epochs=1), seed=0, scaling=inputs.scaling, report=ignore, progress=ignore)
     info = ExpertsInfo(
         targets=store.targets.subset(fitted.bank.targets).to_json(),
         form="flatten",
@@ -90,7 +89,7 @@ def test_two_experts_are_trained_exported_and_loaded(store: FeatureStore, tmp_pa
     assert (tmp_path / "heads" / "anger.safetensors").stat().st_size > 294_900_000
     loaded, read = load_bank(tmp_path / "heads")
     assert read == info
-    before = HeadBank(spec, fitted.bank.targets, HIDDEN["small"], seed=0)
+    before = ExpertBank(spec, fitted.bank.targets, HIDDEN["small"], seed=0)
     for position in range(2):
         trained = dict(fitted.bank.tensors(position))
         assert trained["proj.weight"].shape == (64, 1_152_000)

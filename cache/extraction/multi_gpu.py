@@ -21,7 +21,7 @@ from cache.writing import Notices
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
 from emonet.errors import EmonetError
-from emonet.runtime import Child, ChildDiedError, Parent, Progress, packed, resolve_device, silent, unpacked
+from emonet.runtime import Child, ChildDiedError, Parent, Progress, ignore, packed, resolve_device, unpacked
 
 START_SECONDS = 600.0  # to import PyTorch on the slowest network drive
 PATIENCE = 600.0  # seconds for the rest of a message that has begun
@@ -73,7 +73,7 @@ def extract_on(
     *,
     source: str,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = ignore,
     notices: Notices | None = None,
 ) -> ExtractionReport:
     """`cache.extraction.extract` with one process on each device.

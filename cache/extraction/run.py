@@ -15,7 +15,7 @@ from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoders import ReadyEncoder
 from emonet.errors import RequestError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 
 MOST_COMPRESSORS = 16  # threads; beyond it they wait for memory, not for processors
 
@@ -28,7 +28,7 @@ def extract(
     *,
     source: str,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = ignore,
     meter: Meter | None = None,
     notices: Notices | None = None,
 ) -> ExtractionReport:

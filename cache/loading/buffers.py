@@ -44,7 +44,7 @@ class PoolReader:
 
     def __iter__(self) -> Iterator[FilledPool]:
         filled = prefetched(self._fill, ahead=1)
-        with self._memory.told(self._changes):
+        with self._memory.listen(self._changes):
             try:
                 self._ask()
                 for pool in filled:
@@ -96,7 +96,7 @@ class PoolMemory:
         self._made = 0
 
     @contextmanager
-    def told(self, changes: Changes) -> Iterator[None]:
+    def listen(self, changes: Changes) -> Iterator[None]:
         """Within the block `changes` is told of every array that becomes free, whoever it was lent to."""
         self._told.append(changes)
         try:

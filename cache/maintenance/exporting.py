@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from cache.store import FeatureStore
 from emonet.clips import Rejection, Split
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import Progress, durable, silent
+from emonet.runtime import Progress, durable, ignore
 from emonet.schema import Schema
 
 Form = Literal["safetensors", "npy"]
@@ -57,7 +57,7 @@ def export(
     *,
     split: Split | None = None,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = ignore,
 ) -> ExportReport:
     """Write the states of all readable clips, a table of these clips, and a description.
 

@@ -27,7 +27,7 @@ from cache.writing import clip_digest, joined_digest
 from emonet.clips import Rejection
 from emonet.configs import CodecTier
 from emonet.errors import EmonetError
-from emonet.runtime import Progress, durable, silent
+from emonet.runtime import Progress, durable, ignore
 from emonet.schema import Schema
 
 LEFTOVER = "left by a killed writer"  # how problems with files end that are not whole
@@ -85,7 +85,7 @@ class _Problem:
     shard: int | None = None
 
 
-def verify(path: Path, *, deep: bool = False, progress: Progress = silent) -> StoreReport:
+def verify(path: Path, *, deep: bool = False, progress: Progress = ignore) -> StoreReport:
     """Check a finished store. Where the mean of silence is lost no clip can be read, so the deep look reads none.
 
     Args:

@@ -12,7 +12,7 @@ from cache.principal.coordinates import GIB, PrincipalStates, require_unchanged
 from cache.principal.gram import ClipReader, spans
 from cache.store import FeatureStore
 from emonet.errors import RequestError
-from emonet.runtime import Arithmetic, Progress, silent
+from emonet.runtime import Arithmetic, Progress, ignore
 from emonet.training import PrincipalBasis, Standardised, add_combinations, arithmetic_for
 
 STEEP = 1e4  # energy of the first over that of the last coordinate, beyond which bf16 would show
@@ -27,7 +27,7 @@ def lift(
     *,
     memory_gib: float,
     together: int = 1,
-    progress: Progress = silent,
+    progress: Progress = ignore,
     arithmetic: Arithmetic | None = None,
 ) -> Iterator[Part]:
     """First layers on raw states that give what these give on coordinates, a few rows at a time.
@@ -97,7 +97,7 @@ def _parts(
     fitting = max(1, int(left / (4 * len(basis.shift))))
     rows = list(spans(0, len(weights), fitting // together * together or fitting))
     progress(0, len(rows) * count)
-    clips.load(silent)
+    clips.load(ignore)
     shift = basis.shift.double()
     for number, part in enumerate(rows):
         combination = basis.combination(weights[part])

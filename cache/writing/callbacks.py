@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
-def unheard() -> None:
-    """Tell nobody."""
+from emonet.runtime import ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,5 +17,5 @@ class Notices:
         waiting: another process is preparing the store, which takes as long as it encodes 32 clips, and this one waits.
     """
 
-    replacing: Callable[[], None] = unheard
-    waiting: Callable[[], None] = unheard
+    replacing: Callable[[], None] = ignore
+    waiting: Callable[[], None] = ignore

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import final
 
-from cache.writing.callbacks import unheard
 from emonet.errors import EmonetError
+from emonet.runtime import ignore
 
 _PREPARING, _WRITERS, _FIRST_SHARD = 0, 1, 2  # what each byte of the file stands for
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -53,7 +53,7 @@ class StoreLocks:
         os.close(self._handle)  # which lets go of every lock
 
     @contextmanager
-    def preparing(self, waiting: Callable[[], None] = unheard) -> Iterator[None]:
+    def preparing(self, waiting: Callable[[], None] = ignore) -> Iterator[None]:
         """While one process makes, checks or finishes the store the others wait.
 
         That takes moments, except where a store is made of speech only: then the mean of silence is encoded first.

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from emonet.configs import HIDDEN, InputForm
 from emonet.errors import RequestError, raise_collected
-from emonet.experts import QUERY_KEY, CompactBank, ExpertsPrecision, HeadBank, InputSpec, layer_keys
+from emonet.experts import QUERY_KEY, ExpertBank, ExpertsPrecision, InputSpec, QuantizedBank, layer_keys
 from emonet.runtime import replacing
 from emonet.schema import Schema
 from emonet.targets import TargetSpec
 
 INFO = "experts.json"
-Bank = HeadBank | CompactBank
+Bank = ExpertBank | QuantizedBank
 Reader = Callable[[int], Mapping[str, Tensor]]
 """Gives the tensors of the expert at a position, under their published names."""
 
@@ -100,11 +100,11 @@ def expert_shapes(spec: InputSpec, hidden: Iterable[int]) -> dict[str, list[int]
     return shapes | ({QUERY_KEY: [spec.queries, spec.width]} if spec.form == "attention" else {})
 
 
-def save_bank(bank: HeadBank, info: ExpertsInfo, folder: Path) -> None:
+def save_bank(bank: ExpertBank, info: ExpertsInfo, folder: Path) -> None:
     """Write all experts to `folder`, whole or not at all; replaces what was there.
 
     Args:
-        bank: the experts, folded (`HeadBank.fold`).
+        bank: the experts, folded (`ExpertBank.fold`).
         info: what they are.
         folder: gets `ID.safetensors` for each expert and `experts.json`.
 
@@ -135,7 +135,7 @@ def write_experts(info: ExpertsInfo, read: Reader, folder: Path) -> None:
 
 
 @overload
-def load_bank(folder: Path) -> tuple[HeadBank, ExpertsInfo]: ...
+def load_bank(folder: Path) -> tuple[ExpertBank, ExpertsInfo]: ...
 @overload
 def load_bank(folder: Path, precision: ExpertsPrecision) -> LoadedBank: ...
 def load_bank(folder: Path, precision: ExpertsPrecision = "float32") -> tuple[Bank, ExpertsInfo]:
@@ -146,7 +146,7 @@ def load_bank(folder: Path, precision: ExpertsPrecision = "float32") -> tuple[Ba
 
     Args:
         folder: that `save_bank` wrote.
-        precision: of the first layer of experts on flattened states; bf16 or int8 give a `CompactBank`, which needs
+        precision: of the first layer of experts on flattened states; bf16 or int8 give a `QuantizedBank`, which needs
             a half or a quarter of the memory. Other forms are small and stay in float32.
 
     Raises:
@@ -167,11 +167,11 @@ def fill_bank(info: ExpertsInfo, read: Reader, precision: ExpertsPrecision) -> B
     """
     targets = info.target_spec.ids
     if precision != "float32" and info.form == "flatten":
-        compact = CompactBank(info.spec, targets, info.hidden, precision)
+        compact = QuantizedBank(info.spec, targets, info.hidden, precision)
         for position in range(len(targets)):
-            compact.put(position, read(position))
+            compact.load_expert(position, read(position))
         return compact
-    bank = HeadBank(info.spec, targets, info.hidden, seed=None)
+    bank = ExpertBank(info.spec, targets, info.hidden, seed=None)
     for position in range(len(targets)):
         _copy(read(position), bank, position)
     return bank.eval()
@@ -244,7 +244,7 @@ def _opened(folder: Path, info: ExpertsInfo, target: str) -> Iterator[Any]:
         raise RequestError("an expert cannot be read", where=path, found=str(error) or type(error).__name__) from error
 
 
-def _copy(tensors: Mapping[str, Tensor], bank: HeadBank, position: int) -> None:
+def _copy(tensors: Mapping[str, Tensor], bank: ExpertBank, position: int) -> None:
     for key, tensor in bank.tensors(position):
         tensor.copy_(tensors[key])
 

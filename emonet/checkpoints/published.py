@@ -16,7 +16,7 @@ from emonet.checkpoints.state_dicts import DEPTH, UnusableError, hidden_widths, 
 from emonet.encoders import Encoder
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import ExpertsPrecision
-from emonet.runtime import Progress, is_hidden, replacing, silent
+from emonet.runtime import Progress, ignore, is_hidden, replacing
 from emonet.targets import PUBLISHED, QUALITY, Target, TargetSpec
 from emonet.windows import Window
 
@@ -127,7 +127,7 @@ class PublishedBank:
         """Of its folder where a voice has several banks, e.g. `flatten-64-64-32-16`."""
         return "-".join([self.info.form, *map(str, self.info.hidden)])
 
-    def reader(self, progress: Progress = silent) -> Reader:
+    def reader(self, progress: Progress = ignore) -> Reader:
         """A function that reads one expert, and notes tensors that are not finite.
 
         Args:
@@ -194,7 +194,7 @@ def open_published(folder: Path) -> PublishedFolder:
 
 
 def load_published(
-    folder: Path, encoder: Encoder, precision: ExpertsPrecision = "float32", *, progress: Progress = silent
+    folder: Path, encoder: Encoder, precision: ExpertsPrecision = "float32", *, progress: Progress = ignore
 ) -> tuple[LoadedBank, ...]:
     """Read published experts into banks; expert by expert, so that compact ones never take much more than their size.
 
@@ -214,7 +214,7 @@ def load_published(
 
 
 def import_published(
-    published: PublishedFolder, encoder: Encoder, out: Path, *, progress: Progress = silent
+    published: PublishedFolder, encoder: Encoder, out: Path, *, progress: Progress = ignore
 ) -> tuple[ExpertsInfo, ...]:
     """Write published experts as `emonet.checkpoints.load_banks` reads them; whole or not at all.
 
@@ -237,7 +237,7 @@ def import_published(
     return tuple(bank.info for bank in banks)
 
 
-def export_published(experts: Path, out: Path, *, progress: Progress = silent) -> tuple[Path, ...]:
+def export_published(experts: Path, out: Path, *, progress: Progress = ignore) -> tuple[Path, ...]:
     """Write experts as `model_NAME_best.pth`: float32 state dicts that the published code and `open_published` read.
 
     Args:

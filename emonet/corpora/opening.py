@@ -15,7 +15,7 @@ from emonet.corpora.manifest import at, exists, open_manifest
 from emonet.corpora.plugged import GROUP, open_plugged, plugged_kinds
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
-from emonet.runtime import Progress, expanded, pick, silent
+from emonet.runtime import Progress, expanded, ignore, pick
 from emonet.targets import EMOTIONS, TargetSpec, are_classes
 
 _COLUMN = "#"  # between a manifest and the name of its column of classes
@@ -58,7 +58,7 @@ def open_corpus(
     targets: TargetSpec = EMOTIONS,
     classes: Mapping[str, str | None] = MappingProxyType({}),
     folder: Path = Path("runs/corpora"),
-    progress: Progress = silent,
+    progress: Progress = ignore,
 ) -> Corpus:
     """Open the corpora that `spec` names, as one.
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from emonet.audio import Decoded, Notice, NoticeKind, shared_decoders
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.errors import raise_collected
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.schema import Schema
 from emonet.windows import Window
 
@@ -140,7 +140,7 @@ def refuse_copies(name: str, copies: Sequence[Sequence[Clip]]) -> None:
     )
 
 
-def contents(clips: Sequence[Clip], window: Window, progress: Progress = silent) -> list[str | None]:
+def contents(clips: Sequence[Clip], window: Window, progress: Progress = ignore) -> list[str | None]:
     """What is the same for clips of the same samples (`Decoded.content`); None for those that cannot be used.
 
     Args:
@@ -156,7 +156,7 @@ def contents(clips: Sequence[Clip], window: Window, progress: Progress = silent)
     return found
 
 
-def listen(corpus: Corpus, most: int, window: Window, progress: Progress = silent) -> SoundReport:
+def listen(corpus: Corpus, most: int, window: Window, progress: Progress = ignore) -> SoundReport:
     """Decode clips, spread evenly over a corpus, for what is odd about their sound.
 
     Args:

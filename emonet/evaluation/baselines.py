@@ -17,7 +17,7 @@ from emonet.audio import LogMel, pad, shared_decoders
 from emonet.clips import Clip, Split
 from emonet.errors import AudioError
 from emonet.evaluation.scoring import Scored, Scorer
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import TargetSpec
 from emonet.windows import CONV_STRIDE, SAMPLE_RATE, Window
 
@@ -41,7 +41,7 @@ class MedianBaseline:
     target_spec: TargetSpec
     medians: Float32[np.ndarray, " targets"]
 
-    def score(self, clips: Sequence[Clip], *, progress: Progress = silent) -> Scored:
+    def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """The same scores for each; none is refused, since none is listened to."""
         progress(0, len(clips))
         progress(len(clips), len(clips))
@@ -65,7 +65,7 @@ class RidgeBaseline:
     ridge: Ridge
     window: Window
 
-    def score(self, clips: Sequence[Clip], *, progress: Progress = silent) -> Scored:
+    def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """Unclamped scores; a clip that cannot be decoded is refused."""
         measured = _measured(self.measure, clips, self.window, progress)
         usable = [one for one in measured if not isinstance(one, AudioError)]

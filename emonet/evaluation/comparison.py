@@ -59,7 +59,7 @@ class Contender:
     facts: ContenderFacts = field(default_factory=ContenderFacts)
 
 
-class EmotionDifference(Schema):
+class TargetDifference(Schema):
     """By how much the error of one model exceeds that of another, for one emotion."""
 
     mae: Estimate
@@ -83,12 +83,12 @@ class PairwiseDifference(Schema):
     """Difference of each metric's mean over emotions, with its interval."""
     p: float | None
     """P value of the difference of the mean MAE (0 to 1)."""
-    emotions: dict[str, EmotionDifference]
+    emotions: dict[str, TargetDifference]
     """By target id."""
     classes: ClassDifference | None = None
     """Of the classes that both predict; None where clips have none."""
 
-    def turned(self) -> PairwiseDifference:
+    def swapped(self) -> PairwiseDifference:
         """The same with the models' places taken: signs and ends of intervals change, p values do not."""
         return PairwiseDifference(
             one=self.other,
@@ -96,7 +96,7 @@ class PairwiseDifference(Schema):
             mean={name: _turned(estimate) for name, estimate in self.mean.items()},
             p=self.p,
             emotions={
-                target: EmotionDifference.model_validate({**dict(each), "mae": _turned(each.mae)})
+                target: TargetDifference.model_validate({**dict(each), "mae": _turned(each.mae)})
                 for target, each in self.emotions.items()
             },
             classes=None
@@ -104,7 +104,7 @@ class PairwiseDifference(Schema):
             else ClassDifference(**{name: _turned(self.classes.of(name)) for name in CLASS_METRICS}, p=self.classes.p),
         )
 
-    def tells(self, alpha: float) -> bool:
+    def is_significant(self, alpha: float) -> bool:
         """Whether interval and test of the mean MAE agree that the models differ.
 
         Args:
@@ -167,7 +167,7 @@ class Comparison(Schema):
             if (pair.one, pair.other) == (one, other):
                 return pair
             if (pair.one, pair.other) == (other, one):
-                return pair.turned()
+                return pair.swapped()
         raise KeyError(f"{one!r} and {other!r} were not compared")
 
     def notes(self) -> tuple[str, ...]:
@@ -314,7 +314,7 @@ def _pair(
     differences = {name: one.minus(other, name) for name in METRIC_NAMES}
     *each, of_mean = [None if np.isnan(value) else float(value) for value in p]
     emotions = {
-        target: EmotionDifference(mae=differences["mae"].per_target[target], p=raw, p_holm=corrected, clips=int(count))
+        target: TargetDifference(mae=differences["mae"].per_target[target], p=raw, p_holm=corrected, clips=int(count))
         for target, raw, corrected, count in zip(one.targets, each, holm(each), clips, strict=True)
     }
     mean = {name: difference.mean for name, difference in differences.items()}

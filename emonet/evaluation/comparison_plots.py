@@ -41,7 +41,7 @@ def differences_figure(
     significant = set(pair.significant(alpha))
     rows = [(spec[target].name, each.mae, target in significant) for target, each in pair.emotions.items()]
     rows = sorted((row for row in rows if row[1].value is not None), key=lambda row: -(row[1].value or 0.0))
-    rows.append(("MEAN", pair.mean["mae"], pair.tells(alpha)))
+    rows.append(("MEAN", pair.mean["mae"], pair.is_significant(alpha)))
     figure = Figure(figsize=(7.5, 0.22 * len(rows) + 1.4), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     for height, (_, estimate, told) in enumerate(rows):

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from emonet.evaluation.comparison import EmotionDifference, PairwiseDifference
+from emonet.evaluation.comparison import PairwiseDifference, TargetDifference
 from emonet.evaluation.permutation import SwapTest
 
 MARGIN = 0.025
@@ -101,7 +101,7 @@ def _better(pair: PairwiseDifference, alpha: float, *, testable: bool) -> tuple[
     if mean.high < 0 and not testable:
         return True, f"{figures}: the interval lies below 0; it alone counts: too few speakers for a p of {alpha:g}"
     if mean.high < 0:
-        told = pair.tells(alpha)
+        told = pair.is_significant(alpha)
         p = "undefined" if pair.p is None else f"{pair.p:.3g}"
         return told, f"{figures}: the interval lies below 0, p of {p} {'confirms' if told else 'does not confirm'} it"
     worse = mean.low is not None and mean.low > 0
@@ -109,8 +109,8 @@ def _better(pair: PairwiseDifference, alpha: float, *, testable: bool) -> tuple[
 
 
 def _non_inferior(
-    rated: Mapping[str, EmotionDifference],
-    unproven: Mapping[str, EmotionDifference],
+    rated: Mapping[str, TargetDifference],
+    unproven: Mapping[str, TargetDifference],
     margins: Mapping[str, float],
     rule: str,
     skipped: Sequence[str],

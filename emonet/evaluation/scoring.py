@@ -15,7 +15,7 @@ import numpy as np
 from emonet.clips import Clip
 from emonet.errors import EmonetError
 from emonet.names import on_one_line
-from emonet.runtime import Group, Plugin, Progress, require, silent, split
+from emonet.runtime import Group, Plugin, Progress, ignore, require, split
 from emonet.targets import TargetSpec
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Scorer(Protocol):
     def target_spec(self) -> TargetSpec:
         """What it scores, and on which scales."""
 
-    def score(self, clips: Sequence[Clip], *, progress: Progress = silent) -> Scored:
+    def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """Score some clips; one that cannot be used is refused, and the rest is done.
 
         Args:
@@ -105,7 +105,7 @@ class PluggedScorer:
             )
         self.target_spec = spec
 
-    def score(self, clips: Sequence[Clip], *, progress: Progress = silent) -> Scored:
+    def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """The plug-in's scores, checked; clips are given to it without the scores that people gave them.
 
         Raises:

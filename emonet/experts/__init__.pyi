@@ -1,18 +1,18 @@
-from .bank import QUERY_KEY, HeadBank, layer_keys
+from .bank import QUERY_KEY, ExpertBank, layer_keys
 from .inputs import Features, InputSpec
-from .quantized import CompactBank, ExpertsPrecision, Rounded
+from .quantized import ExpertsPrecision, QuantizedBank, Rounded
 from .scaling import Scaling, ScalingMeter
 from .stacked import SLICE_WEIGHTS, Multiplication, slice_experts
 
 __all__ = [
     "QUERY_KEY",
     "SLICE_WEIGHTS",
-    "CompactBank",
+    "ExpertBank",
     "ExpertsPrecision",
     "Features",
-    "HeadBank",
     "InputSpec",
     "Multiplication",
+    "QuantizedBank",
     "Rounded",
     "Scaling",
     "ScalingMeter",

@@ -28,7 +28,7 @@ def layer_keys(hidden: int) -> tuple[str, ...]:
     return ("proj", *(f"mlp.{2 + 3 * position}" for position in range(hidden)))
 
 
-class HeadBank(nn.Module):
+class ExpertBank(nn.Module):
     """All experts as stacked tensors.
 
     `bank(spec.prepare(states, speech_frames))` gives scores, `batch experts`, unclamped: published experts leave
@@ -130,7 +130,7 @@ class HeadBank(nn.Module):
         """
         first = self.first
         if first.weight.dtype == torch.bfloat16:
-            first.hold(torch.float32)
+            first.cast(torch.float32)
         last = self.layers[-1]
         assert isinstance(last, StackedLinear)
         if self.start is not None and self.unit is not None:
@@ -148,14 +148,14 @@ class HeadBank(nn.Module):
         self.shift = self.scale = self.state_scale = None
 
     @torch.no_grad()
-    def narrowed(self, experts: Sequence[int]) -> HeadBank:
+    def narrowed(self, experts: Sequence[int]) -> ExpertBank:
         """A copy of some of these experts as they are now; dropout goes on there, and not here any more.
 
         Args:
             experts: positions.
         """
         targets = [self.targets[expert] for expert in experts]
-        narrow = HeadBank(self.spec, targets, self.hidden, seed=None, dropout=self.dropout.shares)
+        narrow = ExpertBank(self.spec, targets, self.hidden, seed=None, dropout=self.dropout.shares)
         index = torch.as_tensor(experts)
         for mine, theirs in zip(narrow.parameters(), self.parameters(), strict=True):
             mine.data = theirs.detach()[index]  # of its type, on its device

@@ -24,10 +24,10 @@ _TINY = torch.finfo(torch.float32).tiny * LEVELS  # below, steps would be no nor
 
 
 @final
-class CompactBank(nn.Module):
+class QuantizedBank(nn.Module):
     """Experts on flattened states whose first layer is held in bf16, or in int8 with a scale for each row of a block.
 
-    It is called as a `HeadBank` is; it cannot be trained. Empty until `put` has filled it expert by expert.
+    It is called as a `ExpertBank` is; it cannot be trained. Empty until `put` has filled it expert by expert.
 
     Args:
         spec: the form of the input, `flatten`: in the other forms the first layer is small.
@@ -62,7 +62,7 @@ class CompactBank(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def put(self, expert: int, tensors: Mapping[str, Tensor]) -> None:
+    def load_expert(self, expert: int, tensors: Mapping[str, Tensor]) -> None:
         """Take over one expert, row by row: no copy of its first layer in float32 is made.
 
         Args:

@@ -115,7 +115,7 @@ class StackedLinear(nn.Module):
         """Go back to ordinary gradients and products."""
         self._update = self._multiply = None
 
-    def hold(self, dtype: torch.dtype) -> None:
+    def cast(self, dtype: torch.dtype) -> None:
         """Keep the weights in another type; they become a new parameter."""
         if self.weight.dtype != dtype:
             self.weight = nn.Parameter(self.weight.detach().to(dtype))
@@ -133,7 +133,9 @@ class StackedLinear(nn.Module):
         """The gradient at a shared input."""
         return gradient.flatten(1).to(self.weight.dtype) @ self.weight.flatten(0, 1)
 
-    def hand_on(self, gradient: Float[Tensor, "batch experts outputs"], inputs: Float[Tensor, "batch inputs"]) -> None:
+    def backward_slice(
+        self, gradient: Float[Tensor, "batch experts outputs"], inputs: Float[Tensor, "batch inputs"]
+    ) -> None:
         """Let the weights be updated."""
         assert self._update is not None
         self._update(gradient, inputs)
@@ -161,5 +163,5 @@ class _UpdatedLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, Tensor, None]:
         layer: StackedLinear = ctx.layer
         towards = layer.towards_inputs(gradient).to(ctx.dtype) if ctx.needs_input_grad[0] else None
-        layer.hand_on(gradient, ctx.saved_tensors[0])
+        layer.backward_slice(gradient, ctx.saved_tensors[0])
         return towards, None, gradient.sum(0), None

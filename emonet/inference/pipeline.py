@@ -37,7 +37,7 @@ from emonet.errors import AudioError, RequestError
 from emonet.evaluation import Scored
 from emonet.experts import ExpertsPrecision
 from emonet.registry import ENCODER, EXPERTS
-from emonet.runtime import Progress, replacing, silent
+from emonet.runtime import Progress, ignore, replacing
 from emonet.targets import TargetSpec
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class EmotionPipeline:
         precision: Precision = "auto",
         experts_precision: ExpertsPrecision = "float32",
         device: str | None = None,
-        progress: Progress = silent,
+        progress: Progress = ignore,
     ) -> EmotionPipeline:
         """Put experts and their encoder together without a voice model's folder.
 
@@ -212,7 +212,7 @@ class EmotionPipeline:
         return dict(prediction.scores)
 
     def predict(
-        self, audio: Sequence[Path | str | bytes], *, batch_size: int = BATCH, progress: Progress = silent
+        self, audio: Sequence[Path | str | bytes], *, batch_size: int = BATCH, progress: Progress = ignore
     ) -> Iterator[Prediction]:
         """Score many recordings; one that cannot be used is reported as such, and the rest is done.
 
@@ -227,7 +227,7 @@ class EmotionPipeline:
         excerpts = [Excerpt(Path(one) if isinstance(one, str) else one) for one in audio]
         yield from self._predict(excerpts, audio, batch_size, progress)
 
-    def score(self, clips: Sequence[Clip], *, progress: Progress = silent) -> Scored:
+    def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """Scores of clips as a table, as `emonet.scoring.Scorer` has it; one that cannot be used is refused.
 
         Args:
@@ -335,7 +335,7 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
 
 
 def assemble_published(
-    captioner: Path | str, published: PublishedFolder, folder: Path, *, progress: Progress = silent
+    captioner: Path | str, published: PublishedFolder, folder: Path, *, progress: Progress = ignore
 ) -> tuple[ExpertsInfo, ...]:
     """The same with published experts, of which no more than one is in memory at a time.
 

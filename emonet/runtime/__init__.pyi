@@ -15,7 +15,7 @@ from .memory import available_bytes, resident_bytes
 from .plugins import PLUGIN, Group, Plugin, installed, pick, require, split
 from .prefetch import prefetched
 from .processes import identity, is_dead, place, stamp
-from .progress import Progress, ShowProgress, silent
+from .progress import Progress, ShowProgress, ignore
 from .seeds import generator, seed_of
 from .signals import Uncut, ended_by_signal, heeded, leave_to_parent, shielded
 from .subprocesses import Child, ChildDiedError, Parent, packed, unpacked
@@ -43,6 +43,7 @@ __all__ = [
     "has_matrix_units",
     "heeded",
     "identity",
+    "ignore",
     "installed",
     "is_dead",
     "is_hidden",
@@ -61,7 +62,6 @@ __all__ = [
     "seed_of",
     "shielded",
     "signals",
-    "silent",
     "split",
     "stamp",
     "unpacked",

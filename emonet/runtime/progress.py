@@ -1,4 +1,4 @@
-"""Progress: a callback `(completed, total)` says how far work is, so that code below knows no terminal."""
+"""Progress: a callback `(completed, total)` says how far work is; code below knows no terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Progress(Protocol):
         """Take note that `completed` of `total` items are finished; `note` is shown beside, e.g. `0.4 TFLOP/s`."""
 
 
-def silent(completed: int, total: int, note: str = "") -> None:
-    """Show nothing."""
+def ignore(*_: object, **__: object) -> None:
+    """The callback that does nothing: for progress, reports and messages that nobody waits for."""
 
 
 ShowProgress = Callable[[str, str], AbstractContextManager[Progress]]

@@ -1,5 +1,5 @@
 from .adamw import BankOptimiser, Precision
-from .early_stopping import ExpertStopping, going_on
+from .early_stopping import ExpertStopping, active_experts
 from .gram_products import Standardised, add_combinations, arithmetic_for, gram, inner_products
 from .losses import absolute_errors, expert_losses
 from .memory_plan import GIB, TrainingPlan, free_bytes, plan_training
@@ -20,12 +20,12 @@ __all__ = [
     "TrainingPlan",
     "UnweightedAccuracy",
     "absolute_errors",
+    "active_experts",
     "add_combinations",
     "arithmetic_for",
     "decompose",
     "expert_losses",
     "free_bytes",
-    "going_on",
     "gram",
     "inner_products",
     "plan_training",

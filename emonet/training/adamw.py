@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emonet.experts import SLICE_WEIGHTS, HeadBank, Multiplication, slice_experts
+from emonet.experts import SLICE_WEIGHTS, ExpertBank, Multiplication, slice_experts
 from emonet.runtime import has_bf16, seed_of
 from emonet.training.stochastic_rounding import RoundedAdamW
 
@@ -49,7 +49,7 @@ class BankOptimiser:
 
     def __init__(
         self,
-        bank: HeadBank,
+        bank: ExpertBank,
         *,
         learning_rate: float,
         weight_decay: float,
@@ -64,7 +64,7 @@ class BankOptimiser:
         """Of all weights that the backward pass does not update."""
         self._first: _Slices | None = None
         if bank.query is None:
-            first.hold(torch.bfloat16 if precision == "bf16" else first.weight.dtype)
+            first.cast(torch.bfloat16 if precision == "bf16" else first.weight.dtype)
             size = slice_experts(len(bank.targets), first.weight[0].numel(), slice_weights)
             self._first = _Slices(bank, size, settings)
             first.attach(self._first, self._first.multiply)
@@ -74,7 +74,7 @@ class BankOptimiser:
         self.others.step()
         self.others.zero_grad()
 
-    def rest(self, stopped: Sequence[bool]) -> None:
+    def freeze(self, stopped: Sequence[bool]) -> None:
         """Update no slice of the first layer any more whose experts have all stopped.
 
         Args:
@@ -88,7 +88,7 @@ class BankOptimiser:
         """Whether `narrowed` can go on with some of the experts: where the first layer is updated in one slice."""
         return self._first is None or self._first.whole is not None
 
-    def narrowed(self, bank: HeadBank, experts: Sequence[int]) -> BankOptimiser:
+    def narrowed(self, bank: ExpertBank, experts: Sequence[int]) -> BankOptimiser:
         """The optimiser of some of these experts, which goes on from where this one is; this one is done.
 
         Args:
@@ -135,7 +135,7 @@ class _Settings(NamedTuple):
 class _Slices:
     """Takes the first layer's gradient slice by slice out of its factors, and applies it."""
 
-    def __init__(self, bank: HeadBank, size: int, settings: _Settings) -> None:
+    def __init__(self, bank: ExpertBank, size: int, settings: _Settings) -> None:
         weight, experts = bank.first.weight.detach(), len(bank.targets)
         self._slices = [slice(start, start + size) for start in range(0, experts, size)]
         self._rules = [settings.rule(weight[part], bank.targets[part], bank.seed) for part in self._slices]

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from emonet.experts import HeadBank
+from emonet.experts import ExpertBank
 
 TOGETHER = 16  # experts go on in such numbers: products and vector units then round as if none had left
 
 
-def going_on(stopped: Sequence[bool]) -> list[int]:
+def active_experts(stopped: Sequence[bool]) -> list[int]:
     """Positions of the experts to train on with: those that have not stopped, filled up to a multiple of `TOGETHER`.
 
     Args:
@@ -36,7 +36,7 @@ class ExpertStopping:
         patience: epochs without a better error after which an expert stops.
     """
 
-    def __init__(self, bank: HeadBank, patience: int) -> None:
+    def __init__(self, bank: ExpertBank, patience: int) -> None:
         self._bank = self._trained = bank
         self._members: Sequence[int] = range(len(bank.targets))
         self._patience = patience
@@ -73,7 +73,7 @@ class ExpertStopping:
             elif epoch - self.best_epochs[expert] >= self._patience:
                 self._stopped[expert] = True
 
-    def narrow(self, bank: HeadBank) -> None:
+    def narrow(self, bank: ExpertBank) -> None:
         """From now on these experts alone are in training, in a bank of their own."""
         self._trained = bank
         self._members = [self._bank.targets.index(target) for target in bank.targets]

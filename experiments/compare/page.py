@@ -201,7 +201,7 @@ def _pairs(findings: ComparisonFindings) -> list[dict[str, Any]]:
         rows.append(
             {
                 "pair": pair,
-                "told": pair.tells(alpha),
+                "told": pair.is_significant(alpha),
                 "significant": set(significant),
                 "better": sum(value < 0 for value in values),
                 "worse": sum(value > 0 for value in values),

@@ -106,7 +106,7 @@ def verdict_of(challenge: Challenge, compared: Compared, margin: float) -> Verdi
     return replace(verdict, reasons=(*verdict.reasons, *notes))
 
 
-def carry_out(
+def apply_verdict(
     challenge: Challenge, verdict: Verdict, arguments: CompareArguments, uri: str, run_id: str
 ) -> tuple[bool, tuple[str, ...]]:
     """Move `@champion` if the verdict says so and nobody has moved it meanwhile.

@@ -26,8 +26,8 @@ PAIRED: tuple[MetricName, ...] = ("mae", "pearson", "ccc")  # no more fit beside
 def sentence(comparison: Comparison, pair: PairwiseDifference) -> str:
     """What a pair comes to, in plain words: which model is better and by how much, or that it cannot be told."""
     if (pair.mean["mae"].value or 0.0) > 0:
-        pair = pair.turned()  # so that the first one has the smaller error
-    gain = pair.turned().mean["mae"]  # how much smaller
+        pair = pair.swapped()  # so that the first one has the smaller error
+    gain = pair.swapped().mean["mae"]  # how much smaller
     if gain.value is None:
         return f"{pair.one} and {pair.other} cannot be compared: no clip has a score."
     if gain.low is None or gain.high is None:
@@ -38,7 +38,7 @@ def sentence(comparison: Comparison, pair: PairwiseDifference) -> str:
     if gain.low == gain.high == 0 == gain.value:
         return f"{pair.one} and {pair.other} make the same errors."
     figures = f"{shown(gain.value)} MAE {gain.between()}, {p_text(pair.p, 'p')}"
-    if pair.tells(comparison.alpha):
+    if pair.is_significant(comparison.alpha):
         return f"{pair.one} is better than {pair.other} by {figures}.{_emotions(comparison, pair)}"
     if excludes_zero(gain) and not comparison.test.confirms(comparison.alpha):
         few = f"with {comparison.test.units} {comparison.test.unit} no p value can be at most {comparison.alpha:g}"
@@ -140,7 +140,7 @@ def pairs_table(comparison: Comparison) -> Table:
     table.add_column("p", no_wrap=True, justify="right")
     for pair in comparison.pairs:
         cells = [stacked(pair.mean[name], signed=True) for name in PAIRED]
-        style = "bold" if pair.tells(comparison.alpha) else None
+        style = "bold" if pair.is_significant(comparison.alpha) else None
         table.add_row(f"{escape(pair.one)}\n−\u00a0{escape(pair.other)}", *cells, p_text(pair.p), style=style)
     return table
 

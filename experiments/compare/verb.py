@@ -170,7 +170,7 @@ def show(result: CompareResult) -> None:
 def _publish(arguments: CompareArguments, compared: Compared, challenge: Challenge | None) -> CompareResult:
     """Write the files, log them, and promote; what was computed is on disk before a server is asked."""
     from emonet.tracking import default_uri, start_run
-    from experiments.compare.promotion import carry_out, verdict_of
+    from experiments.compare.promotion import apply_verdict, verdict_of
     from experiments.compare.report import config_of, log, log_files, tags_of, write
 
     uri = default_uri(arguments.runs)
@@ -191,7 +191,7 @@ def _publish(arguments: CompareArguments, compared: Compared, challenge: Challen
             log(run, folder, compared)
             run.flush()
             if challenge is not None and verdict is not None:  # last: whoever is promoted has the figures that prove it
-                promoted, decision = carry_out(challenge, verdict, arguments, uri, run.id)
+                promoted, decision = apply_verdict(challenge, verdict, arguments, uri, run.id)
                 write(folder, arguments, compared, decision)
                 run.tags({"promoted": str(promoted).lower()})
                 log_files(run, folder)

@@ -7,7 +7,7 @@ from .encoder_source import identity_of, named_encoder
 from .local_server import check_port, serve_until_interrupted
 from .page import INDEX, render
 from .sounds import show_sounds
-from .stage import StageResult, Work, require_result, resolve_source, run_stage, write_text
+from .stage import StageContext, StageResult, require_result, resolve_source, run_stage, write_text
 from .sweep_config import (
     HIGHER,
     SECTIONS,
@@ -29,10 +29,10 @@ __all__ = [
     "Dimension",
     "Experiment",
     "Objective",
+    "StageContext",
     "StageResult",
     "SweepConfig",
     "SweepStage",
-    "Work",
     "check_port",
     "console",
     "counted",

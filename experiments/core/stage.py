@@ -50,7 +50,7 @@ _PROBE = 1 << 20  # bytes that must find room before a stage begins
 
 
 @dataclass(frozen=True)
-class Work:
+class StageContext:
     """What a stage's work is handed.
 
     Args:
@@ -85,15 +85,15 @@ def run_stage(
     result_type: type[R],
     inputs: Mapping[str, Any],
     outputs: Sequence[Path],
-    work: Callable[[Work], Mapping[str, Any]],
+    work: Callable[[StageContext], Mapping[str, Any]],
     *,
     shared: bool = False,
     check: Callable[[], None] = lambda: None,
     out: Path | None = None,
     parent: str | None = None,
     opened: Callable[[], AbstractContextManager[Run]] | None = None,
-    resume: Callable[[Work, R], Mapping[str, Any]] | None = None,
-    relog: Callable[[Work, R], None] | None = None,
+    resume: Callable[[StageContext, R], Mapping[str, Any]] | None = None,
+    relog: Callable[[StageContext, R], None] | None = None,
 ) -> R:
     """Run a stage unless its output is complete and its inputs are unchanged.
 
@@ -103,8 +103,8 @@ def run_stage(
         result_type: the model of the result.
         inputs: everything that fixes the outcome, JSON-able.
         outputs: files and folders that a complete stage has left; the first one is there when a result is kept.
-        work: does it; calls `Work.commit` before it replaces an output, and returns the result's own fields. Among them
-            `complete` may say that others have yet to do their part: then the result is not written.
+        work: does it; calls `StageContext.commit` before it replaces an output, and returns the fields of the result;
+            among them `complete` may say that others have yet to do their part: then the result is not written.
         shared: whether several processes may run this stage at once; `work` sees to it that they do not collide.
         check: called before a stage is taken for up to date; raises if an output is damaged.
         out: folder for the result, if not the experiment's own: a stage that runs as part of another one.
@@ -142,7 +142,7 @@ def run_stage(
                     write_text(path, result.model_dump_json(indent=2) + "\n")
                 return result
 
-            job = Work(experiment, run, path, keep)
+            job = StageContext(experiment, run, path, keep)
             fields = work(job) if done is None or left is None else left(job, done)
             if relog is not None:
                 unlogged.touch()  # until the run has ended
@@ -200,15 +200,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _left(
-    done: R, resume: Callable[[Work, R], Mapping[str, Any]] | None, relog: Callable[[Work, R], None] | None
-) -> Callable[[Work, R], Mapping[str, Any]] | None:
+    done: R,
+    resume: Callable[[StageContext, R], Mapping[str, Any]] | None,
+    relog: Callable[[StageContext, R], None] | None,
+) -> Callable[[StageContext, R], Mapping[str, Any]] | None:
     """Does what is left of a stage whose work is done, if anything is."""
     if not done.settled:
         return resume
     if relog is None:
         return None
 
-    def log(job: Work, result: R) -> Mapping[str, Any]:
+    def log(job: StageContext, result: R) -> Mapping[str, Any]:
         relog(job, result)
         return dict(result)
 

@@ -20,7 +20,7 @@ from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, Scores, evaluate
 from emonet.schema import Schema
-from experiments.core import Experiment, Work, console, named_encoder, open_quietly, resolve_source
+from experiments.core import Experiment, StageContext, console, named_encoder, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
 from experiments.heads.classes import baseline_class_scores, class_labels, class_scores
 from experiments.heads.selection import require_selectable
@@ -174,7 +174,7 @@ def scratch_folder(place: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, TriedForm]:
+def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[InputForm, TriedForm]:
     """Train the experts of every form.
 
     Args:
@@ -186,7 +186,7 @@ def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, Tr
         RequestError: if forms are to be chosen by UA, and no validation clip has a class.
     """
     from emonet.experts import InputSpec
-    from lightningmodules.experts import Wanted, Watch, train_experts
+    from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
     experiment, config, record = job.experiment, job.experiment.heads, data.store.record
     require_selectable(data, config)
@@ -199,8 +199,8 @@ def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, Tr
             job.run.metrics({f"{label}/{key}": value for key, value in metrics.items()}, epoch)
 
         trained = train_experts(
-            Wanted(data.store, spec, data.rated, config, experiment.seed, data.weights(), labels=labels),
-            Watch(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
+            TrainingRequest(data.store, spec, data.rated, config, experiment.seed, data.weights(), labels=labels),
+            TrainingCallbacks(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
         )
         trained, calibration = _calibrated(job, data, trained)
         validation, test = (
@@ -220,7 +220,9 @@ def train_forms(job: Work, data: HeadsData, scratch: Path) -> dict[InputForm, Tr
     return tried
 
 
-def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[TrainedExperts, Calibration | None]:
+def _calibrated(
+    job: StageContext, data: HeadsData, trained: TrainedExperts
+) -> tuple[TrainedExperts, Calibration | None]:
     """Experts whose predictions of test clips are calibrated, where that is asked for.
 
     Those of validation clips stay: the curves were fitted on them, and would make a form look better than it is.
@@ -238,12 +240,12 @@ def _calibrated(job: Work, data: HeadsData, trained: TrainedExperts) -> tuple[Tr
     return replace(trained, predictions={**trained.predictions, "test": test}), calibration
 
 
-def _log_plan(job: Work, label: str, plan: TrainingPlan) -> None:
+def _log_plan(job: StageContext, label: str, plan: TrainingPlan) -> None:
     figures = {"groups": len(plan.groups), "passes": plan.passes, "gib": plan.peak_bytes / 2**30}
     job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items()})
 
 
-def run_baselines(job: Work, data: HeadsData) -> tuple[dict[str, Scores], dict[str, ClassScores]]:
+def run_baselines(job: StageContext, data: HeadsData) -> tuple[dict[str, Scores], dict[str, ClassScores]]:
     """Test figures of the training median and ridge regressions, on the same clips, targets and resamples.
 
     Where clips have classes, also those of the argmax over each regression, and of the most frequent class.

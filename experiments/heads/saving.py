@@ -15,7 +15,7 @@ from jaxtyping import Float
 from emonet.evaluation import CLASS_METRICS, METRIC_NAMES, Estimate
 from emonet.runtime import durable
 from emonet.schema import Registered
-from experiments.core import Experiment, Work, decoration
+from experiments.core import Experiment, StageContext, decoration
 from experiments.heads.card_facts import card_facts
 from experiments.heads.forms import HeadsData, TriedForm, captioner_of
 
@@ -59,7 +59,7 @@ def predictions_of(done: HeadsResult) -> Float[np.ndarray, "clips experts"]:
     return table[[f"prediction.{target}" for target in done.rated]].to_numpy(np.float32)
 
 
-def publish(job: Work, data: HeadsData, done: HeadsResult, voice: Path) -> Registered:
+def publish(job: StageContext, data: HeadsData, done: HeadsResult, voice: Path) -> Registered:
     """Put the voice model together, with its lineage and card, and register it.
 
     Args:

@@ -12,7 +12,7 @@ from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
 from emonet.evaluation import ClassScores, Scores
 from emonet.schema import Registered
-from experiments.core import Experiment, StageResult, Work, console, decoration, require_result, run_stage
+from experiments.core import Experiment, StageContext, StageResult, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
 from experiments.heads.classes import digest_of_labels
 from experiments.heads.forms import (
@@ -96,10 +96,10 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
     }
     outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
 
-    def work(job: Work) -> Mapping[str, Any]:
+    def work(job: StageContext) -> Mapping[str, Any]:
         return _work(job, corpus, folder)
 
-    def resume(job: Work, done: HeadsResult) -> Mapping[str, Any]:
+    def resume(job: StageContext, done: HeadsResult) -> Mapping[str, Any]:
         return _finish(job, done, open_data(experiment, corpus), folder)
 
     return run_stage(experiment, "heads", HeadsResult, inputs, outputs, work, out=folder, parent=parent, resume=resume)
@@ -120,7 +120,7 @@ def show(result: HeadsResult) -> None:
         console.console.print(groups_table(result.comparison))
 
 
-def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
+def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     experiment = job.experiment
     data = open_data(experiment, corpus)
     if data.skipped:
@@ -155,7 +155,7 @@ def _work(job: Work, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     return _finish(job, done, data, folder)
 
 
-def _finish(job: Work, done: HeadsResult, data: HeadsData, folder: Path) -> Mapping[str, Any]:
+def _finish(job: StageContext, done: HeadsResult, data: HeadsData, folder: Path) -> Mapping[str, Any]:
     """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
     if not done.baselines:
         with decoration("the baselines"):

@@ -17,7 +17,7 @@ def reason_of_death(worker: str | None) -> str | None:
     return f"{DIED} (process {worker.rpartition('/')[2]} on {platform.node()})"
 
 
-class Signs:
+class Liveness:
     """What running trials have shown of themselves, by this process' own clock.
 
     Args:
@@ -29,14 +29,14 @@ class Signs:
         self._seen: dict[int, tuple[object, float]] = {}  # trial -> last sign of life, and when it was first seen
         self._looked = time.monotonic()
 
-    def look(self) -> None:
+    def begin(self) -> None:
         """Begin a look at all trials; after a time without one, nobody counts as silent for what went before."""
         now = time.monotonic()
         if now - self._looked > self._most / 2:
             self._seen.clear()
         self._looked = now
 
-    def silent(self, number: int, sign: object) -> bool:
+    def is_stale(self, number: int, sign: object) -> bool:
         """Whether a trial has shown the same sign for too long."""
         now = time.monotonic()
         before, since = self._seen.get(number, (None, 0.0))

@@ -17,7 +17,7 @@ class UnansweredError(EmonetError):
     """What was called did not answer for as long as it was worth waiting; it may answer later."""
 
 
-def patiently(
+def retry(
     call: Callable[[], T],
     patience: float,
     trouble: tuple[type[Exception], ...],

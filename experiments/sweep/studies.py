@@ -26,9 +26,9 @@ from emonet.runtime import identity
 from emonet.schema import digest
 from emonet.tracking import hidden, prepare, reason, sqlite_path
 from experiments.core import HIGHER, Dimension, Objective
-from experiments.sweep.heartbeat import DIED, Signs, reason_of_death
+from experiments.sweep.heartbeat import DIED, Liveness, reason_of_death
 from experiments.sweep.records import Plan, State, TrialRecord, decoded, encoded
-from experiments.sweep.retry import UnansweredError, patiently
+from experiments.sweep.retry import UnansweredError, retry
 
 MISSED = 4  # signs of life after which a trial counts as dead
 _WITHDRAWN = "withdrawn"  # trials that were one too many: neither run nor counted
@@ -63,7 +63,7 @@ class Study:
         directions: list[Literal["minimize", "maximize"]] = [
             "maximize" if aim in HIGHER else "minimize" for aim in plan.config.aims
         ]
-        self._study: optuna.Study = self.patiently(
+        self._study: optuna.Study = self.retry(
             lambda: optuna.create_study(
                 study_name=plan.name,
                 storage=self._storage,
@@ -72,31 +72,31 @@ class Study:
                 load_if_exists=True,
             )
         )
-        self._id = self.patiently(lambda: self._storage.get_study_id_from_name(plan.name))
-        self._signs = Signs(MISSED * plan.config.heartbeat)
+        self._id = self.retry(lambda: self._storage.get_study_id_from_name(plan.name))
+        self._signs = Liveness(MISSED * plan.config.heartbeat)
         self._records: dict[int, TrialRecord] = {}  # of finished trials: these do not change
 
-    def patiently(self, call: Callable[[], T]) -> T:
+    def retry(self, call: Callable[[], T]) -> T:
         """Call the storage, again and again for a while where it is locked or does not answer.
 
         Raises:
             UnansweredError: if it still does not answer.
         """
         patience = self.plan.config.patience
-        return patiently(call, patience, _TROUBLE, lambda error: _unanswered(self.where, patience, error))
+        return retry(call, patience, _TROUBLE, lambda error: _unanswered(self.where, patience, error))
 
     def attribute(self, name: str) -> Any:
         """What was noted about the study under a name; None if nothing was."""
-        return self.patiently(lambda: self._study.user_attrs.get(name))
+        return self.retry(lambda: self._study.user_attrs.get(name))
 
     def attributes(self, prefix: str) -> list[Any]:
         """What was noted under all names that begin like this."""
-        noted = self.patiently(lambda: dict(self._study.user_attrs))
+        noted = self.retry(lambda: dict(self._study.user_attrs))
         return [noted[name] for name in sorted(noted) if name.startswith(prefix)]
 
     def note(self, name: str, value: Any) -> None:
         """Note something JSON-able about the study, for all who work on it."""
-        self.patiently(lambda: self._study.set_user_attr(name, value))
+        self.retry(lambda: self._study.set_user_attr(name, value))
 
     def records(self) -> list[TrialRecord]:
         """All trials in the order of their numbers, but those that were withdrawn."""
@@ -112,7 +112,7 @@ class Study:
     def best(self) -> TrialRecord | None:
         """The best complete trial; of several objectives, by the first among those that no other trial beats."""
         first = self.plan.config.aims[0]
-        front = {trial.number for trial in self.patiently(lambda: self._study.best_trials)}
+        front = {trial.number for trial in self.retry(lambda: self._study.best_trials)}
         candidates = [one for one in self.records() if one.number in front]
         return min(candidates, key=lambda one: (_sign(first) * one.values[first], one.number), default=None)
 
@@ -141,10 +141,10 @@ class Study:
         _require_file(self.plan.storage)
         # As `Study.ask` does, but with the worker's name from the first moment: a kill leaves no trial of nobody.
         named = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs={"worker": identity()})
-        created = self.patiently(lambda: self._storage.create_new_trial(self._id, named))
-        number = self.patiently(lambda: self._storage.get_trial_number_from_id(created))
+        created = self.retry(lambda: self._storage.create_new_trial(self._id, named))
+        number = self.retry(lambda: self._storage.get_trial_number_from_id(created))
         self._study.sampler = _sampler(self.plan, number)
-        trial = self.patiently(lambda: optuna.Trial(self._study, created))
+        trial = self.retry(lambda: optuna.Trial(self._study, created))
         earlier = [one for one in self.records() if one.number < trial.number and one.state != "failed"]
         if len(earlier) >= self.plan.config.trials:
             self.fail(trial.number, _WITHDRAWN)
@@ -156,11 +156,11 @@ class Study:
     def fail(self, number: int, reason: str, trace: str = "") -> bool:
         """Record that a running trial failed, and why; false if it has ended meanwhile."""
         with suppress(UpdateFinishedTrialError, ValueError):
-            trial = self.patiently(lambda: self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
+            trial = self.retry(lambda: self._storage.get_trial_id_from_study_id_trial_number(self._id, number))
             for name, text in {"reason": reason, "traceback": trace}.items():
                 if text:
-                    self.patiently(lambda n=name, t=text: self._storage.set_trial_user_attr(trial, n, t))  # type: ignore[misc]
-            self.patiently(lambda: self._study.tell(number, state=TrialState.FAIL))
+                    self.retry(lambda n=name, t=text: self._storage.set_trial_user_attr(trial, n, t))  # type: ignore[misc]
+            self.retry(lambda: self._study.tell(number, state=TrialState.FAIL))
             return True
         return False
 
@@ -182,10 +182,10 @@ class Study:
             Their numbers.
         """
         dead, running = [], [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
-        self._signs.look()
+        self._signs.begin()
         if any(self._silent(trial) for trial in running):
             self.note("judged", time.time())  # readers of SQLite see old signs while somebody keeps it locked
-            self._signs.look()
+            self._signs.begin()
         for trial in running:
             reason = reason_of_death(trial.user_attrs.get("worker"))
             if reason is None and self._silent(trial):
@@ -195,18 +195,18 @@ class Study:
         return dead
 
     def _silent(self, trial: FrozenTrial) -> bool:
-        return self._signs.silent(trial.number, trial.user_attrs.get("alive"))
+        return self._signs.is_stale(trial.number, trial.user_attrs.get("alive"))
 
     def trials(self) -> list[FrozenTrial]:
         """All trials in the order of their numbers, as Optuna has them."""
-        return self.patiently(lambda: self._study.get_trials(deepcopy=False))
+        return self.retry(lambda: self._study.get_trials(deepcopy=False))
 
     def _params(self, trial: optuna.Trial) -> dict[str, Any]:
         params: dict[str, Any] = {}
         for path, dimension in self.plan.space.items():
             if dimension.applies(params):
                 whole = path in self.plan.whole
-                params[path] = self.patiently(lambda p=path, d=dimension, w=whole: _suggested(trial, p, d, whole=w))  # type: ignore[misc]
+                params[path] = self.retry(lambda p=path, d=dimension, w=whole: _suggested(trial, p, d, whole=w))  # type: ignore[misc]
         return params
 
     def _record(self, trial: FrozenTrial) -> TrialRecord:
@@ -253,11 +253,11 @@ class Attempt:
         self._steps.add(epoch)
         self._curve.append(value)
         if len(self._study.plan.config.aims) > 1:  # Optuna keeps no curve of several objectives
-            self._study.patiently(lambda: self._trial.set_user_attr("curve", self._curve))
+            self._study.retry(lambda: self._trial.set_user_attr("curve", self._curve))
             return False
         signed = _sign(self._study.plan.config.aims[0]) * value  # pruners judge by the study's direction
-        self._study.patiently(lambda: self._trial.report(signed, epoch))
-        return self._study.plan.prunes and self._study.patiently(self._trial.should_prune)
+        self._study.retry(lambda: self._trial.report(signed, epoch))
+        return self._study.plan.prunes and self._study.retry(self._trial.should_prune)
 
     def complete(self, values: Mapping[str, float], facts: Mapping[str, Any]) -> bool:
         """End it with its values; false if it was given up by others meanwhile, since it gave no sign of life."""
@@ -281,8 +281,8 @@ class Attempt:
         study = self._study
         _require_file(study.plan.storage)
         with suppress(UpdateFinishedTrialError, ValueError):
-            study.patiently(lambda: self._trial.set_user_attr("facts", dict(facts)))
-            study.patiently(lambda: study._study.tell(self._trial, values, state))
+            study.retry(lambda: self._trial.set_user_attr("facts", dict(facts)))
+            study.retry(lambda: study._study.tell(self._trial, values, state))
             return True
         # Told already: by others, since it gave no sign of life, or by us, before the storage stopped answering.
         return any(one.number == self.number and one.finished for one in study.records())
@@ -300,7 +300,7 @@ class Attempt:
 
 def _opened(storage: str, patience: float, where: str) -> optuna.storages.BaseStorage:
     try:
-        return patiently(lambda: _database(storage, patience), _OPENING, _TROUBLE, lambda e: _unopened(where, e))
+        return retry(lambda: _database(storage, patience), _OPENING, _TROUBLE, lambda e: _unopened(where, e))
     except (ImportError, ArgumentError, ValueError) as error:  # the last of a port that is no number
         raise RequestError(
             "there is no such storage for a study, or its driver is not installed",

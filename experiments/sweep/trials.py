@@ -16,7 +16,7 @@ import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
 from emonet.evaluation import weighted_metrics
-from emonet.runtime import Progress, identity, silent
+from emonet.runtime import Progress, identity, ignore
 from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source
 from experiments.extract import ExtractResult
 from experiments.heads import best_form, open_corpus_of, open_data, require_selectable, unweighted_accuracy
@@ -58,13 +58,9 @@ class TrialOutcome:
     best: Mapping[str, Any]
 
 
-def nothing_said(_text: str) -> None:
-    """Tell nobody."""
-
-
 def nothing_shown(_label: str, _unit: str) -> AbstractContextManager[Progress]:
     """Show no progress."""
-    return nullcontext(silent)
+    return nullcontext(ignore)
 
 
 @final
@@ -89,7 +85,7 @@ class Trials:
         experiment: Experiment,
         *,
         show: Callable[[str, str], AbstractContextManager[Progress]] = nothing_shown,
-        say: Callable[[str], None] = nothing_said,
+        say: Callable[[str], None] = ignore,
     ) -> None:
         from lightningmodules.experts import (
             KeptInputs,
@@ -138,15 +134,15 @@ class Trials:
 
     def _train(self, experiment: Experiment, form: InputForm, curve: _Curve) -> TrainedExperts:
         from emonet.experts import InputSpec
-        from lightningmodules.experts import Wanted, Watch, train_experts
+        from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
         store, config = self._data.store, experiment.heads
         spec = InputSpec(form, config.frames, store.record.frames, store.record.width)
-        wanted = Wanted(
+        wanted = TrainingRequest(
             store, spec, self._data.rated, config, experiment.seed, self._weights, predicted=("validation",)
         )
         with _scratch(experiment.folder) as scratch:
-            return train_experts(wanted, Watch(curve.take, self._show, scratch, self._say), self._kept)
+            return train_experts(wanted, TrainingCallbacks(curve.take, self._show, scratch, self._say), self._kept)
 
     def _figures(self, trained: TrainedExperts) -> dict[str, float]:
         """Mean validation figures: each expert's error is that of the epoch that it is kept at."""
@@ -180,7 +176,7 @@ class CaptionerTrials:
         experiment: Experiment,
         *,
         show: Callable[[str, str], AbstractContextManager[Progress]] = nothing_shown,
-        say: Callable[[str], None] = nothing_said,
+        say: Callable[[str], None] = ignore,
     ) -> None:
         self._show, self._say = show, say
         self._corpus = open_experiments_corpus(experiment)
@@ -200,7 +196,7 @@ class CaptionerTrials:
         return _freeing(lambda: self._run(experiment, report))
 
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
-        from lightningmodules.captioner import MONITOR, Watch, fit_captioner
+        from lightningmodules.captioner import MONITOR, CaptionerCallbacks, fit_captioner
 
         started = time.perf_counter()
         told: list[float] = []
@@ -214,7 +210,7 @@ class CaptionerTrials:
         source = resolve_source(config.model, experiment)
         experiment.folder.mkdir(parents=True, exist_ok=True)
         with _scratch(experiment.folder) as folder:
-            watch = Watch(self._show, self._say, report=take)
+            watch = CaptionerCallbacks(self._show, self._say, report=take)
             fitted = fit_captioner(
                 self._corpus,
                 config,
@@ -248,10 +244,10 @@ def parameters_of(spec: InputSpec, targets: tuple[str, ...], config: HeadsConfig
     """Parameters of all experts as they are served, on states (count)."""
     import torch
 
-    from emonet.experts import HeadBank
+    from emonet.experts import ExpertBank
 
     with torch.device("meta"):  # sizes without memory
-        return sum(weight.numel() for weight in HeadBank(spec, targets, config.widths, seed=None).parameters())
+        return sum(weight.numel() for weight in ExpertBank(spec, targets, config.widths, seed=None).parameters())
 
 
 @final

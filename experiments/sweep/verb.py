@@ -19,9 +19,9 @@ from emonet.tracking import hidden
 from experiments.core import (
     SECTIONS,
     Experiment,
+    StageContext,
     StageResult,
     SweepStage,
-    Work,
     console,
     decoration,
     merged,
@@ -125,7 +125,7 @@ def run(experiment: Experiment, *, command: Sequence[str] = COMMAND) -> SweepRes
     from experiments.sweep.studies import Study
     from experiments.sweep.tracking import study_run
 
-    def work(job: Work) -> Mapping[str, Any]:
+    def work(job: StageContext) -> Mapping[str, Any]:
         return _work(job, study, subject, command)
 
     def opened() -> AbstractContextManager[Run]:
@@ -248,7 +248,7 @@ def _section(experiment: Experiment) -> Any:
     return getattr(experiment, SECTIONS[experiment.sweep.stage])
 
 
-def _work(job: Work, study: Study, subject: Subject, command: Sequence[str]) -> Mapping[str, Any]:
+def _work(job: StageContext, study: Study, subject: Subject, command: Sequence[str]) -> Mapping[str, Any]:
     from experiments.sweep.tracking import Mirror
 
     experiment, folder = job.experiment, _folder(job.experiment)
@@ -273,7 +273,7 @@ def _work(job: Work, study: Study, subject: Subject, command: Sequence[str]) -> 
 
 
 def _finish(
-    job: Work, study: Study, best: TrialRecord, records: Sequence[TrialRecord], subject: Subject, home: str
+    job: StageContext, study: Study, best: TrialRecord, records: Sequence[TrialRecord], subject: Subject, home: str
 ) -> dict[str, Any]:
     """Log the whole study, and train its best trial in full; the fields of the result that this fills."""
     from experiments.sweep.tracking import log_missing, log_study

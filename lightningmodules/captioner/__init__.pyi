@@ -1,10 +1,10 @@
 from .module import MONITOR
-from .progress import Watch
+from .progress import CaptionerCallbacks
 from .training import FittedCaptioner, fit_captioner
 
 __all__ = [
     "MONITOR",
+    "CaptionerCallbacks",
     "FittedCaptioner",
-    "Watch",
     "fit_captioner",
 ]

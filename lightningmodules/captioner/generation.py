@@ -14,12 +14,12 @@ from datamodules.caption_batches import Batches
 from emonet.audio import LogMel
 from emonet.captioner import bands, named_emotions, said_bands, strongest
 from emonet.clips import Clip
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import TargetSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Generated:
     """A clip and what the captioner writes about it.
 
     Args:
@@ -48,19 +48,19 @@ class Heard:
         return sum(hits) / len(hits) if hits else None
 
 
-def hit_rate(heard: Sequence[Heard], spec: TargetSpec) -> float:
+def hit_rate(heard: Sequence[Generated], spec: TargetSpec) -> float:
     """Mean hit of the rated clips, 0 to 1; 0 where no clip was rated."""
     hits = [hit for hit in (one.hits(spec) for one in heard) if hit is not None]
     return sum(hits) / len(hits) if hits else 0.0
 
 
 @torch.inference_mode()
-def hear(
+def generate(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
     batches: Batches,
-    progress: Progress = silent,
-) -> tuple[Heard, ...]:
+    progress: Progress = ignore,
+) -> tuple[Generated, ...]:
     """Write a caption for each clip, greedily; the model is in evaluation mode afterwards.
 
     Args:
@@ -70,7 +70,7 @@ def hear(
         progress: told about clips.
     """
     model.eval()
-    log_mel, heard = LogMel(model.config.num_mel_bins).to(model.device), list[Heard]()
+    log_mel, heard = LogMel(model.config.num_mel_bins).to(model.device), list[Generated]()
     progress(0, len(batches.clips))
     with _without_hints():
         for batch in batches:
@@ -78,7 +78,7 @@ def hear(
             everything = torch.ones(mels.shape[0], mels.shape[2], dtype=torch.long, device=mels.device)
             tokens = model.generate(mels, attention_mask=everything, num_beams=1, do_sample=False)
             captions = processor.batch_decode(tokens, skip_special_tokens=True)
-            heard.extend(Heard(clip, text.strip()) for clip, text in zip(batch.clips, captions, strict=True))
+            heard.extend(Generated(clip, text.strip()) for clip, text in zip(batch.clips, captions, strict=True))
             progress(len(heard), len(batches.clips))
     return tuple(heard)
 

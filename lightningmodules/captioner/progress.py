@@ -13,23 +13,15 @@ from transformers import WhisperProcessor
 from datamodules.caption_batches import CaptionBatch
 from emonet.captioner import rated_in_words
 from emonet.configs import CaptionerConfig
-from emonet.runtime import Progress, ShowProgress
+from emonet.runtime import Progress, ShowProgress, ignore
 from emonet.targets import TargetSpec
-from lightningmodules.captioner.generation import Heard, hear
+from lightningmodules.captioner.generation import Generated, generate
 
 METRICS = "metrics"  # key of the epoch's figures in a checkpoint
 
 
-def _nothing(text: str, name: str) -> None:
-    """Keep no note."""
-
-
-def _unheard(metrics: Mapping[str, float], epoch: int) -> None:
-    """Report to nobody."""
-
-
 @dataclass(frozen=True)
-class Watch:
+class CaptionerCallbacks:
     """Who is told how training goes.
 
     Args:
@@ -42,9 +34,9 @@ class Watch:
 
     show: ShowProgress
     say: Callable[[str], None]
-    note: Callable[[str, str], None] = _nothing
+    note: Callable[[str, str], None] = ignore
     logger: Any = False
-    report: Callable[[Mapping[str, float], int], None] = _unheard
+    report: Callable[[Mapping[str, float], int], None] = ignore
 
 
 class CaptionReport(Callback):  # type: ignore[misc]
@@ -59,7 +51,12 @@ class CaptionReport(Callback):  # type: ignore[misc]
     """
 
     def __init__(
-        self, processor: WhisperProcessor, spec: TargetSpec, config: CaptionerConfig, watch: Watch, progress: Progress
+        self,
+        processor: WhisperProcessor,
+        spec: TargetSpec,
+        config: CaptionerConfig,
+        watch: CaptionerCallbacks,
+        progress: Progress,
     ) -> None:
         self._processor, self._spec, self._config = processor, spec, config
         self._watch, self._progress = watch, progress
@@ -87,7 +84,9 @@ class CaptionReport(Callback):  # type: ignore[misc]
             f"validation loss {values['val_loss']:.3f}, token accuracy {values['token_accuracy']:.3f}"
         )
         if self._config.sample_captions:
-            samples = hear(pl_module.model, self._processor, trainer.datamodule.held_out(self._config.sample_captions))
+            samples = generate(
+                pl_module.model, self._processor, trainer.datamodule.held_out(self._config.sample_captions)
+            )
             lines = sample_lines(samples, self._spec)
             for line in lines:
                 self._watch.say(f"  {line}")
@@ -103,6 +102,6 @@ class CaptionReport(Callback):  # type: ignore[misc]
         self._progress(self._done, self._done)
 
 
-def sample_lines(samples: Sequence[Heard], spec: TargetSpec) -> list[str]:
+def sample_lines(samples: Sequence[Generated], spec: TargetSpec) -> list[str]:
     """`ravdess/03-...: strongest anger; "The speaker feels intense rage."`, one line per clip."""
     return [f'{one.clip.id}: {rated_in_words(one.clip.scores, spec)}; "{one.caption}"' for one in samples]

@@ -25,9 +25,9 @@ from emonet.errors import EmonetError
 from emonet.runtime import resolve_device, resolve_precision
 from emonet.schema import digest
 from lightningmodules.alone import alone_on
-from lightningmodules.captioner.generation import Heard, hear, hit_rate
+from lightningmodules.captioner.generation import Generated, generate, hit_rate
 from lightningmodules.captioner.module import MONITOR, CaptionerModule
-from lightningmodules.captioner.progress import METRICS, CaptionReport, Watch
+from lightningmodules.captioner.progress import METRICS, CaptionerCallbacks, CaptionReport
 from lightningmodules.guards import enough_memory, interruptible, quiet
 
 _FINISHED = "finished"  # a file beside the checkpoints: all epochs are done
@@ -57,7 +57,7 @@ class FittedCaptioner:
     best_epoch: int
     clips: Mapping[str, int]
     rejected: tuple[Rejection, ...]
-    samples: tuple[Heard, ...]
+    samples: tuple[Generated, ...]
     sounds: SoundReport
 
 
@@ -67,7 +67,7 @@ def fit_captioner(
     *,
     seed: int,
     folder: Path,
-    watch: Watch,
+    watch: CaptionerCallbacks,
     source: str | None = None,
     allow_copies: bool = False,
 ) -> FittedCaptioner:
@@ -117,7 +117,7 @@ def fit_captioner(
         add_timestamps(model, processor.tokenizer)
         model.to(resolve_device())
         with watch.show("writing captions", "clips") as progress:
-            heard = hear(model, processor, data.held_out(config.hit_clips), progress)
+            heard = generate(model, processor, data.held_out(config.hit_clips), progress)
     metrics = {name: best[METRICS][name] for name in (MONITOR, "token_accuracy")}
     return FittedCaptioner(
         model.cpu(),
@@ -149,7 +149,11 @@ def claim(folder: Path, identity: str) -> None:
 
 
 def _train(
-    module: CaptionerModule, data: CaptionDataModule, processor: WhisperProcessor, folder: Path, watch: Watch
+    module: CaptionerModule,
+    data: CaptionDataModule,
+    processor: WhisperProcessor,
+    folder: Path,
+    watch: CaptionerCallbacks,
 ) -> tuple[dict[str, Any], int]:
     """The best epoch's checkpoint, and how many epochs were made."""
     last, best, finished = folder / "last.ckpt", folder / "best.ckpt", folder / _FINISHED
@@ -178,7 +182,7 @@ def _train(
     return checkpoint, epochs
 
 
-def _trainer(config: CaptionerConfig, folder: Path, watch: Watch, report: Callback) -> Trainer:
+def _trainer(config: CaptionerConfig, folder: Path, watch: CaptionerCallbacks, report: Callback) -> Trainer:
     device = resolve_device()
     best = ModelCheckpoint(folder, "best", monitor=MONITOR, save_on_train_epoch_end=True, enable_version_counter=False)
     # Not `save_last`, which keeps the last epoch that was an improvement.

@@ -1,12 +1,10 @@
 from .input_cache import KeptInputs
-from .module import unreported
-from .training import TrainedExperts, Wanted, Watch, train_experts
+from .training import TrainedExperts, TrainingCallbacks, TrainingRequest, train_experts
 
 __all__ = [
     "KeptInputs",
     "TrainedExperts",
-    "Wanted",
-    "Watch",
+    "TrainingCallbacks",
+    "TrainingRequest",
     "train_experts",
-    "unreported",
 ]

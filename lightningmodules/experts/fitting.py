@@ -13,16 +13,16 @@ from jaxtyping import Float32
 from lightning import Trainer
 
 from datamodules.expert_inputs import Inputs
-from datamodules.experts import StateDataModule
+from datamodules.experts import ExpertsDataModule
 from emonet.clips import Split
 from emonet.configs import HeadsConfig
 from emonet.errors import EmonetError
-from emonet.experts import HeadBank, InputSpec, Scaling
+from emonet.experts import ExpertBank, InputSpec, Scaling
 from emonet.runtime import Progress, resolve_device
 from emonet.targets import TargetSpec
 from emonet.training import UnweightedAccuracy
 from lightningmodules.alone import alone_on
-from lightningmodules.experts.module import HeadsModule, Report
+from lightningmodules.experts.module import ExpertsModule, Report
 from lightningmodules.guards import interruptible, quiet
 
 
@@ -37,7 +37,7 @@ class FittedBank:
         best_epoch: of each expert, counted from 0.
     """
 
-    bank: HeadBank
+    bank: ExpertBank
     inputs: Inputs
     validation_mae: Mapping[str, float]
     best_epoch: Mapping[str, int]
@@ -50,7 +50,7 @@ class FittedBank:
 
 
 def fit_bank(
-    data: StateDataModule,
+    data: ExpertsDataModule,
     config: HeadsConfig,
     *,
     seed: int,
@@ -71,13 +71,13 @@ def fit_bank(
     Raises:
         EmonetError: if a validation error is not finite.
     """
-    bank = HeadBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
+    bank = ExpertBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
     spec = TargetSpec(tuple(data.inputs.store.targets[target] for target in data.targets))
     bank.score_on(spec.targets)
     if scaling is not None:
         bank.standardise(scaling)
     accuracy = None if data.classes is None else UnweightedAccuracy(data.classes, spec)
-    module = HeadsModule(bank, config, accuracy=accuracy, report=report, progress=progress)
+    module = ExpertsModule(bank, config, accuracy=accuracy, report=report, progress=progress)
     with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.inputs.spec):
         try:
             _trainer(config.epochs).fit(module, data)
@@ -96,7 +96,7 @@ def fit_bank(
     )
 
 
-def _check_finite(module: HeadsModule, config: HeadsConfig) -> None:
+def _check_finite(module: ExpertsModule, config: HeadsConfig) -> None:
     errors = zip(module.bank.targets, module.stopping.best_errors, strict=True)
     diverged = [target for target, error in errors if not math.isfinite(error)]
     if diverged:

@@ -2,7 +2,7 @@
 
 kept = KeptInputs(limit_gib=4.0)
 for config in configs:
-    train_experts(Wanted(store, spec, targets, config, seed=0), watch, kept)
+    train_experts(TrainingRequest(store, spec, targets, config, seed=0), watch, kept)
 """
 
 from __future__ import annotations

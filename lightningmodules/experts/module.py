@@ -10,21 +10,24 @@ from torch import Tensor
 
 from datamodules.experts import Batch
 from emonet.configs import HeadsConfig
-from emonet.experts import HeadBank
-from emonet.runtime import Progress, silent
-from emonet.training import BankOptimiser, ExpertStopping, ScoreMetrics, UnweightedAccuracy, expert_losses, going_on
+from emonet.experts import ExpertBank
+from emonet.runtime import Progress, ignore
+from emonet.training import (
+    BankOptimiser,
+    ExpertStopping,
+    ScoreMetrics,
+    UnweightedAccuracy,
+    active_experts,
+    expert_losses,
+)
 from lightningmodules.experts.epoch_metrics import EpochAccuracy, EpochMetrics
 
 Report = Callable[[Mapping[str, float], int], None]
 """Called with metrics and the epoch (counted from 0)."""
 
 
-def unreported(_metrics: Mapping[str, float], _epoch: int) -> None:
-    """Report to nobody."""
-
-
-class HeadsModule(LightningModule):  # type: ignore[misc]
-    """Trains a `HeadBank`; afterwards `stopping.restore()` gives every expert its best epoch.
+class ExpertsModule(LightningModule):  # type: ignore[misc]
+    """Trains a `ExpertBank`; afterwards `stopping.restore()` gives every expert its best epoch.
 
     Every expert is trained exactly as it would be alone: its start, dropout, loss, optimiser and stopping are its own.
     Those that have stopped are left out of the steps as soon as that makes them cheaper.
@@ -39,12 +42,12 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
 
     def __init__(
         self,
-        bank: HeadBank,
+        bank: ExpertBank,
         config: HeadsConfig,
         *,
         accuracy: UnweightedAccuracy | None = None,
-        report: Report = unreported,
-        progress: Progress = silent,
+        report: Report = ignore,
+        progress: Progress = ignore,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False  # the backward pass updates the first layer by itself
@@ -80,7 +83,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
     def on_train_epoch_start(self) -> None:
         """Go on without experts that have stopped."""
         assert self._optimiser is not None
-        going = going_on(self.stopping.stopped)
+        going = active_experts(self.stopping.stopped)
         if len(going) == len(self.trained.targets) or not self._optimiser.can_narrow:
             return
         bank = self.trained.narrowed(going)
@@ -120,7 +123,7 @@ class HeadsModule(LightningModule):  # type: ignore[misc]
         if self._classes is not None:
             metrics |= self._classes.take(self.current_epoch, self.trained.targets)
         if self._optimiser is not None:
-            self._optimiser.rest(self.stopping.stopped)
+            self._optimiser.freeze(self.stopping.stopped)
         self._report({"train_loss": float(torch.stack(self._losses).mean()), **metrics}, self.current_epoch)
         self._losses = []
         if self.stopping.all_stopped:

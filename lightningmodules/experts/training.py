@@ -17,11 +17,11 @@ from torch import Tensor
 from cache.principal import PrincipalStates, lift, require_unchanged
 from cache.store import FeatureStore
 from datamodules.expert_inputs import GIB, Inputs
-from datamodules.experts import StateDataModule
+from datamodules.experts import ExpertsDataModule
 from emonet.clips import SPLITS, Split
 from emonet.configs import HeadsConfig
 from emonet.experts import InputSpec, Scaling
-from emonet.runtime import ShowProgress, resolve_device
+from emonet.runtime import ShowProgress, ignore, resolve_device
 from emonet.targets import ClassLabels
 from emonet.training import TrainingPlan, free_bytes, plan_training
 from lightningmodules.experts.fitting import FittedBank, fit_bank
@@ -33,7 +33,7 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TrainingRequest:
     """What is to be trained, and how.
 
     Args:
@@ -57,12 +57,8 @@ class Wanted:
     labels: ClassLabels | None = None
 
 
-def unheard(_told: object) -> None:
-    """Tell nobody."""
-
-
 @dataclass(frozen=True)
-class Watch:
+class TrainingCallbacks:
     """Who is told what.
 
     Args:
@@ -76,8 +72,8 @@ class Watch:
     report: Report
     show: ShowProgress
     scratch: Path
-    say: Callable[[str], None] = unheard
-    planned: Callable[[TrainingPlan], None] = unheard
+    say: Callable[[str], None] = ignore
+    planned: Callable[[TrainingPlan], None] = ignore
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ class TrainedExperts:
     energy: float | None = None
 
 
-def train_experts(wanted: Wanted, watch: Watch, kept: KeptInputs | None = None) -> TrainedExperts:
+def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs | None = None) -> TrainedExperts:
     """Train one expert for each target on the store's training clips; its validation clips stop each.
 
     An expert's result does not depend on which others are trained with it, so neither does it on the groups.
@@ -126,14 +122,14 @@ def train_experts(wanted: Wanted, watch: Watch, kept: KeptInputs | None = None) 
     return trained
 
 
-def _on_states(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedExperts:
+def _on_states(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs) -> TrainedExperts:
     plan = _plan(wanted, wanted.spec, watch)  # before anything is read: it may refuse
     inputs = kept.states(wanted.store, wanted.spec, memory_gib=wanted.config.states_gib, show=watch.show)
     scaling = inputs.scaling if wanted.config.standardise else None
     return _in_groups(wanted, watch, plan, inputs, scaling).all(wanted.spec)
 
 
-def _in_coordinates(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedExperts:
+def _in_coordinates(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs) -> TrainedExperts:
     """Train on principal coordinates; experts are lifted back to states when they are asked for."""
     used = {"train", "validation", *wanted.predicted}
     splits = [split for split in SPLITS if split in used]
@@ -149,7 +145,9 @@ def _in_coordinates(wanted: Wanted, watch: Watch, kept: KeptInputs) -> TrainedEx
     return finished.all(wanted.spec, lifted, share)
 
 
-def _lifted(wanted: Wanted, watch: Watch, states: PrincipalStates, experts: list[Tensors]) -> Iterator[Tensors]:
+def _lifted(
+    wanted: TrainingRequest, watch: TrainingCallbacks, states: PrincipalStates, experts: list[Tensors]
+) -> Iterator[Tensors]:
     """Experts on raw states, each given away before the next is put together."""
     weights = torch.cat([expert["proj.weight"] for expert in experts])
     biases = torch.cat([expert["proj.bias"] for expert in experts])
@@ -169,10 +167,12 @@ def _lifted(wanted: Wanted, watch: Watch, states: PrincipalStates, experts: list
             del part, weight, bias  # they would stay while the next part is put together
 
 
-def _in_groups(wanted: Wanted, watch: Watch, plan: TrainingPlan, inputs: Inputs, scaling: Scaling | None) -> _Finished:
+def _in_groups(
+    wanted: TrainingRequest, watch: TrainingCallbacks, plan: TrainingPlan, inputs: Inputs, scaling: Scaling | None
+) -> _Finished:
     """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
     config = wanted.config
-    data = StateDataModule(
+    data = ExpertsDataModule(
         inputs,
         wanted.targets,
         batch_size=config.batch_size,
@@ -198,7 +198,7 @@ def _in_groups(wanted: Wanted, watch: Watch, plan: TrainingPlan, inputs: Inputs,
     return finished
 
 
-def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
+def _plan(wanted: TrainingRequest, spec: InputSpec, watch: TrainingCallbacks) -> TrainingPlan:
     config, device = wanted.config, resolve_device()
     clips = len(wanted.store.rows("train")) + len(wanted.store.rows("validation"))
     in_coordinates = spec is not wanted.spec
@@ -218,7 +218,9 @@ def _plan(wanted: Wanted, spec: InputSpec, watch: Watch) -> TrainingPlan:
     return plan
 
 
-def _fit(wanted: Wanted, watch: Watch, data: StateDataModule, scaling: Scaling | None, group: slice) -> FittedBank:
+def _fit(
+    wanted: TrainingRequest, watch: TrainingCallbacks, data: ExpertsDataModule, scaling: Scaling | None, group: slice
+) -> FittedBank:
     whole = len(data.targets) == len(wanted.targets)
     label = "" if whole else f" {group.start + 1} to {group.stop}"
 

@@ -14,7 +14,7 @@ from cache.principal import PrincipalStates, principal
 from cache.principal.coordinates import GIB
 from cache.store import ExtractionRecord, FeatureStore
 from emonet.clips import Clip, Corpus, Split
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 
 FRAMES, WIDTH = 50, 16
 FEATURES = FRAMES * WIDTH
@@ -26,7 +26,7 @@ Fill = Callable[..., str]
 
 @contextmanager
 def nothing_shown(label: str, unit: str) -> Iterator[Progress]:
-    yield silent
+    yield ignore
 
 
 def compute(store: FeatureStore, **options: Any) -> PrincipalStates:

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from cache.store import ExtractionRecord, FeatureStore
 from datamodules.expert_inputs import read_inputs
-from datamodules.experts import Batch, StateDataModule, StreamedBatches
+from datamodules.experts import Batch, ExpertsDataModule, StreamedBatches
 from emonet.clips import Clip, Corpus, Split
 from emonet.configs import InputForm
 from emonet.errors import RequestError
@@ -68,13 +68,13 @@ def read_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def module_of(
     store: FeatureStore, form: InputForm = "statistics", *, memory_gib: float = 1.0, seed: int = 0
-) -> StateDataModule:
+) -> ExpertsDataModule:
     spec = InputSpec(form, "speech", FRAMES, WIDTH)
     inputs = read_inputs(store, spec, memory_gib=memory_gib)
-    return StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=seed)
+    return ExpertsDataModule(inputs, ["anger", "fear"], batch_size=8, seed=seed)
 
 
-def epoch_of(data: StateDataModule) -> list[list[float]]:
+def epoch_of(data: ExpertsDataModule) -> list[list[float]]:
     return [scores for batch in data.train_dataloader() for scores in batch.scores.tolist()]
 
 
@@ -142,7 +142,7 @@ def test_weights_are_of_the_stores_rows(store: FeatureStore, memory_gib: float) 
     weights = np.arange(len(store) * 2, dtype=np.float32).reshape(-1, 2)
     spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
     inputs = read_inputs(store, spec, memory_gib=memory_gib)
-    data = StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
+    data = ExpertsDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
     scores = store.scores(store.rows())[:, COLUMNS].tolist()
     by_score = {tuple(score): weights[row] for row, score in zip(store.rows(), scores, strict=True)}
     means = weights[TRAIN].mean(0, where=weights[TRAIN] > 0)
@@ -166,7 +166,7 @@ def test_weights_have_a_mean_of_1_over_what_is_rated_and_counts(fill_store: Call
     inputs = read_inputs(store, InputSpec("statistics", "speech", FRAMES, WIDTH), memory_gib=1.0)
 
     def of(weights: np.ndarray) -> torch.Tensor:
-        data = StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
+        data = ExpertsDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
         assert torch.equal(data.narrowed(slice(1, 2)).train.weights, data.train.weights[:, 1:])
         return data.train.weights
 
@@ -194,14 +194,14 @@ def test_weights_that_are_none(store: FeatureStore, change: Callable[[np.ndarray
     weights = change(np.ones((len(store), 2), np.float32))
     inputs = read_inputs(store, InputSpec("statistics", "speech", FRAMES, WIDTH), memory_gib=1.0)
     with pytest.raises(ValueError, match=message):
-        StateDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
+        ExpertsDataModule(inputs, ["anger", "fear"], batch_size=8, seed=0, weights=weights)
 
 
 @pytest.mark.parametrize("memory_gib", [1.0, NO_MEMORY])
 def test_validation_batches_carry_the_classes_of_their_clips(store: FeatureStore, memory_gib: float) -> None:
     inputs = read_inputs(store, InputSpec("statistics", "all", FRAMES, WIDTH), memory_gib=memory_gib)
     labels = ClassLabels(Classes({"fear": "f", "anger": "a"}, {"f": 0, "a": 1}), np.arange(50) % 3 - 1)
-    data = StateDataModule(inputs, ["anger", "fear"], batch_size=2, seed=0, labels=labels)
+    data = ExpertsDataModule(inputs, ["anger", "fear"], batch_size=2, seed=0, labels=labels)
     carried = [batch.labels for batch in data.val_dataloader()]
     assert torch.cat(carried).tolist() == [row % 3 - 1 for row in range(40, 45)]
     assert all(batch.labels is None for batch in data.train_dataloader())

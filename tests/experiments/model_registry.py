@@ -17,7 +17,7 @@ from emonet.checkpoints.files import save_bank
 from emonet.configs import ExtractionConfig, InputForm
 from emonet.corpora import open_corpus
 from emonet.encoders import FrozenEncoder
-from emonet.experts import HeadBank, InputSpec
+from emonet.experts import ExpertBank, InputSpec
 from emonet.inference import assemble
 from emonet.registry import register_voice
 from emonet.targets import EMOTIONS
@@ -69,7 +69,7 @@ class World:
         """
         frozen = FrozenEncoder.load(str(self.encoder(encoder)))
         spec = InputSpec(form, "all", frozen.window.frames, frozen.width)
-        bank = HeadBank(spec, EMOTIONS.subset(targets).ids, (4, 4), seed=0)
+        bank = ExpertBank(spec, EMOTIONS.subset(targets).ids, (4, 4), seed=0)
         with torch.no_grad():
             for position, target in enumerate(bank.targets):
                 *_, (_, weight), (_, bias) = bank.tensors(position)

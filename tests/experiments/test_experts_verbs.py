@@ -227,9 +227,9 @@ def flat(voice: Path, tmp_path: Path) -> Path:
     """Experts of another window than the published one."""
     from emonet.checkpoints.files import load_bank, save_bank
     from emonet.configs import HIDDEN
-    from emonet.experts import HeadBank
+    from emonet.experts import ExpertBank
 
     _, info = load_bank(voice / "experts")
     info = type(info).model_validate({**info.model_dump(), "form": "flatten", "pool_over": "all"})
-    save_bank(HeadBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, tmp_path / "flat")
+    save_bank(ExpertBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, tmp_path / "flat")
     return tmp_path / "flat"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emonet.clips import Corpus, Split
 from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS, TargetSpec
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")  # speaker, text, emotion, take: 03a01Fa
@@ -65,7 +65,7 @@ EMODB = ActedFormat(
 )
 
 
-def open_emodb(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
+def open_emodb(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = ignore) -> Corpus:
     """Open EmoDB: speakers 15 and 16 are the test split, 12 and 14 validation, the other six training.
 
     Args:

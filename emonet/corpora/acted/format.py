@@ -16,7 +16,7 @@ from emonet.corpora.acted.copies import refuse_copies
 from emonet.corpora.manifest import probed, require_clips
 from emonet.errors import RequestError
 from emonet.names import as_text
-from emonet.runtime import Progress, Walk, silent, walk
+from emonet.runtime import Progress, Walk, ignore, walk
 from emonet.targets import EMOTIONS, TargetSpec
 
 
@@ -68,7 +68,7 @@ class ActedFormat:
 
 
 def open_acted(
-    layout: ActedFormat, folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent
+    layout: ActedFormat, folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = ignore
 ) -> Corpus:
     """Open a folder of audio files, at any depth, by any suffix that is read, in any case.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emonet.clips import Corpus, Split
 from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS, TargetSpec
 
 _NAME = re.compile(r"([A-Z]{2}\d)_([a-z]+)_(\d+)")  # speaker, emotion, number: EB0_anger_12
@@ -61,7 +61,7 @@ NEMO = ActedFormat(
 )
 
 
-def open_nemo(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
+def open_nemo(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = ignore) -> Corpus:
     """Open nEMO: speakers MK0 and WR0 are the test split, KD0 and SM0 validation, the other five training.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emonet.clips import Corpus, Split
 from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS, TargetSpec
 
 # modality-channel-emotion-intensity-statement-repetition-actor
@@ -63,7 +63,7 @@ RAVDESS = ActedFormat(
 )
 
 
-def open_ravdess(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = silent) -> Corpus:
+def open_ravdess(folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = ignore) -> Corpus:
     """Open RAVDESS: actors 19 to 24 are the test split, 16 to 18 validation, 1 to 15 training.
 
     Args:

@@ -9,12 +9,12 @@ from pathlib import Path
 from emonet.audio import SHORTEST, AudioInfo, Excerpt, shared_decoders, too_short
 from emonet.clips import Clip, Rejection
 from emonet.errors import RequestError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 
 OVERRUN = 0.1  # seconds that a part may end after its audio: times in tables are rounded
 
 
-def probed(clips: Sequence[Clip], *, progress: Progress = silent) -> tuple[tuple[Clip, ...], tuple[Rejection, ...]]:
+def probed(clips: Sequence[Clip], *, progress: Progress = ignore) -> tuple[tuple[Clip, ...], tuple[Rejection, ...]]:
     """Fill in `seconds` from the headers; clips whose audio cannot be used come back as rejections.
 
     Args:

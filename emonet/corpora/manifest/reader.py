@@ -18,7 +18,7 @@ from emonet.corpora.manifest.splits import split_speakers
 from emonet.corpora.manifest.tables import Row, read_rows
 from emonet.errors import RequestError, brief, raise_collected, shortened
 from emonet.names import as_text
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS, TargetSpec, spelling
 
 __all__ = ["ANONYMOUS", "FIELDS", "open_manifest"]
@@ -29,7 +29,7 @@ _SAME_PATH = "two recordings have the same path: give each an `id` of its own"
 
 
 def open_manifest(
-    path: Path, *, targets: TargetSpec = EMOTIONS, label: str | None = None, progress: Progress = silent
+    path: Path, *, targets: TargetSpec = EMOTIONS, label: str | None = None, progress: Progress = ignore
 ) -> Corpus:
     """Open a manifest; `docs/corpora.md` describes its columns.
 

@@ -21,7 +21,7 @@ from emonet.corpora.sandbox.prosody import Prosody
 from emonet.corpora.sandbox.sentences import SENTENCES
 from emonet.corpora.sandbox.synthesis import MANIFEST, Utterance, synthesise
 from emonet.errors import RequestError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.schema import digest
 from emonet.targets import EMOTIONS, PLACEMENT, Affect, TargetSpec, scores_for
 
@@ -55,7 +55,7 @@ def open_sandbox(
     voices: Sequence[str] = tuple(VOICES),
     languages: Sequence[str] = tuple(LANGUAGES),
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = ignore,
 ) -> Corpus:
     """Open the sandbox; where `folder` does not hold it yet, synthesise it there (under a minute on two cores).
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 from emonet.corpora.sandbox.espeak import SAMPLE_RATE, Speech, speak
 from emonet.corpora.sandbox.prosody import Prosody
 from emonet.errors import EmonetError
-from emonet.runtime import Progress, leave_to_parent, silent
+from emonet.runtime import Progress, ignore, leave_to_parent
 
 MANIFEST = "manifest.jsonl"
 CHUNK = 8  # utterances that a worker takes at a time
@@ -48,7 +48,7 @@ class Utterance:
 
 
 def synthesise(
-    utterances: Sequence[Utterance], root: Path, *, workers: int | None = None, progress: Progress = silent
+    utterances: Sequence[Utterance], root: Path, *, workers: int | None = None, progress: Progress = ignore
 ) -> None:
     """Make sure that `root` holds all utterances as mono 16-bit FLAC, and a manifest of them.
 

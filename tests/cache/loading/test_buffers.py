@@ -23,7 +23,7 @@ def memory() -> PoolMemory:
 @pytest.fixture
 def changes(memory: PoolMemory) -> Iterator[Changes]:
     changes = Changes()
-    with memory.told(changes):
+    with memory.listen(changes):
         yield changes
 
 
@@ -66,9 +66,9 @@ def test_views_may_die_in_another_thread_while_one_waits(memory: PoolMemory, cha
 def test_whoever_waits_is_told_of_what_others_were_lent(memory: PoolMemory) -> None:
     """An epoch's reader waits for what the last epoch's batches still hold."""
     first, second = Changes(), Changes()
-    with memory.told(first):
+    with memory.listen(first):
         held = memory.lend(more=False)
-    with memory.told(second):
+    with memory.listen(second):
         assert held is not None
         del held
         second.get(timeout=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from cache.maintenance import RepairReport, Sources, repair, verify
 from emonet.clips import Corpus
 from emonet.encoders import FrozenEncoder
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 
 CLIPS, SHARD, BROKEN = 10, 3, 4  # shards of rows 0-2, 3-5, 6-8 and 9; row 4 cannot be read
 
@@ -34,7 +34,7 @@ class Made:
 
 @contextmanager
 def nothing_shown(label: str, unit: str) -> Iterator[Progress]:
-    yield silent
+    yield ignore
 
 
 def contents(path: Path) -> dict[str, bytes]:

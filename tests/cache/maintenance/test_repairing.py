@@ -18,7 +18,7 @@ from cache.store import ExtractionRecord, marker_file, shard_file
 from emonet.configs import ExtractionConfig
 from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from tests.cache.maintenance.damage import CLIPS, SHARD, Made, check_same, contents, copied, cut, flip, times
 from tests.cache.writing.test_locks import Other
 
@@ -270,7 +270,7 @@ def test_after_an_interrupt_an_extraction_completes_it(made: Made, label: str) -
         looks.append(what)
         if what == label and "encoding" in looks:
             raise KeyboardInterrupt
-        yield silent
+        yield ignore
 
     with pytest.raises(KeyboardInterrupt):
         repair(made.path, made.sources, interrupted)

@@ -12,7 +12,7 @@ from cache.principal import back_projection as lifting
 from cache.principal.back_projection import STEEP
 from cache.store import FeatureStore
 from emonet.errors import RequestError
-from emonet.experts import HeadBank, InputSpec
+from emonet.experts import ExpertBank, InputSpec
 from emonet.runtime import Arithmetic
 from emonet.training import PrincipalBasis
 from tests.cache.flat_stores import (
@@ -148,9 +148,9 @@ def test_a_whole_expert_of_the_published_form(store: FeatureStore) -> None:
     """Trained layers behind the first stay as they are; the lifted bank takes raw states."""
     states = compute(store).of(0.95)
     rank = states.basis.rank
-    small = HeadBank(InputSpec("flatten", "all", 1, rank), ["anger", "fear"], (6, 5), seed=0).eval()
+    small = ExpertBank(InputSpec("flatten", "all", 1, rank), ["anger", "fear"], (6, 5), seed=0).eval()
     spec = InputSpec("flatten", "all", FRAMES, WIDTH)
-    large = HeadBank(spec, ["anger", "fear"], (6, 5), seed=None).eval()
+    large = ExpertBank(spec, ["anger", "fear"], (6, 5), seed=None).eval()
     first, lifted = small.layers[0], large.layers[0]
     with torch.no_grad():
         for part, weights, bias in lift(

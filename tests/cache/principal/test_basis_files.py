@@ -20,7 +20,7 @@ from cache.principal import listed
 from cache.principal.basis_files import CHUNK
 from cache.store import ExtractionRecord, FeatureStore
 from emonet.errors import EmonetError
-from emonet.runtime import silent
+from emonet.runtime import ignore
 from tests.cache.flat_stores import (
     FEATURES,
     SPLITS,
@@ -98,7 +98,7 @@ def test_repair_and_export_pass_it_by(store: FeatureStore, tmp_path: Path) -> No
     (store.path / "states" / "zarr.json").write_text("{")
     assert repair(store.path, Sources(refuse, refuse), nothing_shown).exit_code == 0
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
-    report = export(store, tmp_path / "out", "npy", split=None, force=False, progress=silent)
+    report = export(store, tmp_path / "out", "npy", split=None, force=False, progress=ignore)
     assert report.clips == len(store.rows())
     check_gram(compute(FeatureStore.open(store.path)), standardise=True)
 

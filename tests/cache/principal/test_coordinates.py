@@ -15,7 +15,7 @@ from cache.principal import lift, listed
 from cache.store import FeatureStore, open_array
 from emonet.clips import Split
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import Arithmetic, Progress, silent
+from emonet.runtime import Arithmetic, Progress, ignore
 from tests.cache.flat_stores import (
     ENOUGH,
     SPLITS,
@@ -194,7 +194,7 @@ def test_a_store_that_changes_underneath(store: FeatureStore, fill_store: Fill, 
 
     @contextmanager
     def exchanging(label: str, unit: str) -> Iterator[Progress]:
-        yield silent
+        yield ignore
         if label == "principal coordinates":
             shutil.copy(other.path / "clips.parquet", store.path)
 

@@ -11,7 +11,7 @@ from emonet.checkpoints import ExpertsInfo, check_banks, expert_shapes, load_ban
 from emonet.checkpoints.files import load_bank, save_bank
 from emonet.configs import HIDDEN, InputForm
 from emonet.errors import RequestError
-from emonet.experts import CompactBank, ExpertsPrecision, HeadBank, InputSpec, Scaling
+from emonet.experts import ExpertBank, ExpertsPrecision, InputSpec, QuantizedBank, Scaling
 from emonet.targets import EMOTIONS
 
 pytestmark = pytest.mark.numeric
@@ -23,7 +23,7 @@ PUBLISHED = {
 }
 
 
-def a_bank(form: InputForm = "flatten") -> tuple[HeadBank, ExpertsInfo]:
+def a_bank(form: InputForm = "flatten") -> tuple[ExpertBank, ExpertsInfo]:
     spec = InputSpec(form, "speech", FRAMES, WIDTH)
     ids = EMOTIONS.subset(TARGETS).ids
     info = ExpertsInfo(
@@ -40,7 +40,7 @@ def a_bank(form: InputForm = "flatten") -> tuple[HeadBank, ExpertsInfo]:
         validation_mae={"anger": 0.5},
         best_epoch={"anger": 3},
     )
-    return HeadBank(spec, ids, HIDDEN["small"], seed=1).eval(), info
+    return ExpertBank(spec, ids, HIDDEN["small"], seed=1).eval(), info
 
 
 @pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
@@ -184,11 +184,11 @@ def test_wide_layers_are_rounded_where_that_is_asked_for(tmp_path: Path, precisi
     bank, info = a_bank("flatten")
     save_bank(bank, info, tmp_path / "heads")
     loaded, read = load_bank(tmp_path / "heads", precision)
-    assert isinstance(loaded, CompactBank)
+    assert isinstance(loaded, QuantizedBank)
     assert (read, loaded.targets, loaded.spec) == (info, bank.targets, bank.spec)
     features = info.spec.prepare(torch.randn(3, FRAMES, WIDTH), torch.tensor([1, 5, 10]))
     torch.testing.assert_close(loaded(features), bank(features).detach(), rtol=0.02, atol=0.01)
-    assert isinstance(load_bank(tmp_path / "heads", "float32")[0], HeadBank)
+    assert isinstance(load_bank(tmp_path / "heads", "float32")[0], ExpertBank)
 
 
 @pytest.mark.parametrize("form", ["statistics", "attention"])
@@ -196,7 +196,7 @@ def test_small_first_layers_stay_as_they_are(tmp_path: Path, form: InputForm) ->
     bank, info = a_bank(form)
     save_bank(bank, info, tmp_path / "heads")
     loaded, _ = load_bank(tmp_path / "heads", "int8")
-    assert isinstance(loaded, HeadBank)
+    assert isinstance(loaded, ExpertBank)
     features = info.spec.prepare(torch.randn(3, FRAMES, WIDTH), torch.tensor([1, 5, 10]))
     assert torch.equal(loaded(features), bank(features))
 
@@ -215,7 +215,7 @@ def second(tmp_path: Path, target: str) -> Path:
     bank, info = a_bank("statistics")
     spec = EMOTIONS.subset([target])
     info = ExpertsInfo.model_validate({**info.model_dump(), "targets": spec.to_json(), "store_fingerprint": None})
-    save_bank(HeadBank(bank.spec, spec.ids, bank.hidden), info, folder / "statistics")
+    save_bank(ExpertBank(bank.spec, spec.ids, bank.hidden), info, folder / "statistics")
     return folder
 
 

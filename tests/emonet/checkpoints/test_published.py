@@ -22,7 +22,7 @@ from emonet.checkpoints import (
 from emonet.checkpoints.files import save_bank
 from emonet.encoders import FrozenEncoder
 from emonet.errors import RequestError
-from emonet.experts import HeadBank, InputSpec
+from emonet.experts import ExpertBank, InputSpec
 from emonet.targets import PUBLISHED, Target, TargetSpec
 
 pytestmark = pytest.mark.numeric
@@ -224,7 +224,7 @@ def test_an_encoder_with_other_states_is_refused(
 
 
 def saved(folder: Path, spec: InputSpec, targets: TargetSpec, hidden: tuple[int, ...] = (8, 8, 4, 2)) -> Path:
-    bank = HeadBank(spec, targets.ids, hidden)
+    bank = ExpertBank(spec, targets.ids, hidden)
     info = ExpertsInfo(
         targets=targets.to_json(), form=spec.form, pool_over=spec.pool_over, queries=spec.queries,
         window_seconds=30.0, frames=spec.frames, width=spec.width, hidden=bank.hidden, encoder_digest="e" * 64,

@@ -12,7 +12,7 @@ from emonet.clips import Clip
 from emonet.errors import AudioError
 from emonet.evaluation import baseline_predictions, baselines, median_scores
 from emonet.evaluation.baselines import acoustic_baselines
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS
 from emonet.windows import Window
 
@@ -61,7 +61,7 @@ def test_the_penalty_comes_from_validation_clips() -> None:
     assert found.std() < 0.1 * loose.std()
 
 
-def mel_statistics(clips: Sequence[Clip], window: Window, progress: Progress = silent) -> np.ndarray:
+def mel_statistics(clips: Sequence[Clip], window: Window, progress: Progress = ignore) -> np.ndarray:
     return baselines._required(baselines._measured(baselines.mel_features, clips, window, progress))
 
 
@@ -97,7 +97,7 @@ def test_ridge_needs_clips_to_validate_by(make_wav: Callable[..., Path], validat
     }
     truth = {split: np.arange(len(letters), dtype=np.float32)[:, None] for split, letters in splits.items()}
     found = baseline_predictions(
-        clips, truth, EMOTIONS.subset(["anger"]), Window(1.0), lambda name: nullcontext(silent)
+        clips, truth, EMOTIONS.subset(["anger"]), Window(1.0), lambda name: nullcontext(ignore)
     )
     assert [name for name in found if name != "opensmile_ridge"] == names
     assert found["median"].tolist() == [[1.0], [1.0]]

@@ -78,9 +78,9 @@ def test_the_better_model_is_found_and_equal_ones_are_not_told_apart() -> None:
     best, equal = found.pair("model 0", "model 1"), found.pair("model 1", "model 2")
     assert best.mean["mae"].high < 0
     assert best.mean["ccc"].low > 0
-    assert best.tells(found.alpha)
+    assert best.is_significant(found.alpha)
     assert best.significant(found.alpha) == ("anger", "fear", "awe")
-    assert not equal.tells(found.alpha)
+    assert not equal.is_significant(found.alpha)
     assert equal.significant(found.alpha) == ()
     assert Comparison.model_validate_json(found.model_dump_json()) == found
 
@@ -113,7 +113,7 @@ def test_which_model_comes_first_only_turns_signs(seed: int, different: int) -> 
     forth, back = compare(truth, contenders, **options), compare(truth, contenders[::-1], **options)
     same(forth.pair("b", "a"), back.pairs[0])
     same(forth.pairs[0], back.pair("a", "b"))
-    assert forth.pairs[0].turned().turned() == forth.pairs[0]
+    assert forth.pairs[0].swapped().swapped() == forth.pairs[0]
 
 
 @settings(max_examples=15)
@@ -239,11 +239,11 @@ def test_classes_are_compared_in_pairs() -> None:
     assert better.p is not None
     assert better.p < 0.01
     assert (same_again.ua.value, same_again.p) == (0.0, 1.0)
-    turned = found.pairs[0].turned()
+    turned = found.pairs[0].swapped()
     assert turned.classes is not None
     assert turned.classes.ua.value == -better.ua.value
     assert (turned.classes.ua.low, turned.classes.p) == (-better.ua.high, better.p)
-    assert turned.turned() == found.pairs[0]
+    assert turned.swapped() == found.pairs[0]
 
 
 def test_without_labels_there_are_no_classes() -> None:

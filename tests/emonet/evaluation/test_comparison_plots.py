@@ -41,7 +41,7 @@ def svg(uri: str) -> str:
 
 def test_differences_are_sorted_and_marked(tmp_path: Path, comparison: Comparison) -> None:
     pair = comparison.pairs[0]
-    for name, each in (("forth", pair), ("back", pair.turned())):
+    for name, each in (("forth", pair), ("back", pair.swapped())):
         comparison_plots.differences_figure(each, tmp_path / f"{name}.png")
     forth, back = (imread(tmp_path / f"{name}.png") for name in ("forth", "back"))
     assert forth.shape != back.shape or (forth != back).any()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from emonet.evaluation import MARGIN, METRIC_NAMES, EmotionDifference, Estimate, PairwiseDifference, SwapTest, judge
+from emonet.evaluation import MARGIN, METRIC_NAMES, Estimate, PairwiseDifference, SwapTest, TargetDifference, judge
 from experiments.arguments import CompareArguments
 
 NONE = Estimate(value=None, low=None, high=None)
@@ -30,7 +30,7 @@ def pair(mean: Estimate, p: float | None = 0.01, **emotions: float | Estimate) -
         mean={name: mean if name == "mae" else NONE for name in METRIC_NAMES},
         p=p,
         emotions={
-            target: EmotionDifference(
+            target: TargetDifference(
                 mae=value if isinstance(value, Estimate) else estimate(value), p=None, p_holm=None, clips=9
             )
             for target, value in emotions.items()

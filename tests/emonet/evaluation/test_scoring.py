@@ -16,7 +16,7 @@ from emonet.errors import EmonetError, RequestError
 from emonet.evaluation import PluggedScorer, Scored, Scorer, open_scorer
 from emonet.evaluation.baselines import fit_baselines
 from emonet.inference import EmotionPipeline
-from emonet.runtime import silent
+from emonet.runtime import ignore
 from emonet.targets import EMOTIONS
 from emonet.windows import Window
 from tests.installed import install
@@ -139,7 +139,7 @@ def test_baselines_are_scorers_that_refuse_what_cannot_be_decoded(make_wav: Make
         "validation": [clip("e", 310)],
     }
     truth: Any = {"train": np.array([[0], [1], [2], [4]], np.float32), "validation": np.ones((1, 1), np.float32)}
-    fitted = fit_baselines(clips, truth, spec, Window(1.0), lambda name: nullcontext(silent))
+    fitted = fit_baselines(clips, truth, spec, Window(1.0), lambda name: nullcontext(ignore))
     wanted = [clips["train"][0], Clip("gone", tmp_path / "none.wav", "s", "test")]
     for name, baseline in fitted.items():
         assert isinstance(baseline, Scorer)

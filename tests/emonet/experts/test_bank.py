@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from emonet.configs import HIDDEN, InputForm, Preset
-from emonet.experts import Features, HeadBank, InputSpec, ScalingMeter, layer_keys
+from emonet.experts import ExpertBank, Features, InputSpec, ScalingMeter, layer_keys
 from emonet.targets import Target
 
 pytestmark = pytest.mark.numeric
@@ -49,7 +49,7 @@ def features_of(spec: InputSpec, states: torch.Tensor) -> Features:
 @pytest.mark.parametrize("widths", [(64, 64, 32, 16), (128, 128, 64, 32), (8,)])
 def test_each_expert_is_the_published_one(widths: tuple[int, ...]) -> None:
     spec = InputSpec("flatten", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, TARGETS, widths).eval()
+    bank = ExpertBank(spec, TARGETS, widths).eval()
     states = some_states()
     scores = bank(features_of(spec, states))
     scores.square().sum().backward()
@@ -70,7 +70,7 @@ def test_each_expert_is_the_published_one(widths: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(("preset", "parameters"), [("small", 73_734_849), ("large", 147_483_009)])
 def test_published_sizes(preset: Preset, parameters: int) -> None:
     with torch.device("meta"):
-        bank = HeadBank(InputSpec("flatten", "all", 1500, 768), ["anger"], HIDDEN[preset], seed=None)
+        bank = ExpertBank(InputSpec("flatten", "all", 1500, 768), ["anger"], HIDDEN[preset], seed=None)
     assert sum(parameter.numel() for parameter in bank.parameters()) == parameters
 
 
@@ -79,13 +79,13 @@ def test_layers_have_their_published_names() -> None:
 
 
 def test_further_layers_have_the_last_dropout() -> None:
-    bank = HeadBank(InputSpec("statistics", "all", FRAMES, WIDTH), TARGETS, (8, 8, 8), dropout=(0.0, 0.2))
+    bank = ExpertBank(InputSpec("statistics", "all", FRAMES, WIDTH), TARGETS, (8, 8, 8), dropout=(0.0, 0.2))
     assert bank.dropout.shares == (0.0, 0.2, 0.2)
 
 
 def test_outputs_are_not_clamped() -> None:
     spec = InputSpec("statistics", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, TARGETS, HIDDEN["small"]).eval()
+    bank = ExpertBank(spec, TARGETS, HIDDEN["small"]).eval()
     with torch.no_grad():
         bank.layers[-1].bias.copy_(torch.tensor([[-7.0], [0.0], [9.0]]))
     scores = bank(features_of(spec, some_states() * 0.01))
@@ -96,9 +96,9 @@ def test_outputs_are_not_clamped() -> None:
 @pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
 def test_the_start_does_not_depend_on_company(form: InputForm) -> None:
     spec = InputSpec(form, "all", FRAMES, WIDTH)
-    alone = HeadBank(spec, ["fear"], HIDDEN["small"], seed=3)
-    among = HeadBank(spec, TARGETS, HIDDEN["small"], seed=3)
-    other_seed = HeadBank(spec, ["fear"], HIDDEN["small"], seed=4)
+    alone = ExpertBank(spec, ["fear"], HIDDEN["small"], seed=3)
+    among = ExpertBank(spec, TARGETS, HIDDEN["small"], seed=3)
+    other_seed = ExpertBank(spec, ["fear"], HIDDEN["small"], seed=4)
     for (_, mine), (_, theirs) in zip(alone.tensors(0), among.tensors(1), strict=True):
         assert torch.equal(mine, theirs)
     assert not torch.equal(dict(alone.tensors(0))["proj.weight"], dict(other_seed.tensors(0))["proj.weight"])
@@ -106,7 +106,7 @@ def test_the_start_does_not_depend_on_company(form: InputForm) -> None:
 
 def test_the_start_is_spread_like_linears() -> None:
     spec = InputSpec("flatten", "all", FRAMES, WIDTH)
-    weight = dict(HeadBank(spec, ["fear"], HIDDEN["small"]).tensors(0))["proj.weight"]
+    weight = dict(ExpertBank(spec, ["fear"], HIDDEN["small"]).tensors(0))["proj.weight"]
     bound = (FRAMES * WIDTH) ** -0.5
     assert float(weight.abs().max()) == pytest.approx(bound, rel=0.01)
     assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
@@ -120,7 +120,7 @@ def test_folded_equals_unfolded(form: InputForm) -> None:
     meter = ScalingMeter(spec)
     for start in range(0, 40, 7):
         meter.update(features.rows(torch.arange(start, min(start + 7, 40))))
-    bank = HeadBank(spec, TARGETS, HIDDEN["small"]).eval()
+    bank = ExpertBank(spec, TARGETS, HIDDEN["small"]).eval()
     if bank.query is not None:
         nn.init.normal_(bank.query, generator=torch.Generator().manual_seed(1))
     bank.standardise(meter.scaling())
@@ -145,7 +145,7 @@ def test_attention_learns_where_to_listen() -> None:
     states[torch.arange(256), marked, 0] = 1
     scores = states[torch.arange(256), marked, 1:2]
     spec = InputSpec("attention", "all", FRAMES, WIDTH)
-    bank = HeadBank(spec, ["fear"], HIDDEN["small"], dropout=(0.0, 0.0, 0.0, 0.0))
+    bank = ExpertBank(spec, ["fear"], HIDDEN["small"], dropout=(0.0, 0.0, 0.0, 0.0))
     features = spec.prepare(states, torch.full((256,), FRAMES))
     optimiser = torch.optim.AdamW(bank.parameters(), lr=1e-2)
     for _ in range(200):

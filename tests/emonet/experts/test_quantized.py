@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from emonet.experts import CompactBank, Features, HeadBank, InputSpec, Rounded
+from emonet.experts import ExpertBank, Features, InputSpec, QuantizedBank, Rounded
 from emonet.experts import quantized as compact
 
 pytestmark = pytest.mark.numeric
@@ -19,17 +19,17 @@ BOUNDS = {"bf16": (0.06, 0.02), "int8": (0.1, 0.04)}  # largest and RMS error, i
 PRECISIONS: tuple[Rounded, ...] = ("bf16", "int8")
 
 
-def a_bank(spec: InputSpec = SPEC) -> HeadBank:
-    bank = HeadBank(spec, TARGETS, HIDDEN, seed=3).eval()
+def a_bank(spec: InputSpec = SPEC) -> ExpertBank:
+    bank = ExpertBank(spec, TARGETS, HIDDEN, seed=3).eval()
     with torch.no_grad():
         bank.layers[0].weight.mul_(3)  # so that scores differ between clips as trained ones do
     return bank
 
 
-def rounded(bank: HeadBank, precision: Rounded) -> CompactBank:
-    found = CompactBank(bank.spec, bank.targets, bank.hidden, precision)
+def rounded(bank: ExpertBank, precision: Rounded) -> QuantizedBank:
+    found = QuantizedBank(bank.spec, bank.targets, bank.hidden, precision)
     for position in range(len(bank.targets)):
-        found.put(position, dict(bank.tensors(position)))
+        found.load_expert(position, dict(bank.tensors(position)))
     return found
 
 
@@ -140,12 +140,12 @@ def test_it_takes_a_half_and_a_quarter_of_the_memory(precision: Rounded, share: 
 
 @pytest.mark.parametrize(("frames", "width", "block"), [(1500, 768, 15_360), (1500, 1280, 15_360), (37, 768, 768), (10, 4, 40), (2, 20_000, 20_000)])  # fmt: skip
 def test_blocks_divide_the_frames(frames: int, width: int, block: int) -> None:
-    assert CompactBank(InputSpec("flatten", "all", frames, width), ["anger"], (4,), "int8").first.shape[2] == block
+    assert QuantizedBank(InputSpec("flatten", "all", frames, width), ["anger"], (4,), "int8").first.shape[2] == block
 
 
 def test_only_flattened_states_have_a_wide_layer() -> None:
     with pytest.raises(ValueError, match="form statistics have no wide layer"):
-        CompactBank(InputSpec("statistics", "all", 10, 4), TARGETS, HIDDEN, "int8")
+        QuantizedBank(InputSpec("statistics", "all", 10, 4), TARGETS, HIDDEN, "int8")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -216,7 +216,7 @@ def test_conversion_of_true_size_experts_streams(true_size: Path, precision: Rou
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_inputs_are_left_as_they_are(precision: str) -> None:
     spec = InputSpec("flatten", "all", 4, 16)
-    compact = CompactBank(spec, ["anger"], (4,), precision)  # type: ignore[arg-type]
+    compact = QuantizedBank(spec, ["anger"], (4,), precision)  # type: ignore[arg-type]
     values = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
     before = values.clone()
     compact(Features(values, torch.full((3,), 4)))

@@ -20,7 +20,7 @@ from emonet.checkpoints import ExpertsInfo
 from emonet.checkpoints.files import load_bank, save_bank
 from emonet.configs import HIDDEN
 from emonet.errors import AudioError, RequestError
-from emonet.experts import HeadBank
+from emonet.experts import ExpertBank
 from emonet.inference import assemble, experts_of
 from emonet.inference.pipeline import _placed
 from emonet.registry import register_voice
@@ -66,7 +66,7 @@ def test_experts_are_on_the_encoders_gpu(voice: Path, make_wav: Callable[..., Pa
 
 
 def test_experts_that_a_gpu_cannot_hold_stay_with_the_processor(voice: Path, make_wav: Callable[..., Path]) -> None:
-    class Large(HeadBank):
+    class Large(ExpertBank):
         def to(self, device: Any) -> Any:
             if str(device) != "cpu":
                 raise torch.OutOfMemoryError("CUDA out of memory")
@@ -206,7 +206,7 @@ def two_banks(voice_parts: tuple[Path, Path], tmp_path: Path) -> Path:
     targets = [*PUBLISHED.subset(["awe", "valence"]).to_json(), own]
     changed = {"form": "flatten", "pool_over": "all", "targets": targets, "store_fingerprint": None}
     info = ExpertsInfo.model_validate({**info.model_dump(), **changed})
-    save_bank(HeadBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, folder / "flatten")
+    save_bank(ExpertBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, folder / "flatten")
     return folder
 
 

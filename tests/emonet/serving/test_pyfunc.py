@@ -17,7 +17,7 @@ from emonet.checkpoints import ExpertsInfo
 from emonet.checkpoints.files import load_bank, save_bank
 from emonet.configs import HIDDEN
 from emonet.errors import RequestError
-from emonet.experts import HeadBank
+from emonet.experts import ExpertBank
 from emonet.inference import assemble
 from emonet.registry import register_voice, resolve
 from emonet.serving import VoiceModel, _load_pyfunc
@@ -140,7 +140,7 @@ def test_a_server_may_round_experts(
 ) -> None:
     _, info = load_bank(voice_parts[1])
     info = ExpertsInfo.model_validate({**info.model_dump(), "form": "flatten", "pool_over": "all"})
-    save_bank(HeadBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, tmp_path / "experts")
+    save_bank(ExpertBank(info.spec, info.target_spec.ids, HIDDEN["small"]), info, tmp_path / "experts")
     voice = str(assemble(voice_parts[0], tmp_path / "experts", tmp_path / "voice"))
     frame = pd.DataFrame({"audio": [str(make_wav())]})
     exact = _load_pyfunc(voice).predict(frame).drop(columns=["notices", "error"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from emonet.configs import InputForm
-from emonet.experts import Features, HeadBank, InputSpec, slice_experts
+from emonet.experts import ExpertBank, Features, InputSpec, slice_experts
 from emonet.runtime import has_bf16
 from emonet.training import BankOptimiser, Precision
 from emonet.training import adamw as optimisers
@@ -27,11 +27,11 @@ def a_bank(
     *,
     targets: Sequence[str] = TARGETS,
     dropout: float = 0.0,
-) -> HeadBank:
-    return HeadBank(InputSpec(form, "all", FRAMES, WIDTH), targets, HIDDEN, dropout=(dropout,))
+) -> ExpertBank:
+    return ExpertBank(InputSpec(form, "all", FRAMES, WIDTH), targets, HIDDEN, dropout=(dropout,))
 
 
-def a_batch(step: int, bank: HeadBank) -> tuple[Features, torch.Tensor]:
+def a_batch(step: int, bank: ExpertBank) -> tuple[Features, torch.Tensor]:
     generator = torch.Generator().manual_seed(step)
     states = torch.randn(CLIPS, FRAMES, WIDTH, generator=generator)
     scores = states.mean((1, 2))[:, None] * torch.arange(1, 1 + len(bank.targets))
@@ -39,7 +39,7 @@ def a_batch(step: int, bank: HeadBank) -> tuple[Features, torch.Tensor]:
 
 
 def train(
-    bank: HeadBank, *, steps: int = 20, watch: Callable[[], object] = lambda: None, **changes: Any
+    bank: ExpertBank, *, steps: int = 20, watch: Callable[[], object] = lambda: None, **changes: Any
 ) -> BankOptimiser:
     optimiser = BankOptimiser(bank, **{**OPTIMISER, **changes})
     for step in range(steps):
@@ -50,7 +50,7 @@ def train(
     return optimiser
 
 
-def train_plainly(bank: HeadBank, *, steps: int = 20) -> None:
+def train_plainly(bank: ExpertBank, *, steps: int = 20) -> None:
     """All layers by torch's own optimiser, after the backward pass."""
     optimiser = torch.optim.AdamW(bank.parameters(), lr=1e-2, weight_decay=0.1)
     for step in range(steps):
@@ -88,7 +88,7 @@ def test_a_slice_is_all_of_the_gradient_that_is_held(monkeypatch: pytest.MonkeyP
     assert len({place for _, place in made}) == 1, "one piece of memory serves all"
 
 
-def nothing_is_left(bank: HeadBank) -> None:
+def nothing_is_left(bank: ExpertBank) -> None:
     assert bank.first.weight.grad is None
     assert bank.first.bias.grad is not None
 
@@ -134,7 +134,7 @@ def test_slices_of_stopped_experts_rest() -> None:
     bank = a_bank()
     optimiser = train(bank, steps=1, slice_weights=2 * PER_EXPERT)
     before = bank.first.weight.detach().clone()
-    optimiser.rest([True, True, True, False, True])
+    optimiser.freeze([True, True, True, False, True])
     bank(a_batch(1, bank)[0]).sum().backward()
     moved = (bank.first.weight != before).flatten(1).any(1)
     assert moved.tolist() == [False, False, True, True, False]
@@ -165,7 +165,7 @@ def test_lower_precisions_learn_nearly_the_same(
 def test_factors_are_rounded_and_sums_are_not() -> None:
     if not has_bf16(torch.device("cpu")):
         pytest.skip("this processor does not multiply in bf16")
-    bank = HeadBank(InputSpec("statistics", "all", 4, 4096), TARGETS, (64,)).eval()
+    bank = ExpertBank(InputSpec("statistics", "all", 4, 4096), TARGETS, (64,)).eval()
     features = Features(torch.rand(64, 16384, generator=torch.Generator().manual_seed(0)), torch.full((64,), 4))
     with torch.no_grad():
         exact = bank.first(features.values)

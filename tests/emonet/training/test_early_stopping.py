@@ -6,25 +6,25 @@ import pytest
 import torch
 
 from emonet.configs import HIDDEN
-from emonet.experts import HeadBank, InputSpec
-from emonet.training import ExpertStopping, going_on
+from emonet.experts import ExpertBank, InputSpec
+from emonet.training import ExpertStopping, active_experts
 
 pytestmark = pytest.mark.numeric
 
 
 @pytest.fixture
-def bank() -> HeadBank:
-    return HeadBank(InputSpec("attention", "all", 3, 2), ("anger", "fear"), HIDDEN["small"])
+def bank() -> ExpertBank:
+    return ExpertBank(InputSpec("attention", "all", 3, 2), ("anger", "fear"), HIDDEN["small"])
 
 
-def mark(bank: HeadBank, value: float) -> None:
+def mark(bank: ExpertBank, value: float) -> None:
     """Set every weight to one value, as if an optimiser had moved them there."""
     with torch.no_grad():
         for parameter in bank.parameters():
             parameter.fill_(value)
 
 
-def test_each_expert_goes_back_to_its_own_best_epoch(bank: HeadBank) -> None:
+def test_each_expert_goes_back_to_its_own_best_epoch(bank: ExpertBank) -> None:
     stopping = ExpertStopping(bank, patience=2)
     errors = [(3.0, 1.0), (2.0, 2.0), (2.5, 3.0), (1.0, 0.5)]  # fear stops after epoch 2: 0.5 comes too late
     for epoch, each in enumerate(errors):
@@ -39,7 +39,7 @@ def test_each_expert_goes_back_to_its_own_best_epoch(bank: HeadBank) -> None:
         assert all((tensor == value).all() for _, tensor in bank.tensors(expert))
 
 
-def test_training_ends_when_all_have_stopped(bank: HeadBank) -> None:
+def test_training_ends_when_all_have_stopped(bank: ExpertBank) -> None:
     stopping = ExpertStopping(bank, patience=1)
     stopping.update(0, [1.0, 1.0])
     assert not stopping.all_stopped
@@ -47,22 +47,22 @@ def test_training_ends_when_all_have_stopped(bank: HeadBank) -> None:
     assert stopping.all_stopped
 
 
-def test_nan_is_never_better(bank: HeadBank) -> None:
+def test_nan_is_never_better(bank: ExpertBank) -> None:
     stopping = ExpertStopping(bank, patience=5)
     stopping.update(0, [1.0, math.nan])
     stopping.update(1, [math.nan, 2.0])
     assert stopping.best_epochs == [0, 1]
 
 
-def test_it_tells_who_has_stopped(bank: HeadBank) -> None:
+def test_it_tells_who_has_stopped(bank: ExpertBank) -> None:
     stopping = ExpertStopping(bank, patience=1)
     stopping.update(0, [1.0, 1.0])
     stopping.update(1, [0.5, 2.0])
     assert stopping.stopped == (False, True)
 
 
-def test_copies_are_in_the_weights_own_type_and_go_when_they_are_restored(bank: HeadBank) -> None:
-    bank.first.hold(torch.bfloat16)
+def test_copies_are_in_the_weights_own_type_and_go_when_they_are_restored(bank: ExpertBank) -> None:
+    bank.first.cast(torch.bfloat16)
     stopping = ExpertStopping(bank, patience=1)
     assert stopping._best == [{}, {}]
     mark(bank, 1.0)
@@ -82,16 +82,16 @@ def test_copies_are_in_the_weights_own_type_and_go_when_they_are_restored(bank: 
 
 
 def test_experts_go_on_in_sixteens() -> None:
-    assert going_on([False] * 3) == [0, 1, 2]
-    assert going_on([False, True, False]) == [0, 1, 2], "fewer stay together"
-    assert going_on([True] * 16 + [False] * 16) == [*range(16, 32)]
+    assert active_experts([False] * 3) == [0, 1, 2]
+    assert active_experts([False, True, False]) == [0, 1, 2], "fewer stay together"
+    assert active_experts([True] * 16 + [False] * 16) == [*range(16, 32)]
     stopped = [expert % 4 > 0 for expert in range(40)]
-    assert going_on(stopped) == sorted([*range(0, 40, 4), 1, 2, 3, 5, 6, 7])
-    assert len(going_on([expert > 16 for expert in range(40)])) == 32
-    assert going_on([True] * 20) == []
+    assert active_experts(stopped) == sorted([*range(0, 40, 4), 1, 2, 3, 5, 6, 7])
+    assert len(active_experts([expert > 16 for expert in range(40)])) == 32
+    assert active_experts([True] * 20) == []
 
 
-def test_a_narrow_bank_is_kept_and_restored_where_it_came_from(bank: HeadBank) -> None:
+def test_a_narrow_bank_is_kept_and_restored_where_it_came_from(bank: ExpertBank) -> None:
     stopping = ExpertStopping(bank, patience=1)
     mark(bank, 1.0)
     stopping.update(0, [1.0, 1.0])

@@ -15,7 +15,7 @@ from experiments.arguments import CompareArguments
 from experiments.cli import verbs as cli
 from experiments.compare import report as compare_report
 from experiments.compare import verb as compare
-from experiments.compare.promotion import carry_out, verdict_of, with_champion
+from experiments.compare.promotion import apply_verdict, verdict_of, with_champion
 from experiments.compare.verb import CompareResult
 from experiments.core import Experiment
 from experiments.heads import verb as heads
@@ -96,7 +96,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     compared, challenge = compare.examine(arguments)
     assert challenge is not None
     promote(version_of(VOICE, 3, uri), uri, registered, expected=1, why="another comparison")
-    promoted, decision = carry_out(challenge, verdict_of(challenge, compared, 0.025), arguments, uri, "0" * 32)
+    promoted, decision = apply_verdict(challenge, verdict_of(challenge, compared, 0.025), arguments, uri, "0" * 32)
     assert not promoted
     moved = "@champion has moved meanwhile; nothing was changed: version 3 is champion in place of 1"
     assert decision[-1] == f"{moved}; compare with that one"

@@ -88,7 +88,7 @@ def test_single_emotions_in_plain_words(comparison: Comparison) -> None:
     pair = comparison.pair("good", "median")
     said = tables.sentence(comparison, pair)
     assert said.endswith("It is significantly better on 5 and worse on 0 of 5 targets.")
-    assert tables.sentence(comparison, pair.turned()) == said
+    assert tables.sentence(comparison, pair.swapped()) == said
     assert HOSTILE in tables.sentence(comparison, comparison.pair("good", HOSTILE))
 
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from emonet.errors import EmonetError, RequestError
 from emonet.tracking import backlog, default_uri
-from experiments.core import Experiment, StageResult, Work, require_result, run_stage, write_text
+from experiments.core import Experiment, StageContext, StageResult, require_result, run_stage, write_text
 from experiments.core.stage import read_result
 from tests.cache.test_full_disk import fill, small_disk
 
@@ -33,7 +33,7 @@ def experiment(runs: Path) -> Experiment:
 def run_toy(experiment: Experiment, *, inputs: Mapping[str, Any] | None = None, answer: int = 1) -> ToyResult:
     output = experiment.folder / "output"
 
-    def work(job: Work) -> dict[str, Any]:
+    def work(job: StageContext) -> dict[str, Any]:
         job.run.metrics({"answer": answer})
         output.mkdir(exist_ok=True)
         return {"answer": answer}
@@ -98,7 +98,7 @@ def test_a_stage_that_fails_keeps_the_former_result_until_it_replaces_outputs(
 ) -> None:
     former = run_toy(experiment)
 
-    def fail(job: Work) -> dict[str, Any]:
+    def fail(job: StageContext) -> dict[str, Any]:
         if committed:
             job.commit()
         raise EmonetError("out of luck")
@@ -125,7 +125,7 @@ def test_the_run_carries_config_tags_and_metrics(experiment: Experiment) -> None
 def test_a_second_process_is_refused(experiment: Experiment) -> None:
     inside, leave = threading.Event(), threading.Event()
 
-    def wait(job: Work) -> dict[str, Any]:
+    def wait(job: StageContext) -> dict[str, Any]:
         inside.set()
         leave.wait(30)
         return {"answer": 1}
@@ -196,14 +196,14 @@ def test_what_follows_the_work_does_not_cost_it(
     markup = tmp_path / "[/x]"
     markup.parent.mkdir()
     experiment = Experiment(name="toy", runs=experiment.runs.rename(markup))
-    worked: list[Work] = []
+    worked: list[StageContext] = []
 
-    def work(job: Work) -> dict[str, Any]:
+    def work(job: StageContext) -> dict[str, Any]:
         worked.append(job)
         job.keep({"answer": 3, "published": False})
         raise EmonetError("the server is gone")
 
-    def resume(job: Work, done: LateResult) -> dict[str, Any]:
+    def resume(job: StageContext, done: LateResult) -> dict[str, Any]:
         job.run.metrics({"answer": done.answer})
         return {**dict(done), "published": True}
 
@@ -235,9 +235,9 @@ def test_the_result_is_written_before_the_run_is_ended(experiment: Experiment, m
 def test_figures_that_mlflow_did_not_take_are_logged_by_the_next_call(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worked: list[Work] = []
+    worked: list[StageContext] = []
 
-    def work(job: Work) -> dict[str, Any]:
+    def work(job: StageContext) -> dict[str, Any]:
         worked.append(job)
         monkeypatch.setattr(backlog, "PATIENCE", 0.0)
         monkeypatch.setattr(MlflowClient, "log_batch", away)
@@ -248,7 +248,7 @@ def test_figures_that_mlflow_did_not_take_are_logged_by_the_next_call(
     def away(*_: object, **__: object) -> None:
         raise ConnectionError("the server is gone")
 
-    def relog(job: Work, done: ToyResult) -> None:
+    def relog(job: StageContext, done: ToyResult) -> None:
         job.run.metrics({"answer": done.answer})
 
     def run() -> ToyResult:

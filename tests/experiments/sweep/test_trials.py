@@ -17,7 +17,7 @@ from emonet.captioner import model as captioner
 from emonet.captioner.model import Size
 from emonet.checkpoints.files import load_bank
 from emonet.errors import EmonetError, RequestError
-from emonet.experts import HeadBank
+from emonet.experts import ExpertBank
 from emonet.runtime import identity, place
 from experiments import extract
 from experiments.core import Experiment, merged
@@ -135,7 +135,7 @@ def test_a_pruned_trial_leaves_nothing_behind(
     with pytest.raises(TrialPruned) as caught:
         trials.run(merged(experiment, params), stop_at(0))
     assert caught.value.__context__ is None
-    assert not [one for one in gc.get_objects() if isinstance(one, HeadBank)]
+    assert not [one for one in gc.get_objects() if isinstance(one, ExpertBank)]
     assert torch.equal(torch.random.get_rng_state(), state)
     assert (torch.get_num_threads(), threading.active_count()) == (threads, running)
     assert capsys.readouterr() == ("", "")

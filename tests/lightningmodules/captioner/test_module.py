@@ -20,9 +20,9 @@ from emonet.configs import AugmentConfig, CaptionerConfig
 from emonet.errors import EmonetError
 from emonet.runtime import Progress
 from emonet.targets import EMOTIONS, PUBLISHED
-from lightningmodules.captioner import FittedCaptioner, Watch, fit_captioner
+from lightningmodules.captioner import CaptionerCallbacks, FittedCaptioner, fit_captioner
 from lightningmodules.captioner import training as captioning
-from lightningmodules.captioner.generation import Heard, hit_rate
+from lightningmodules.captioner.generation import Generated, hit_rate
 from lightningmodules.captioner.module import CaptionerModule
 from lightningmodules.captioner.training import claim
 from lightningmodules.guards import enough_memory, interruptible
@@ -70,7 +70,9 @@ class Seen:
         self.lines: list[str] = []
         self.notes: dict[str, str] = {}
         self.counts: dict[str, list[tuple[int, int]]] = {}
-        self.watch = Watch(self.show, self.lines.append, lambda text, name: self.notes.update({name: text}))
+        self.watch = CaptionerCallbacks(
+            self.show, self.lines.append, lambda text, name: self.notes.update({name: text})
+        )
 
     @contextmanager
     def show(self, label: str, unit: str) -> Iterator[Progress]:
@@ -333,12 +335,12 @@ def test_hits() -> None:
     angry = Clip("a", b"", "s", "test", scores={"anger": 3.0, "fear": 3.0})
     neutral, unrated = replace(angry, scores={"anger": 0.0}), replace(angry, scores={"anger": float("nan")})
     heard = [
-        Heard(angry, "One hears strong fear and anger."),  # tied: either is right
-        Heard(angry, "One hears sadness, then anger."),
-        Heard(angry, "No particular emotion."),
-        Heard(neutral, "No particular emotion."),
-        Heard(neutral, "Anger."),
-        Heard(unrated, "Anger."),
+        Generated(angry, "One hears strong fear and anger."),  # tied: either is right
+        Generated(angry, "One hears sadness, then anger."),
+        Generated(angry, "No particular emotion."),
+        Generated(neutral, "No particular emotion."),
+        Generated(neutral, "Anger."),
+        Generated(unrated, "Anger."),
     ]
     assert [one.hits(EMOTIONS) for one in heard] == [True, False, False, True, False, None]
     assert hit_rate(heard, EMOTIONS) == pytest.approx(2 / 5)
@@ -349,11 +351,11 @@ def test_hits_of_targets_that_are_no_emotions() -> None:
     clip = Clip("a", b"", "s", "test", scores={"arousal": 4.0, "valence": -3.0})
     both = replace(clip, scores={**clip.scores, "anger": 3.0})
     heard = [
-        Heard(clip, "The voice has low valence and high arousal."),
-        Heard(clip, "The voice has low valence and low arousal."),
-        Heard(clip, "Anger."),
-        Heard(both, "The speaker feels strong anger. The voice has low valence."),
-        Heard(both, "The speaker feels strong fear. The voice has low valence and high arousal."),
+        Generated(clip, "The voice has low valence and high arousal."),
+        Generated(clip, "The voice has low valence and low arousal."),
+        Generated(clip, "Anger."),
+        Generated(both, "The speaker feels strong anger. The voice has low valence."),
+        Generated(both, "The speaker feels strong fear. The voice has low valence and high arousal."),
     ]
     assert [one.hits(PUBLISHED) for one in heard] == [1.0, 0.5, 0.0, 0.75, 0.5]
     assert hit_rate(heard, PUBLISHED) == pytest.approx(2.75 / 5)

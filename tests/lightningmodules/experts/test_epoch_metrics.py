@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from emonet.experts import HeadBank, InputSpec
+from emonet.experts import ExpertBank, InputSpec
 from emonet.training import ExpertStopping
 from lightningmodules.experts.epoch_metrics import EpochMetrics
 
@@ -13,7 +13,7 @@ TARGETS = ("anger", "fear")
 
 def epochs(*figures: tuple[list[float], list[float]], patience: int = 1) -> list[dict[str, float]]:
     """What is told of epochs with these errors and correlations, which are CCC and Pearson alike."""
-    stopping = ExpertStopping(HeadBank(InputSpec("statistics", "all", 2, 2), TARGETS, (2,), seed=0), patience)
+    stopping = ExpertStopping(ExpertBank(InputSpec("statistics", "all", 2, 2), TARGETS, (2,), seed=0), patience)
     told = EpochMetrics(TARGETS, stopping)
     return [
         told.take(epoch, TARGETS, {"mae": errors, "pearson": orders, "ccc": orders})

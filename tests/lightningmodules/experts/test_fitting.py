@@ -9,7 +9,7 @@ import torch
 
 from cache.store import FeatureStore
 from datamodules.expert_inputs import read_inputs
-from datamodules.experts import StateDataModule
+from datamodules.experts import ExpertsDataModule
 from emonet.configs import EvaluationConfig, HeadsConfig, InputForm
 from emonet.errors import EmonetError
 from emonet.evaluation import class_metrics, confusion, evaluate
@@ -49,7 +49,7 @@ def fit(
     config = HeadsConfig.model_validate({**CONFIG, **changes})
     spec = InputSpec(form, "all", store.record.frames, store.record.width)
     inputs = read_inputs(store, spec, memory_gib=memory_gib)
-    data = StateDataModule(inputs, targets, batch_size=config.batch_size, seed=seed, labels=labels)
+    data = ExpertsDataModule(inputs, targets, batch_size=config.batch_size, seed=seed, labels=labels)
     scaling = inputs.scaling if config.standardise else None
     return fit_bank(data, config, seed=seed, scaling=scaling, report=report, progress=progress)
 

@@ -12,9 +12,9 @@ from cache.principal import basis_files as derived
 from cache.store import FeatureStore
 from emonet.configs import HeadsConfig, InputForm
 from emonet.experts import InputSpec
-from emonet.runtime import silent
+from emonet.runtime import ignore
 from emonet.targets import EMOTIONS
-from lightningmodules.experts import KeptInputs, TrainedExperts, Wanted, Watch, train_experts, unreported
+from lightningmodules.experts import KeptInputs, TrainedExperts, TrainingCallbacks, TrainingRequest, train_experts
 
 pytestmark = pytest.mark.numeric
 
@@ -35,8 +35,8 @@ def train(
 ) -> TrainedExperts:
     spec = InputSpec(form, "all", store.record.frames, store.record.width)
     config = HeadsConfig.model_validate({"epochs": 2, "batch_size": 32, **changes})
-    watch = Watch(unreported, lambda label, unit: nullcontext(silent), folder)
-    return train_experts(Wanted(store, spec, TARGETS, config, 0, predicted=("validation",)), watch, kept)
+    watch = TrainingCallbacks(ignore, lambda label, unit: nullcontext(ignore), folder)
+    return train_experts(TrainingRequest(store, spec, TARGETS, config, 0, predicted=("validation",)), watch, kept)
 
 
 @pytest.fixture
@@ -83,14 +83,14 @@ def test_no_more_is_kept_than_the_limit_allows(make_store: MakeStore, reads: lis
 
     def take(spec: InputSpec) -> int:
         reads.clear()
-        kept.states(store, spec, memory_gib=1.0, show=lambda label, unit: nullcontext(silent))
+        kept.states(store, spec, memory_gib=1.0, show=lambda label, unit: nullcontext(ignore))
         return len(reads)
 
     assert [take(attention), take(attention), kept.nbytes] == [60, 0, 60 * attention.bytes_per_clip]
     assert [take(statistics), take(statistics), kept.nbytes] == [60, 0, 60 * statistics.bytes_per_clip]
     assert take(attention) == 60, "it made room"
     none = KeptInputs()
-    none.states(store, statistics, memory_gib=1.0, show=lambda label, unit: nullcontext(silent))
+    none.states(store, statistics, memory_gib=1.0, show=lambda label, unit: nullcontext(ignore))
     assert none.nbytes == 0
 
 
@@ -103,7 +103,7 @@ def test_coordinates_beyond_the_limit_are_read_as_far_as_they_are_wanted(
     monkeypatch.setattr(derived, "read_coordinates", lambda *given: ranks.append(given[1]) or read(*given))
     whole, small = KeptInputs(1.0), KeptInputs(1e-6)
     (first, one), (second, two) = (
-        kept.coordinates(store, config, ("train", "validation"), seed=0, show=lambda label, unit: nullcontext(silent))
+        kept.coordinates(store, config, ("train", "validation"), seed=0, show=lambda label, unit: nullcontext(ignore))
         for kept in (whole, small)
     )
     assert ranks == [39, 5]

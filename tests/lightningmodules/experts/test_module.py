@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader
 
 from cache.store import FeatureStore
 from datamodules.expert_inputs import read_inputs
-from datamodules.experts import Batch, StateDataModule
+from datamodules.experts import Batch, ExpertsDataModule
 from emonet.configs import HeadsConfig, InputForm
-from emonet.experts import HeadBank, InputSpec
+from emonet.experts import ExpertBank, InputSpec
 from emonet.targets import EMOTIONS
 from lightningmodules.experts import module as heads
-from lightningmodules.experts.module import HeadsModule
+from lightningmodules.experts.module import ExpertsModule
 from lightningmodules.guards import quiet
 
 pytestmark = pytest.mark.numeric
@@ -60,10 +60,10 @@ def trained(
     config: HeadsConfig = CONFIG,
     plain: Sequence[str] = (),
     reports: list[Mapping[str, float]] | None = None,
-) -> HeadsModule:
+) -> ExpertsModule:
     """After a whole training, experts back at their best epochs."""
-    bank = HeadBank(InputSpec(form, "all", FRAMES, WIDTH), targets, config.widths, seed=5, dropout=config.dropout)
-    module = HeadsModule(
+    bank = ExpertBank(InputSpec(form, "all", FRAMES, WIDTH), targets, config.widths, seed=5, dropout=config.dropout)
+    module = ExpertsModule(
         bank.to(dtype), config, report=lambda metrics, epoch: None if reports is None else reports.append(metrics)
     )
     trainer = Trainer(
@@ -81,7 +81,7 @@ def trained(
     return module
 
 
-def difference(one: HeadsModule, other: HeadsModule, target: str) -> float:
+def difference(one: ExpertsModule, other: ExpertsModule, target: str) -> float:
     """Largest between the weights of an expert in two banks."""
     pairs = zip(*(each.bank.tensors(each.bank.targets.index(target)) for each in (one, other)), strict=True)
     return max(float((mine - theirs).abs().max()) for (_, mine), (_, theirs) in pairs)
@@ -181,19 +181,19 @@ def test_weights_of_the_store_reach_the_loss(
     weights[::2, column] = 0
     spec = InputSpec("statistics", "all", store.record.frames, store.record.width)
 
-    def experts(**options: Any) -> HeadBank:
+    def experts(**options: Any) -> ExpertBank:
         inputs = read_inputs(store, spec, memory_gib=memory_gib)
-        data = StateDataModule(inputs, targets, batch_size=32, seed=0, **options)
+        data = ExpertsDataModule(inputs, targets, batch_size=32, seed=0, **options)
         if "spoiled" in changes:
             data.train.scores[data.train.rows % 2 == 0, column] = changes["spoiled"]
-        bank = HeadBank(spec, targets, (8,), seed=0, dropout=(0.0,))
+        bank = ExpertBank(spec, targets, (8,), seed=0, dropout=(0.0,))
         config = HeadsConfig(epochs=2, learning_rate=1e-2)
         trainer = Trainer(
             max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
             enable_model_summary=False, num_sanity_val_steps=0,
         )  # fmt: skip
         with quiet():
-            trainer.fit(HeadsModule(bank, config), data)
+            trainer.fit(ExpertsModule(bank, config), data)
         return bank
 
     changes: dict[str, float] = {}
@@ -219,13 +219,13 @@ def test_experts_that_have_stopped_are_left_out_and_nothing_else_changes(
     kept = trained(TARGETS, reports=reports[0], **settings)
     monkeypatch.setattr("emonet.training.early_stopping.TOGETHER", 1)
     steps: list[int] = []
-    step = HeadsModule.training_step
+    step = ExpertsModule.training_step
 
-    def counted(module: HeadsModule, batch: Batch) -> None:
+    def counted(module: ExpertsModule, batch: Batch) -> None:
         steps.append(len(module.trained.targets))
         step(module, batch)
 
-    monkeypatch.setattr(HeadsModule, "training_step", counted)
+    monkeypatch.setattr(ExpertsModule, "training_step", counted)
     narrowed = trained(TARGETS, reports=reports[1], **settings)
     assert steps[0] == len(TARGETS)
     assert 0 < steps[-1] < len(TARGETS)

@@ -13,11 +13,11 @@ import torch
 from cache.store import FeatureStore
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError, RequestError
-from emonet.experts import HeadBank, InputSpec
-from emonet.runtime import silent
+from emonet.experts import ExpertBank, InputSpec
+from emonet.runtime import ignore
 from emonet.targets import EMOTIONS, Classes, ClassLabels
 from emonet.training import GIB, plan_training
-from lightningmodules.experts import TrainedExperts, Wanted, Watch, train_experts, training
+from lightningmodules.experts import TrainedExperts, TrainingCallbacks, TrainingRequest, train_experts, training
 from lightningmodules.experts.fitting import FittedBank, fit_bank
 
 pytestmark = pytest.mark.numeric
@@ -44,18 +44,18 @@ def train(
     config = HeadsConfig.model_validate({**CONFIG, **changes})
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
-    watch = Watch(
+    watch = TrainingCallbacks(
         report=lambda metrics, number: epoch(metrics),
-        show=lambda label, unit: nullcontext(silent),
+        show=lambda label, unit: nullcontext(ignore),
         say=[].append if said is None else said.append,
         scratch=scratch,
     )
-    return train_experts(Wanted(store, spec, targets, config, 0, weights, labels=labels), watch)
+    return train_experts(TrainingRequest(store, spec, targets, config, 0, weights, labels=labels), watch)
 
 
 def scores_of(trained: TrainedExperts, store: FeatureStore) -> np.ndarray:
     """Test scores by the experts as they are written, on raw states."""
-    bank = HeadBank(trained.spec, trained.targets, trained.hidden, seed=None).eval()
+    bank = ExpertBank(trained.spec, trained.targets, trained.hidden, seed=None).eval()
     for position, tensors in enumerate(trained.experts()):
         for key, tensor in bank.tensors(position):
             tensor.copy_(tensors[key])
@@ -113,7 +113,7 @@ def test_memory_for_less_than_one_expert_is_refused(make_store: MakeStore, tmp_p
 def test_when_memory_runs_out_groups_are_halved(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short_of_memory(data: training.StateDataModule, *arguments: object, **options: object) -> FittedBank:
+    def short_of_memory(data: training.ExpertsDataModule, *arguments: object, **options: object) -> FittedBank:
         if len(data.targets) > 1:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
         return fit_bank(data, *arguments, **options)  # type: ignore[arg-type]
@@ -132,9 +132,9 @@ def test_a_group_whose_tensors_do_not_fit_is_noted_once(
 ) -> None:
     store, raised = make_store(), []
     together = train(store, tmp_path)
-    original = HeadBank.tensors
+    original = ExpertBank.tensors
 
-    def short_of_memory(bank: HeadBank, position: int) -> object:
+    def short_of_memory(bank: ExpertBank, position: int) -> object:
         if raised == [None] and position == 1:  # the training is over, and the first expert was noted
             raised.append(position)
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -145,7 +145,7 @@ def test_a_group_whose_tensors_do_not_fit_is_noted_once(
         raised.append(None)
         return fitted
 
-    monkeypatch.setattr(HeadBank, "tensors", short_of_memory)
+    monkeypatch.setattr(ExpertBank, "tensors", short_of_memory)
     monkeypatch.setattr(training, "fit_bank", fit)
     again = train(store, tmp_path)
     monkeypatch.undo()
@@ -158,10 +158,10 @@ def test_a_group_whose_tensors_do_not_fit_is_noted_once(
 def test_a_group_that_is_done_leaves_memory(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    banks: list[weakref.ref[HeadBank]] = []
+    banks: list[weakref.ref[ExpertBank]] = []
     alive: list[int] = []
 
-    def watched(data: training.StateDataModule, *arguments: object, **options: object) -> FittedBank:
+    def watched(data: training.ExpertsDataModule, *arguments: object, **options: object) -> FittedBank:
         alive.append(sum(bank() is not None for bank in banks))
         fitted = fit_bank(data, *arguments, **options)  # type: ignore[arg-type]
         banks.append(weakref.ref(fitted.bank))
