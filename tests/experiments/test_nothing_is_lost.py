@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from emonet.errors import EmonetError, RequestError
-from emonet.registry import models as registry
 from experiments import extract, predict
 from experiments.arguments import PredictArguments
 from experiments.core import Experiment
@@ -82,7 +81,7 @@ def test_what_follows_the_training_fails_and_the_same_command_goes_on_from_there
     def gone(*_: object) -> None:
         raise EmonetError("the server is gone")
 
-    monkeypatch.setattr(registry, "register_voice", gone)
+    monkeypatch.setattr("emonet.registry.register_voice", gone)
     with pytest.raises(EmonetError, match="the server is gone"):
         heads.run(experiment)
     monkeypatch.undo()

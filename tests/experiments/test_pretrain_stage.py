@@ -14,7 +14,6 @@ from emonet.captioner import model as captioner
 from emonet.captioner.model import Size
 from emonet.configs import CaptionerConfig
 from emonet.errors import EmonetError, RequestError
-from emonet.registry import models as registry
 from experiments import pretrain
 from experiments.core import Experiment, load
 from experiments.sweep import verb as sweep
@@ -70,7 +69,7 @@ def test_what_cannot_be_registered_is_not_trained_again(
     def gone(*_: object) -> None:
         raise EmonetError("the server is gone")
 
-    monkeypatch.setattr(registry, "register_captioner", gone)
+    monkeypatch.setattr("emonet.registry.register_captioner", gone)
     with pytest.raises(EmonetError, match="the server is gone"):
         pretrain.run(experiment)
     monkeypatch.undo()

@@ -3,10 +3,12 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
 from emonet.experts import ExpertBank, InputSpec
-from emonet.training import ExpertStopping
-from lightningmodules.experts.epoch_metrics import EpochMetrics
+from emonet.targets import EMOTIONS, NO_CLASS, Classes, TargetSpec
+from emonet.training import ExpertStopping, UnweightedAccuracy
+from lightningmodules.experts.epoch_metrics import EpochAccuracy, EpochMetrics
 
 TARGETS = ("anger", "fear")
 
@@ -43,3 +45,34 @@ def test_an_error_that_is_no_number_is_told() -> None:
     (told,) = epochs(([math.nan, 3.0], [math.nan, 0.4]))
     assert math.isnan(told["val_mae"])
     assert math.isnan(told["val_mae/anger"])
+
+
+def test_an_expert_that_has_stopped_predicts_as_in_its_best_epoch() -> None:
+    """Two clips, of anger and of fear; anger stops after the second epoch, fear after the third."""
+    bank = ExpertBank(InputSpec("statistics", "all", 2, 2), TARGETS, (2,), seed=0)
+    stopping = ExpertStopping(bank, 1)
+    classes = Classes({"anger": "angry", "fear": "afraid"}, {"angry": 0, "afraid": 1})
+    spec = TargetSpec(tuple(EMOTIONS[target] for target in TARGETS))
+    told = EpochAccuracy(UnweightedAccuracy(classes, spec), TARGETS, stopping)
+
+    def epoch(number: int, errors: dict[str, float], *clips: list[float]) -> dict[str, float]:
+        told.reset()
+        for label, predictions in enumerate(clips):
+            told.add(torch.tensor([predictions], dtype=torch.float32), torch.tensor([label]))
+        stopping.update(number, list(errors.values()))
+        return told.take(number, tuple(errors))
+
+    assert epoch(0, {"anger": 1.0, "fear": 4.0}, [1, 2], [0, 1]) == {"val_ua": 0.5}
+    assert epoch(1, {"anger": 2.0, "fear": 3.0}, [0, 0.5], [1, 0.5]) == {"val_ua": 1.0}, "anger is 1 and 0"
+    stopping.narrow(bank.narrowed([1]))
+    assert epoch(2, {"fear": 9.0}, [2], [-1]) == {"val_ua": 1.0}, "fear is 0.5"
+
+
+def test_ua_is_not_told_where_no_clip_has_a_class() -> None:
+    bank = ExpertBank(InputSpec("statistics", "all", 2, 2), TARGETS, (2,), seed=0)
+    stopping = ExpertStopping(bank, 1)
+    classes = Classes({"anger": "angry", "fear": "afraid"}, {"angry": 0, "afraid": 1})
+    told = EpochAccuracy(UnweightedAccuracy(classes, EMOTIONS.subset(TARGETS)), TARGETS, stopping)
+    told.add(torch.rand(3, 2), torch.full((3,), NO_CLASS))
+    stopping.update(0, [1.0, 1.0])
+    assert told.take(0, TARGETS) == {}
