@@ -111,6 +111,7 @@ def test_registered_captioner_goes_on_as_a_start(experiment: Experiment) -> None
     assert second.parameters == first.parameters
 
 
+@pytest.mark.slow
 def test_another_seed_or_window_trains_again(experiment: Experiment) -> None:
     first = pretrain.run(experiment)
     other = pretrain.run(Experiment.model_validate({**experiment.model_dump(), "seed": 1}))

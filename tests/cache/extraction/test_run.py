@@ -26,7 +26,7 @@ from emonet.clips import Clip, Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoders import FrozenEncoder
 from emonet.errors import AudioError, EmonetError, RequestError
-from emonet.runtime import Progress, silent
+from emonet.runtime import Progress, ignore
 
 pytestmark = pytest.mark.numeric
 
@@ -50,7 +50,7 @@ def run(
     path: Path,
     *,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = ignore,
     **changes: Any,
 ) -> ExtractionReport:
     return extract(corpus, encoder, path, configured(**changes), source="tiny", force=force, progress=progress)

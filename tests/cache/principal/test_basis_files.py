@@ -175,14 +175,14 @@ from cache.principal import principal
 from cache.store.metadata import ExtractionRecord
 from cache.maintenance.repairing import Sources, repair
 from cache.store import FeatureStore
-from emonet.runtime.progress import silent
+from emonet.runtime.progress import ignore
 
 @contextmanager
 def show(label, unit):
     print(label, flush=True)
     if sys.argv[2] == "wait":
         sys.stdin.readline()
-    yield silent
+    yield ignore
 
 if sys.argv[2] == "go":
     print("begins", flush=True)

@@ -136,6 +136,7 @@ def test_folded_equals_unfolded(form: InputForm) -> None:
     assert torch.equal(bank(features), after)
 
 
+@pytest.mark.slow
 def test_attention_learns_where_to_listen() -> None:
     """One frame in each clip carries the score; only attention's queries can single it out."""
     generator = torch.Generator().manual_seed(0)

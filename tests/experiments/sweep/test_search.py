@@ -103,6 +103,7 @@ def test_trials_that_all_fail_end_the_sweep(runs: Path, monkeypatch: pytest.Monk
     assert not any(record.state == "running" for record in records)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_and_the_others_go_on(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

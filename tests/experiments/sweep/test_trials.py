@@ -190,6 +190,7 @@ def captioned(tmp_path: Path, runs: Path, make_wav: Callable[..., Path], monkeyp
     )
 
 
+@pytest.mark.slow
 def test_trials_of_captioners_keep_no_weights_and_can_be_pruned(captioned: Experiment) -> None:
     trials = CaptionerTrials(captioned)
     first = trials.run(captioned, unheard)

@@ -58,6 +58,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_kept_inputs_give_what_fresh_ones_give_and_are_read_once(
     make_store: MakeStore, tmp_path: Path, reads: list[int]
 ) -> None:

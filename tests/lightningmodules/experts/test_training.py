@@ -258,7 +258,7 @@ def test_every_loss_learns(make_store: MakeStore, tmp_path: Path, loss: str) -> 
     assert np.corrcoef(truth, predicted)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+@pytest.mark.parametrize("precision", ["mixed", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_lower_precision_comes_near(make_store: MakeStore, tmp_path: Path, precision: str) -> None:
     store = make_store()
     exact, rounded = (train(store, tmp_path, precision=p, epochs=8) for p in ("float32", precision))
