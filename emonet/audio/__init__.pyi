@@ -1,6 +1,7 @@
 from .augment import SpecAugment, augment_waveform
-from .decoders import Decoders, Excerpt, processors, shared_decoders
+from .decoders import Decoders, processors, shared_decoders
 from .decoding import SHORTEST, AudioInfo, Decoded, decode, probe, too_short
+from .excerpts import Excerpt
 from .formats import AUDIO, READ
 from .logmel import LogMel, pad
 from .notices import Notice, NoticeKind

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from emonet.audio import Decoders, decode
-from emonet.audio import decoders as decoding
 from emonet.clips import Clip
 from emonet.errors import AudioError, EmonetError
 from emonet.runtime import subprocesses as children
@@ -326,7 +325,7 @@ def test_a_worker_that_never_answers_is_an_error(
     (tmp_path / "python").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "python").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    monkeypatch.setattr(decoding, "START_SECONDS", 0.5)
+    monkeypatch.setattr("emonet.audio.decoding_worker.START_SECONDS", 0.5)
     with (
         pytest.raises(EmonetError, match=r"no answer within 0\.5 s"),
         Decoders(1, timeout=20.0) as decoders,
