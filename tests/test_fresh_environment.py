@@ -73,7 +73,8 @@ def test_a_version_runs_where_nothing_of_this_repository_is(
     assert Path(found["code"]).is_relative_to(model)
     assert not {"cache", "experiments", "datamodules", "lightningmodules", "torchaudio"} & set(found["modules"])
     by_path, by_text, missing = found["scores"]
+    assert by_text == by_path
     assert by_path.pop("error") is None
+    assert "noise" in by_path.pop("notices")
     assert by_path == pytest.approx(here(recording), abs=1e-6)
-    assert by_text == {**by_path, "error": None}
-    assert missing == dict.fromkeys(here.targets) | {"error": "no such file"}
+    assert missing == dict.fromkeys(here.targets) | {"notices": None, "error": "no such file"}
