@@ -38,7 +38,7 @@ class ShuffledClips(IterableDataset[ClipBatch]):
 
     Runs of neighbouring clips from all over the store are read into a pool of memory; the batches of a pool hold its
     clips in random order, whatever run they came from. Two clips of a batch are from one run with a probability of
-    about `run_clips / pool_clips`. Rank, order and number of batches follow `cache.loading.ShuffledOrder`: the same
+    about `run_clips / pool_clips`. Rank, order and number of batches follow `ShuffledOrder` (order.py): the same
     seed and epoch give the same batches, with any number of workers.
 
     Each `iter()` is a new epoch: the next one, if the last one was begun. After `load_state_dict` it is the rest of

@@ -1,4 +1,4 @@
-"""Corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `manifest:FILE`, joined with `+`."""
+"""Corpora by name: `sandbox`, `ravdess:PATH`, `emodb:PATH`, `nemo:PATH`, `manifest:FILE`, joined with `+`."""
 
 import lazy_loader
 

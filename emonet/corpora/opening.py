@@ -186,4 +186,5 @@ def _check(part: str, plugged: Mapping[str, str]) -> None:
 def _forms(plugged: Mapping[str, str]) -> str:
     """What can be typed, plug-ins included."""
     others = "".join(f", {kind}:PATH ({packages})" for kind, packages in plugged.items())
-    return f"sandbox, ravdess:PATH, emodb:PATH, manifest:FILE{others}, or several joined with +"
+    own = ", ".join(f"{kind}:{'FILE' if kind == 'manifest' else 'PATH'}" for kind in _OPENERS)
+    return f"sandbox, {own}{others}, or several joined with +"

@@ -97,13 +97,12 @@ class PluggedEncoder:
         return cls(plugin.call(argument, precision=precision, device=place), plugin, argument, place)
 
     def save(self, folder: Path) -> None:
-        """Write how to find it again; its weights stay with the plug-in. An argument that is a path becomes absolute.
+        """Write how to find it again; its weights stay with the plug-in.
 
         Args:
             folder: made if it does not exist.
         """
-        path = Path(self._argument).expanduser()
-        argument = str(path.resolve()) if self._argument and path.exists() else self._argument
+        argument = self._lasting_argument()
         note = PluginNote(
             encoder=f"{self._plugin.name}:{argument}" if argument else self._plugin.name,
             distribution=self._plugin.distribution,
@@ -112,6 +111,20 @@ class PluggedEncoder:
         )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / NOTE).write_text(note.model_dump_json(indent=2) + "\n", "utf-8")
+
+    def _lasting_argument(self) -> str:
+        """The argument as it holds in any working folder: a path becomes absolute, if it still names this encoder.
+
+        A size such as `8` or `base` may be the name of a file here, too.
+        """
+        try:
+            path = Path(self._argument).expanduser()
+            if not self._argument or not path.exists():
+                return self._argument
+            same = PluggedEncoder.of(self._plugin, str(path.resolve()), precision="auto", device="cpu")
+        except (EmonetError, OSError, RuntimeError):  # not taken by the plug-in, too long, of an unknown user
+            return self._argument
+        return str(path.resolve()) if same.digest == self.digest else self._argument
 
     def batch_size(self) -> int:
         """Clips per pass (count)."""

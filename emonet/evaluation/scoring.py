@@ -132,7 +132,7 @@ class PluggedScorer:
     def _check_form(self, scored: Any, ids: list[str]) -> None:
         if not isinstance(scored, Scored):
             raise self.plugin.refused(
-                "gives no table", expected="an emonet.scoring.Scored", found=type(scored).__name__
+                "gives no table", expected="an emonet.Scored", found=type(scored).__name__
             )
         table: Any = scored.scores
         columns, rows = (list(map(str, getattr(table, axis, ()))) for axis in ("columns", "index"))

@@ -228,7 +228,7 @@ class EmotionPipeline:
         yield from self._predict(excerpts, audio, batch_size, progress)
 
     def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
-        """Scores of clips as a table, as `emonet.scoring.Scorer` has it; one that cannot be used is refused.
+        """Scores of clips as a table, as `emonet.Scorer` has it; one that cannot be used is refused.
 
         Args:
             clips: with unique ids.

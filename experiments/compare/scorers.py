@@ -40,8 +40,8 @@ class ComparedScorer:
 
     @property
     def label(self) -> str:
-        """What tables call it: name and argument."""
-        return self.given.removeprefix(SCORER)
+        """What tables call it: as it was typed, since a plug-in may have the name of a baseline."""
+        return self.given
 
     @property
     def targets(self) -> tuple[str, ...]:

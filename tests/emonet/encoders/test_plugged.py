@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from emonet.audio import pad
-from emonet.encoders import Encoder, FrozenEncoder, ReadyEncoder, open_encoder
+from emonet.encoders import Encoder, FrozenEncoder, ReadyEncoder, open_encoder, read_note
 from emonet.encoders.plugged import NOTE, PluggedEncoder
 from emonet.errors import EmonetError, RequestError
 from emonet.inference import EmotionPipeline, assemble
@@ -141,6 +141,21 @@ def test_a_saved_encoder_is_found_again_from_any_folder(put: Put, tmp_path: Path
     encoder = open_encoder(f"plugin:toy:{tmp_path}/weights")
     encoder.save(tmp_path / "saved")
     assert open_encoder(str(tmp_path / "saved")).digest == encoder.digest
+
+
+def test_a_size_stays_a_size_where_a_file_has_its_name(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(CODE.replace('f"toy {argument}"', 'f"toy {int(argument)}"'))
+    monkeypatch.chdir(tmp_path)
+    Path("8").mkdir()
+    open_encoder("plugin:toy:8").save(tmp_path / "saved")
+    assert open_encoder(str(tmp_path / "saved")).digest == open_encoder("plugin:toy:8").digest
+    long = "8".rjust(300, "0")
+    open_encoder(f"plugin:toy:{long}").save(tmp_path / "long")
+    note = read_note(tmp_path / "long")
+    assert note is not None
+    assert note.encoder == f"toy:{long}"
 
 
 def test_a_saved_encoder_says_which_package_it_needs(saved: Path, tmp_path: Path) -> None:

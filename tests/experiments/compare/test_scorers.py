@@ -44,14 +44,14 @@ def test_clips_that_one_scorer_refuses_are_left_out_for_all(clips: ComparedClips
     ids = clips.table["id"].tolist()
     found = score([first, second], clips, ids, ["anger"])
     assert found.ids == [ids[0], ids[3]]
-    assert list(found.predicted) == ["toy:1", "toy:1 2"]
-    assert found.predicted["toy:1"].scores.tolist() == [[0.0 + int(one[-1])] for one in found.ids]
+    assert list(found.predicted) == ["scorer:toy:1", "scorer:toy:1 2"]
+    assert found.predicted["scorer:toy:1"].scores.tolist() == [[0.0 + int(one[-1])] for one in found.ids]
     assert found.notes == [
-        f"left out for all models, since toy:1 refuses them: 1 of 4 clips; the first is {ids[1]}: deaf",
-        f"left out for all models, since toy:1 2 refuses them: 2 of 4 clips; the first is {ids[1]}: deaf",
+        f"left out for all models, since scorer:toy:1 refuses them: 1 of 4 clips; the first is {ids[1]}: deaf",
+        f"left out for all models, since scorer:toy:1 2 refuses them: 2 of 4 clips; the first is {ids[1]}: deaf",
     ]
     assert first.identity != second.identity
-    assert np.isfinite(found.predicted["toy:1 2"].milliseconds)
+    assert np.isfinite(found.predicted["scorer:toy:1 2"].milliseconds)
 
 
 def test_no_clip_is_left(clips: ComparedClips) -> None:
@@ -65,6 +65,13 @@ def test_scorers_need_the_audio(clips: ComparedClips) -> None:
     assert score([], without, ["0"], ["anger"]).ids == ["0"]
     with pytest.raises(RequestError, match="the audio is needed"):
         score(open_scorers(["scorer:toy"]), without, ["0"], ["anger"])
+
+
+def test_a_plug_in_called_like_a_baseline_is_told_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = install(tmp_path / "other", "toy_median", CODE, {"emonet.scorers": {"median": "Toy"}})
+    monkeypatch.syspath_prepend(site)
+    (scorer,) = open_scorers(["scorer:median"])
+    assert scorer.label == "scorer:median", "figures of a comparison are kept by label, and median is the baseline's"
 
 
 def test_a_scorer_is_named_once_and_installed() -> None:
