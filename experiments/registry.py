@@ -193,13 +193,13 @@ def promote(arguments: RegistryPromoteArguments) -> RegistryMoveResult:
         RequestError: if there is no such version, it is champion already, or its files are not found.
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import CHAMPION, files, find, promote
+    from emonet.registry import CHAMPION, find_version, promote, version_files
 
     uri = _uri(arguments)
     version = _version(arguments.name, arguments.version, uri)
-    champion = find(arguments.name, CHAMPION, uri)
+    champion = find_version(arguments.name, CHAMPION, uri)
     current = None if champion is None else champion.version
-    found = files(version, uri)
+    found = version_files(version, uri)
     if found.size is None:
         raise RequestError(
             f"the files of {version.name} version {version.version} are not found: it cannot be champion",
@@ -248,7 +248,7 @@ def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import delete, prunable
+    from emonet.registry import delete_version, prunable
 
     uri = _uri(arguments)
     versions, kept = prunable(arguments.name, uri, arguments.runs, keep=arguments.keep)
@@ -256,7 +256,7 @@ def prune(arguments: RegistryPruneArguments) -> RegistryPruneResult:
     if arguments.yes:
         with console.progress("deleting", "versions") as progress:
             for done, one in enumerate(versions, 1):
-                delete(one, uri, arguments.runs)
+                delete_version(one, uri, arguments.runs)
                 progress(done, len(versions))
     return RegistryPruneResult(
         name=arguments.name,
@@ -300,9 +300,9 @@ def _version(name: str, which: str, uri: str) -> Version:
 
 
 def _told(version: Version, uri: str) -> RegisteredVersion:
-    from emonet.registry import files
+    from emonet.registry import version_files
 
-    found = files(version, uri)
+    found = version_files(version, uri)
     tags = version.tags
     return RegisteredVersion(
         name=version.name,

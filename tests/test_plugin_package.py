@@ -122,7 +122,9 @@ def test_a_package_brings_a_corpus_an_encoder_and_a_scorer(fresh: Environment) -
     assert list(comparison["scores"])[:3] == ["scorer:loudness:7", "birds/voice", "median"]
     assert comparison["clips"] == 5
     assert comparison["scores"]["scorer:loudness:7"]["mae"]["mean"]["low"] is not None
-    refusals = "left out for all models, since scorer:loudness:7 refuses them: 1 of 6 clips; the first is birds/wren_anger_1_2"
+    refusals = (
+        "left out for all models, since scorer:loudness:7 refuses them: 1 of 6 clips; the first is birds/wren_anger_1_2"
+    )
     assert any(warning.startswith(refusals) for warning in found["warnings"])
 
     message = fresh.emonet("heads", "--experiment", "birds.yaml", "--extraction.encoder", "bands:16", code=2)

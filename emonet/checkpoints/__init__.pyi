@@ -1,4 +1,4 @@
-from .calibration import Calibration, check_targets, fit, read_calibration
+from .calibration import Calibration, check_targets, fit_calibration, read_calibration
 from .files import (
     INFO,
     Bank,
@@ -35,7 +35,7 @@ __all__ = [
     "check_unique",
     "expert_shapes",
     "export_published",
-    "fit",
+    "fit_calibration",
     "holds_published",
     "import_published",
     "load_banks",

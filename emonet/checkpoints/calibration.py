@@ -87,7 +87,7 @@ class Calibration(Schema):
         durable.write(folder / FILE, (self.model_dump_json(indent=2) + "\n").encode())
 
 
-def fit(
+def fit_calibration(
     kind: CalibrationKind,
     predictions: Float[np.ndarray, "clips targets"],
     truth: Float[np.ndarray, "clips targets"],

@@ -1,6 +1,6 @@
 from .acted import open_emodb, open_nemo, open_ravdess
 from .labels import as_prototypes, read_mapping
-from .manifest import at, exists, open_manifest
+from .manifest import open_manifest, path_exists, unspelled
 from .opening import open_corpus
 from .sandbox import open_sandbox
 from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
@@ -13,10 +13,8 @@ __all__ = [
     "SoundReport",
     "Sounds",
     "as_prototypes",
-    "at",
     "contents",
     "describe",
-    "exists",
     "listen",
     "open_corpus",
     "open_emodb",
@@ -24,6 +22,8 @@ __all__ = [
     "open_nemo",
     "open_ravdess",
     "open_sandbox",
+    "path_exists",
     "read_mapping",
     "refuse_copies",
+    "unspelled",
 ]

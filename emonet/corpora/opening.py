@@ -11,11 +11,11 @@ from types import MappingProxyType
 from emonet.clips import Corpus, join
 from emonet.corpora.acted import EMODB, NEMO, RAVDESS, open_emodb, open_nemo, open_ravdess
 from emonet.corpora.labels import as_classes, as_prototypes
-from emonet.corpora.manifest import at, exists, open_manifest
+from emonet.corpora.manifest import open_manifest, path_exists, unspelled
 from emonet.corpora.plugged import GROUP, open_plugged, plugged_kinds
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
-from emonet.runtime import Progress, expanded, ignore, pick
+from emonet.runtime import Progress, expanded, ignore, pick_plugin
 from emonet.targets import EMOTIONS, TargetSpec, are_classes
 
 _COLUMN = "#"  # between a manifest and the name of its column of classes
@@ -23,13 +23,13 @@ _COLUMN = "#"  # between a manifest and the name of its column of classes
 
 def _open_manifest(path: Path, targets: TargetSpec, progress: Progress) -> Corpus:
     file, column = _with_column(path)
-    return open_manifest(at(file), targets=targets, label=column, progress=progress)
+    return open_manifest(unspelled(file), targets=targets, label=column, progress=progress)
 
 
 def _with_column(path: Path) -> tuple[Path, str | None]:
     """A manifest and the column of classes that is named behind it, unless the whole is a file's name."""
     name, sign, column = (part.strip() for part in path.name.rpartition(_COLUMN))
-    return (path.with_name(name), column) if name and sign and column and not exists(path) else (path, None)
+    return (path.with_name(name), column) if name and sign and column and not path_exists(path) else (path, None)
 
 
 _OPENERS: Mapping[str, Callable[[Path, TargetSpec, Progress], Corpus]] = MappingProxyType(
@@ -106,7 +106,7 @@ def _parts(spec: str, plugged: Collection[str]) -> list[str]:
         taken = _of_path(pieces, plugged)
         parts.append("+".join(pieces[:taken]))
         pieces = pieces[taken:]
-    return [part.lstrip() if part.partition(":")[1] and exists(_path(part)) else part.strip() for part in parts]
+    return [part.lstrip() if part.partition(":")[1] and path_exists(_path(part)) else part.strip() for part in parts]
 
 
 def _of_path(pieces: list[str], plugged: Collection[str]) -> int:
@@ -115,9 +115,9 @@ def _of_path(pieces: list[str], plugged: Collection[str]) -> int:
     if kind.strip() not in {*_OPENERS, *plugged} or not colon:
         return 1
     for count in range(len(pieces), 1, -1):
-        if exists(_path("+".join(pieces[:count]))):
+        if path_exists(_path("+".join(pieces[:count]))):
             return count
-    if exists(_path(pieces[0])):
+    if path_exists(_path(pieces[0])):
         return 1
     others = (count for count in range(1, len(pieces)) if pieces[count].strip() == "sandbox" or ":" in pieces[count])
     return next(others, len(pieces))
@@ -127,14 +127,14 @@ def _path(part: str) -> Path:
     """The path in a part, as it is written if that is there, else without spaces around it."""
     path = part.partition(":")[2]
     written = expanded(path)
-    return at(written if path and exists(written) else expanded(path.strip()))
+    return unspelled(written if path and path_exists(written) else expanded(path.strip()))
 
 
 def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> Corpus:
     if part == "sandbox":
         return open_sandbox(folder, targets=targets, progress=progress)
     kind = part.partition(":")[0]
-    if (plugin := pick(kind, GROUP)) is not None:
+    if (plugin := pick_plugin(kind, GROUP)) is not None:
         return open_plugged(plugin, part, _path(part), targets, progress)
     return _OPENERS[kind](_path(part), targets, progress)
 
@@ -157,7 +157,7 @@ def _require_rated(parts: list[str], targets: TargetSpec) -> None:
 def _check(part: str, plugged: Mapping[str, str]) -> None:
     """Refuse what names no corpus, before any work is done."""
     kind, _, path = part.partition(":")
-    pick(kind, GROUP, built_in=_BUILT_IN)
+    pick_plugin(kind, GROUP, built_in=_BUILT_IN)
     if part == "sandbox":
         return
     if kind not in {*_OPENERS, *plugged}:

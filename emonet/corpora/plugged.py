@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emonet.clips import Corpus
-from emonet.runtime import Group, Plugin, Progress, installed
+from emonet.runtime import Group, Plugin, Progress, installed_plugins
 from emonet.targets import TargetSpec
 
 GROUP: Group = "emonet.corpora"
@@ -16,7 +16,7 @@ GROUP: Group = "emonet.corpora"
 
 def plugged_kinds() -> Mapping[str, str]:
     """Kind -> the packages that register it. None of them is imported."""
-    return {name: ", ".join(plugin.package for plugin in plugins) for name, plugins in installed(GROUP).items()}
+    return {name: ", ".join(plugin.package for plugin in plugins) for name, plugins in installed_plugins(GROUP).items()}
 
 
 def open_plugged(plugin: Plugin, spec: str, path: Path, targets: TargetSpec, progress: Progress) -> Corpus:

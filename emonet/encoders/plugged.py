@@ -15,7 +15,7 @@ from emonet.configs import EncoderPrecision, Precision
 from emonet.encoders.base import Encoder, ReadyEncoder
 from emonet.encoders.whisper import OVERFLOW, FrozenEncoder
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import PLUGIN, Group, Plugin, pick, require, resolve_device, split
+from emonet.runtime import PLUGIN, Group, Plugin, name_and_argument, pick_plugin, require_plugin, resolve_device
 from emonet.schema import Schema, digest
 from emonet.windows import Window
 
@@ -83,8 +83,8 @@ class PluggedEncoder:
         Raises:
             RequestError: if no installed package registers it, or the plug-in cannot be used.
         """
-        known, argument = split(name)
-        return cls.of(require(known, GROUP), argument, precision=precision, device=device)
+        known, argument = name_and_argument(name)
+        return cls.of(require_plugin(known, GROUP), argument, precision=precision, device=device)
 
     @classmethod
     def of(cls, plugin: Plugin, argument: str, *, precision: Precision, device: str | None) -> PluggedEncoder:
@@ -238,8 +238,8 @@ def read_note(folder: Path) -> PluginNote | None:
 
 
 def _noted(note: PluginNote, folder: Path, precision: Precision, device: str | None) -> PluggedEncoder:
-    name, argument = split(note.encoder)
-    plugin = pick(name, GROUP)
+    name, argument = name_and_argument(note.encoder)
+    plugin = pick_plugin(name, GROUP)
     if plugin is None:
         raise RequestError(
             "this model hears an encoder that a plug-in brings, and the plug-in is not installed here",

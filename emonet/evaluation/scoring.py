@@ -15,7 +15,7 @@ import numpy as np
 from emonet.clips import Clip
 from emonet.errors import EmonetError
 from emonet.names import on_one_line
-from emonet.runtime import Group, Plugin, Progress, ignore, require, split
+from emonet.runtime import Group, Plugin, Progress, ignore, name_and_argument, require_plugin
 from emonet.targets import TargetSpec
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ class PluggedScorer:
 
     def _check_form(self, scored: Any, ids: list[str]) -> None:
         if not isinstance(scored, Scored):
-            raise self.plugin.refused(
-                "gives no table", expected="an emonet.Scored", found=type(scored).__name__
-            )
+            raise self.plugin.refused("gives no table", expected="an emonet.Scored", found=type(scored).__name__)
         table: Any = scored.scores
         columns, rows = (list(map(str, getattr(table, axis, ()))) for axis in ("columns", "index"))
         if columns != list(self.target_spec.ids):
@@ -164,8 +162,8 @@ def open_scorer(name: str, *, device: str | None = None) -> PluggedScorer:
     """
     from emonet.runtime import resolve_device
 
-    known, argument = split(name)
-    plugin = require(known, GROUP)
+    known, argument = name_and_argument(name)
+    plugin = require_plugin(known, GROUP)
     return PluggedScorer(plugin.call(argument, device=resolve_device(device)), plugin)
 
 

@@ -2,19 +2,19 @@ from . import card
 from .card import CARD, CardFacts, CorpusFacts, SplitFacts, summary, write_card
 from .contract import ENCODER, ERROR, EXPERTS, NOTICES, SETTINGS
 from .models import CANDIDATE, CAPTIONER, CHAMPION, PUBLISHED, RUNS, VOICE, register_captioner, register_voice, resolve
-from .pruning import delete, prunable
+from .pruning import delete_version, prunable
 from .versions import (
     ChampionMovedError,
     Version,
-    files,
-    find,
+    find_version,
     logged_by,
     metrics_of,
     of_run,
     promote,
     rollback,
-    tag,
+    tag_version,
     tell_metrics,
+    version_files,
     version_of,
     versions_of,
 )
@@ -38,9 +38,8 @@ __all__ = [
     "SplitFacts",
     "Version",
     "card",
-    "delete",
-    "files",
-    "find",
+    "delete_version",
+    "find_version",
     "logged_by",
     "metrics_of",
     "of_run",
@@ -51,8 +50,9 @@ __all__ = [
     "resolve",
     "rollback",
     "summary",
-    "tag",
+    "tag_version",
     "tell_metrics",
+    "version_files",
     "version_of",
     "versions_of",
     "write_card",

@@ -9,11 +9,11 @@ from pathlib import Path
 from emonet.errors import RequestError
 from emonet.registry.artifacts import Files, files_of, forget
 from emonet.registry.artifacts import delete as delete_files
-from emonet.registry.versions import MODEL_ID, Version, files, one_at_a_time, set_tags, version_of, versions_of
+from emonet.registry.versions import MODEL_ID, Version, one_at_a_time, set_tags, version_files, version_of, versions_of
 from emonet.tracking import Server, ServerError, answering, client, hidden
 
 DELETED = "files_deleted"
-"""Tag of a version whose files `delete` has begun to delete: nothing else tells them from files that are elsewhere."""
+"""Tag of a version whose files `delete_version` has begun to delete: nothing else tells them from files elsewhere."""
 
 
 def prunable(name: str, uri: str, runs: Path, *, keep: int) -> tuple[tuple[Version, ...], tuple[Version, ...]]:
@@ -31,14 +31,14 @@ def prunable(name: str, uri: str, runs: Path, *, keep: int) -> tuple[tuple[Versi
     """
     there = versions_of(name, uri)
     former = {number for one in there for number in one.former}
-    found = {one.version: files(one, uri) for one in there}
+    found = {one.version: version_files(one, uri) for one in there}
     newest = {one.version for one in [one for one in there if found[one.version].size is not None][:keep]}
     bare = [one for one in there if not one.aliases and one.version not in former | newest]
     goes = [one for one in bare if _may_go(one, found[one.version], runs)]
     return tuple(goes), tuple(one for one in bare if one not in goes)
 
 
-def delete(version: Version, uri: str, runs: Path) -> None:
+def delete_version(version: Version, uri: str, runs: Path) -> None:
     """Delete a version and its files; the run that logged it stays, and files that another version has as well.
 
     Raises:

@@ -135,7 +135,7 @@ def logged_by(run_id: str, uri: str) -> str:
     return f"models:/{models[-1].model_id}"
 
 
-def find(name: str, alias: str, uri: str) -> Version | None:
+def find_version(name: str, alias: str, uri: str) -> Version | None:
     """The version of a registered model that bears an alias, or None.
 
     Raises:
@@ -145,7 +145,7 @@ def find(name: str, alias: str, uri: str) -> Version | None:
     return next((one for one in versions_of(name, uri) if alias in one.aliases), None)
 
 
-def files(version: Version, uri: str) -> Files:
+def version_files(version: Version, uri: str) -> Files:
     """Where a version's files are, and how large; without a size where they are not found.
 
     Raises:
@@ -183,7 +183,7 @@ def promote(version: Version, uri: str, runs: Path, *, expected: int | None, why
         RequestError: if it is champion already.
     """
     with answering(uri), one_at_a_time(uri, runs):
-        current = find(version.name, CHAMPION, uri)
+        current = find_version(version.name, CHAMPION, uri)
         found = None if current is None else current.version
         if found == version.version:
             raise RequestError(f"version {found} of {version.name} is @{CHAMPION} already", where=hidden(uri))
@@ -263,7 +263,7 @@ def tell_metrics(version: Version, by: Run, values: Mapping[str, float], dataset
         (own if _is_active(by.client, version.run_id) else by).model_metrics(version.model_id, values, dataset)
 
 
-def tag(version: Version, uri: str, values: Mapping[str, str]) -> None:
+def tag_version(version: Version, uri: str, values: Mapping[str, str]) -> None:
     """Set tags of a version.
 
     Raises:

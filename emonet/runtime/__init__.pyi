@@ -12,7 +12,7 @@ from .hardware import (
     resolve_precision,
 )
 from .memory import available_bytes, resident_bytes
-from .plugins import PLUGIN, Group, Plugin, installed, pick, require, split
+from .plugins import PLUGIN, Group, Plugin, installed_plugins, name_and_argument, pick_plugin, require_plugin
 from .prefetch import prefetched
 from .processes import identity, is_dead, place, stamp
 from .progress import Progress, ShowProgress, ignore
@@ -44,25 +44,25 @@ __all__ = [
     "heeded",
     "identity",
     "ignore",
-    "installed",
+    "installed_plugins",
     "is_dead",
     "is_hidden",
     "leave_to_parent",
+    "name_and_argument",
     "onednn_may_use",
     "packed",
-    "pick",
+    "pick_plugin",
     "place",
     "prefetched",
     "remove",
     "replacing",
-    "require",
+    "require_plugin",
     "resident_bytes",
     "resolve_device",
     "resolve_precision",
     "seed_of",
     "shielded",
     "signals",
-    "split",
     "stamp",
     "unpacked",
     "walk",

@@ -143,7 +143,7 @@ class Plugin:
             ) from error
 
 
-def installed(group: Group) -> dict[str, tuple[Plugin, ...]]:
+def installed_plugins(group: Group) -> dict[str, tuple[Plugin, ...]]:
     """The plug-ins of a group by name; several under one name come from several packages. Nothing is imported."""
     from importlib.metadata import entry_points
 
@@ -154,7 +154,7 @@ def installed(group: Group) -> dict[str, tuple[Plugin, ...]]:
     return dict(sorted(found.items()))
 
 
-def pick(name: str, group: Group, *, built_in: Collection[str] = ()) -> Plugin | None:
+def pick_plugin(name: str, group: Group, *, built_in: Collection[str] = ()) -> Plugin | None:
     """The plug-in of this name; None if there is none.
 
     Args:
@@ -165,7 +165,7 @@ def pick(name: str, group: Group, *, built_in: Collection[str] = ()) -> Plugin |
     Raises:
         RequestError: if several packages register it, or one registers a name that emonet has itself.
     """
-    named = installed(group).get(name, ())
+    named = installed_plugins(group).get(name, ())
     if not named:
         return None
     packages = ", ".join(plugin.package for plugin in named)
@@ -186,16 +186,16 @@ def pick(name: str, group: Group, *, built_in: Collection[str] = ()) -> Plugin |
     return named[0]
 
 
-def require(name: str, group: Group) -> Plugin:
+def require_plugin(name: str, group: Group) -> Plugin:
     """The plug-in of this name.
 
     Raises:
-        RequestError: if there is none, or as in `pick`.
+        RequestError: if there is none, or as in `pick_plugin`.
     """
-    plugin = pick(name, group)
+    plugin = pick_plugin(name, group)
     if plugin is not None:
         return plugin
-    there = installed(group)
+    there = installed_plugins(group)
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     raise RequestError(
         f"no installed package registers the {_KINDS[group]} {name!r}",
@@ -205,7 +205,7 @@ def require(name: str, group: Group) -> Plugin:
     )
 
 
-def split(text: str) -> tuple[str, str]:
+def name_and_argument(text: str) -> tuple[str, str]:
     """Name and argument of `NAME[:ARGUMENT]`."""
     name, _, argument = text.partition(":")
     return name.strip(), argument

@@ -5,7 +5,7 @@ from .database import hidden, prepare, sqlite_path, sqlite_url
 from .lineage import SOUND, Lineage, Overlap, overlap_with, trained_on
 from .preflight import require_writable
 from .relocation import ARTIFACTS, local_path
-from .runs import Run, exists, record_run, recorded, require_experiment, start_run, taken_up
+from .runs import Run, finished_below, record_run, require_experiment, run_exists, start_run, taken_up
 
 __all__ = [
     "ARTIFACTS",
@@ -19,7 +19,7 @@ __all__ = [
     "answering",
     "client",
     "default_uri",
-    "exists",
+    "finished_below",
     "hidden",
     "is_server",
     "lineage",
@@ -30,10 +30,10 @@ __all__ = [
     "reachable",
     "reason",
     "record_run",
-    "recorded",
     "repository",
     "require_experiment",
     "require_writable",
+    "run_exists",
     "sqlite_path",
     "sqlite_url",
     "start_run",

@@ -34,7 +34,8 @@ from emonet.tracking.preflight import CONFIG, UNUSABLE, artifacts_kept, connect,
 from emonet.tracking.relocation import local_path
 
 __all__ = [
-    "Run", "client", "default_uri", "exists", "record_run", "recorded", "require_experiment", "start_run", "taken_up",
+    "Run", "client", "default_uri", "finished_below", "record_run", "require_experiment", "run_exists", "start_run",
+    "taken_up",
 ]  # fmt: skip
 
 PARENT = "mlflow.parentRunId"  # the tag by which MLflow nests runs
@@ -329,7 +330,7 @@ def record_run(
     server.set_terminated(run_id, status, ended)
 
 
-def recorded(parent: Run, tag: str) -> set[str]:
+def finished_below(parent: Run, tag: str) -> set[str]:
     """The values of a tag among the runs below another; those that were not logged to their end are deleted."""
     experiment, found, token = parent.client.get_run(parent.id).info.experiment_id, set(), None
     while True:
@@ -344,7 +345,7 @@ def recorded(parent: Run, tag: str) -> set[str]:
             return found
 
 
-def exists(uri: str, run_id: str, artifacts: Path) -> bool:
+def run_exists(uri: str, run_id: str, artifacts: Path) -> bool:
     """Whether a run is there and was not deleted.
 
     Raises:

@@ -128,9 +128,10 @@ def open_models(given: Sequence[str], uri: str, runs: Path) -> tuple[Model, ...]
 
 def _open(given: str, uri: str, runs: Path) -> Model:
     if (wanted := _wanted(given)) is not None:
-        from emonet.registry import VOICE, find, resolve, version_of
+        from emonet.registry import VOICE, find_version, resolve, version_of
 
-        if wanted == given and find(VOICE, given, uri) is None:  # a word alone, which may have been meant for a folder
+        # A word alone may have been meant for a folder.
+        if wanted == given and find_version(VOICE, given, uri) is None:
             raise RequestError(
                 f"there is neither a folder {given!r} nor a version of {VOICE} that is @{given}",
                 where=hidden(uri),

@@ -44,9 +44,9 @@ def with_champion(models: Sequence[str], uri: str) -> tuple[str, ...]:
         RequestError: if there is no champion.
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import CHAMPION, VOICE, find
+    from emonet.registry import CHAMPION, VOICE, find_version
 
-    if find(VOICE, CHAMPION, uri) is None:
+    if find_version(VOICE, CHAMPION, uri) is None:
         raise RequestError(
             "there is no @champion that could be challenged",
             where=hidden(uri),

@@ -90,7 +90,7 @@ def log(run: Run, folder: Path, compared: Compared) -> None:
     Raises:
         EmonetError: if the registry cannot be used.
     """
-    from emonet.registry import tag, tell_metrics
+    from emonet.registry import tag_version, tell_metrics
 
     log_files(run, folder)
     for label, scores in compared.comparison.scores.items():
@@ -108,7 +108,7 @@ def log(run: Run, folder: Path, compared: Compared) -> None:
             figures |= compared.comparison.classes[label].flat()
         values = {f"{prefix}/{key}": value for key, value in figures.items()}
         tell_metrics(version, run, values, (data, compared.clips.digest[:8]))
-        tag(version, run.uri, {_key(f"compare {data}"): _sentence(scores, compared, run.id)})
+        tag_version(version, run.uri, {_key(f"compare {data}"): _sentence(scores, compared, run.id)})
 
 
 def log_files(run: Run, folder: Path) -> None:

@@ -272,10 +272,10 @@ def _run_of(
     experiment: Experiment, stage: str, inputs: Mapping[str, Any], parent: str | None, done: StageResult | None
 ) -> AbstractContextManager[Run]:
     """An MLflow run for the stage: that of the result whose work is done, if there is one and MLflow still has it."""
-    from emonet.tracking import default_uri, exists, start_run, taken_up
+    from emonet.tracking import default_uri, run_exists, start_run, taken_up
 
     uri, artifacts = default_uri(experiment.runs), experiment.runs / ARTIFACTS
-    if done is not None and exists(uri, done.run_id, artifacts):
+    if done is not None and run_exists(uri, done.run_id, artifacts):
         return taken_up(uri, done.run_id, artifacts)
     config = experiment.model_dump(mode="json", exclude={"force", "description", "sweep"})
     tags = {"stage": stage, **{key: str(value) for key, value in inputs.items() if _short(value)}}

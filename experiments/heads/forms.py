@@ -230,10 +230,10 @@ def _calibrated(
     kind = job.experiment.heads.calibration
     if kind == "none":
         return trained, None
-    from emonet.checkpoints import fit
+    from emonet.checkpoints import fit_calibration
 
     spec = data.store.targets.subset(trained.targets)
-    calibration = fit(kind, trained.predictions["validation"], data.truth("validation"), spec)
+    calibration = fit_calibration(kind, trained.predictions["validation"], data.truth("validation"), spec)
     for target, note in calibration.notes.items():
         job.say(f"{target} is not calibrated: {console.name(note)}")
     test = calibration.apply(trained.predictions["test"], trained.targets).astype(np.float32)

@@ -14,7 +14,7 @@ from pydantic import Field
 from rich.table import Table
 
 from emonet.audio import AUDIO, READ, shared_decoders
-from emonet.corpora import at, exists
+from emonet.corpora import path_exists, unspelled
 from emonet.errors import RequestError
 from emonet.names import as_text, on_one_line
 from emonet.numbers import shown
@@ -156,7 +156,7 @@ def find_audio(paths: Sequence[Path]) -> FoundAudio:
     files: list[Path] = []
     others: list[Path] = []
     closed: list[tuple[Path, str]] = []
-    for path in map(at, paths):
+    for path in map(unspelled, paths):
         if path.is_dir():
             found = walk(path)
             audio = found.ending_in(AUDIO)
@@ -165,7 +165,7 @@ def find_audio(paths: Sequence[Path]) -> FoundAudio:
             files += audio
             others += (file for file in found.files if file.suffix.lower() not in AUDIO)
             closed += found.closed
-        elif exists(path):
+        elif path_exists(path):
             files.append(path)
         else:
             raise RequestError("there is no such file or folder", where=path)
@@ -245,14 +245,14 @@ def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
 
 def _model(arguments: PredictArguments) -> Path:
     """The model's local folder; says which model it is, and what should be known of it."""
-    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find, resolve
+    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find_version, resolve
     from emonet.tracking import default_uri
 
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)
     uri = default_uri(arguments.runs)
     folder = Path(resolve(arguments.model, uri, arguments.runs))
-    champion, candidate = find(VOICE, CHAMPION, uri), find(VOICE, CANDIDATE, uri)
+    champion, candidate = find_version(VOICE, CHAMPION, uri), find_version(VOICE, CANDIDATE, uri)
     used = {f"models:/{VOICE}@{alias}": v for alias, v in ((CHAMPION, champion), (CANDIDATE, candidate))}
     version = used.get(arguments.model)
     if version is not None:

@@ -41,12 +41,12 @@ def study_run(experiment: Experiment, study: Study) -> Iterator[Run]:
     Raises:
         EmonetError: if the tracking server or database cannot be used.
     """
-    from emonet.tracking import default_uri, exists, start_run, taken_up
+    from emonet.tracking import default_uri, run_exists, start_run, taken_up
 
     uri, artifacts = default_uri(experiment.runs), experiment.runs / ARTIFACTS
     note = f"{_NOTE}{digest(uri)[:8]}"
     # Whoever uses another MLflow has noted a run of his own; a folder that was moved still has the run that it had.
-    known = next((one for one in study.attributes(_NOTE) if exists(uri, str(one), artifacts)), None)
+    known = next((one for one in study.attributes(_NOTE) if run_exists(uri, str(one), artifacts)), None)
     if known is not None:
         with taken_up(uri, str(known), artifacts) as run:
             yield run
@@ -121,10 +121,10 @@ class Mirror:
 
 def log_missing(experiment: Experiment, parent: Run, records: Iterable[TrialRecord]) -> None:
     """Copy all trials that MLflow does not have, whoever ran them."""
-    from emonet.tracking import recorded
+    from emonet.tracking import finished_below
 
     try:
-        known = recorded(parent, TRIAL)
+        known = finished_below(parent, TRIAL)
     except Exception as error:  # noqa: BLE001  # as above
         console.say(f"[yellow]MLflow does not tell which trials it has[/] ({escape(reason(error))})")
         return

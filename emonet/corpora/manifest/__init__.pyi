@@ -1,13 +1,13 @@
 from .cells import as_name
-from .finding import at, exists
+from .finding import path_exists, unspelled
 from .probing import probed, require_clips
 from .reader import open_manifest
 
 __all__ = [
     "as_name",
-    "at",
-    "exists",
     "open_manifest",
+    "path_exists",
     "probed",
     "require_clips",
+    "unspelled",
 ]

@@ -31,12 +31,12 @@ class Finder:
         file = self._folder / name
         if not name or _is_file(file):
             return file
-        near = [] if exists(file) else [path for path in self.find(name) if _is_file(path)]
+        near = [] if path_exists(file) else [path for path in self.find(name) if _is_file(path)]
         if len(near) == 1:
             found = near[0].relative_to(self._folder) if near[0].is_relative_to(self._folder) else near[0]
             self._elsewhere.append(f"{brief(name)} ({cells.place}) is {as_text(found)}")
             return near[0]
-        told = "is not a file" if exists(file) else "does not exist"
+        told = "is not a file" if path_exists(file) else "does not exist"
         if near:
             told += f", and several files nearly fit: {', '.join(as_text(path.name) for path in near[:3])}"
         cells.complain(f"audio {brief(name)} {told} ({as_text(file)})", "audio", "absent")
@@ -68,7 +68,7 @@ class Finder:
             if part == "..":
                 places = [place / part for place in places]
                 continue
-            exact = [place / part for place in places if exists(place / part)]
+            exact = [place / part for place in places if path_exists(place / part)]
             places = exact or [place / name for place in places for name in self._listing(place).get(_key(part), ())]
         return places
 
@@ -90,7 +90,7 @@ class Finder:
         return self._listings[folder]
 
 
-def exists(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether a path leads to something; a name that is too long for the file system leads nowhere."""
     try:
         return path.exists()
@@ -105,9 +105,9 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def at(path: Path) -> Path:
+def unspelled(path: Path) -> Path:
     r"""`path`, or what its text stands for where bytes of its name are no UTF-8 and were spelled, as in `\xe4`."""
-    if exists(path) or "\\" not in str(path):
+    if path_exists(path) or "\\" not in str(path):
         return path
     found = [other for other in Finder(Path()).find(str(path)) if as_text(other) == as_text(path)]
     return found[0] if len(found) == 1 else path

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sklearn.isotonic import IsotonicRegression
 
 from emonet import EmotionPipeline
-from emonet.checkpoints import Calibration, fit, read_calibration
+from emonet.checkpoints import Calibration, fit_calibration, read_calibration
 from emonet.checkpoints.calibration import FEWEST, Curve
 from emonet.errors import RequestError
 from emonet.targets import EMOTIONS, TargetSpec
@@ -28,7 +28,7 @@ BROAD = np.linspace(-10, 20, 301)[:, None]
 
 
 def fitted(kind: str, x: np.ndarray, y: np.ndarray, spec: TargetSpec = SPEC) -> Calibration:
-    return fit(kind, x.reshape(-1, len(spec)), y.reshape(-1, len(spec)), spec)  # type: ignore[arg-type]
+    return fit_calibration(kind, x.reshape(-1, len(spec)), y.reshape(-1, len(spec)), spec)  # type: ignore[arg-type]
 
 
 def scores(low: float, high: float, count: int = 60):

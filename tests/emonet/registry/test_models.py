@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emonet.errors import EmonetError, RequestError
-from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, find, register_captioner, resolve
+from emonet.registry import CANDIDATE, CAPTIONER, CHAMPION, find_version, register_captioner, resolve
 from emonet.registry.models import VOICE_REQUIREMENTS
 from emonet.tracking import default_uri, start_run
 
@@ -27,9 +27,9 @@ def register(runs: Path, text: str) -> int:
 
 
 def test_first_version_is_champion_and_each_new_one_candidate(runs: Path, uri: str) -> None:
-    assert find(CAPTIONER, CHAMPION, uri) is None
+    assert find_version(CAPTIONER, CHAMPION, uri) is None
     assert [register(runs, "first"), register(runs, "second")] == [1, 2]
-    champion, candidate = find(CAPTIONER, CHAMPION, uri), find(CAPTIONER, CANDIDATE, uri)
+    champion, candidate = find_version(CAPTIONER, CHAMPION, uri), find_version(CAPTIONER, CANDIDATE, uri)
     assert champion is not None
     assert candidate is not None
     assert (champion.version, candidate.version, champion.experiment) == (1, 2, "toy")

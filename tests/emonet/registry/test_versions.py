@@ -13,16 +13,16 @@ from emonet.registry import (
     CHAMPION,
     ChampionMovedError,
     Version,
-    delete,
-    files,
-    find,
+    delete_version,
+    find_version,
     logged_by,
     of_run,
     promote,
     prunable,
     register_captioner,
     rollback,
-    tag,
+    tag_version,
+    version_files,
     version_of,
     versions_of,
 )
@@ -50,7 +50,7 @@ def numbered(number: int, uri: str) -> Version:
 
 
 def champion(uri: str) -> tuple[int, tuple[int, ...]]:
-    found = find(CAPTIONER, CHAMPION, uri)
+    found = find_version(CAPTIONER, CHAMPION, uri)
     assert found is not None
     return found.version, found.former
 
@@ -70,7 +70,7 @@ def test_versions_are_told_newest_first(uri: str) -> None:
     assert (found[0].aliases, found[-1].aliases) == ((CANDIDATE,), (CHAMPION,))
     assert found[0].experiment == "toy"
     assert found[0].tags == {"val_loss": "1.5"}
-    assert [files(one, uri).size for one in found] == [4, 3, 2, 1]
+    assert [version_files(one, uri).size for one in found] == [4, 3, 2, 1]
     assert of_run(found[1].run_id, CAPTIONER, uri) == found[1]
     assert versions_of("nothing", uri) == ()
     with pytest.raises(RequestError, match=r"(?s)has no version 9.*version 4 @candidate, 3, 2, 1 @champion"):
@@ -139,7 +139,7 @@ def test_only_what_nobody_needs_may_go(uri: str, runs: Path) -> None:
     move(2, uri, runs)
     assert goes_and_stays(uri, runs, keep=0) == ([3], [])
     assert goes_and_stays(uri, runs, keep=2) == ([], [])
-    delete(numbered(3, uri), uri, runs)
+    delete_version(numbered(3, uri), uri, runs)
     assert [one.version for one in versions_of(CAPTIONER, uri)] == [4, 2, 1]
 
 
@@ -150,10 +150,10 @@ def test_a_version_whose_files_are_not_found_stays_unless_we_have_deleted_them(u
     assert goes_and_stays(uri, runs, keep=0) == ([], [3])
     assert goes_and_stays(uri, runs, keep=1) == ([], [3]), "it is none of the newest, either"
     with pytest.raises(RequestError, match=rf"(?s)version 3 .*is kept: its files are not found.*where: +{place}\n"):
-        delete(numbered(3, uri), uri, runs)
-    tag(numbered(3, uri), uri, {DELETED: "by a pruning that was killed"})
+        delete_version(numbered(3, uri), uri, runs)
+    tag_version(numbered(3, uri), uri, {DELETED: "by a pruning that was killed"})
     assert goes_and_stays(uri, runs, keep=0) == ([3], [])
-    delete(numbered(3, uri), uri, runs)
+    delete_version(numbered(3, uri), uri, runs)
     assert [one.version for one in versions_of(CAPTIONER, uri)] == [4, 2, 1]
     assert (runs / "elsewhere").is_dir()
 
@@ -163,29 +163,29 @@ def test_files_outside_of_the_project_are_never_deleted(uri: str, runs: Path, tm
     outside = tmp_path / "outside"
     place.rename(outside)
     place.symlink_to(outside)
-    assert files(numbered(3, uri), uri).size == 3
+    assert version_files(numbered(3, uri), uri).size == 3
     assert goes_and_stays(uri, runs, keep=0) == ([2], [3])
     with pytest.raises(RequestError, match="version 3 of emonet-captioner is kept"):
-        delete(numbered(3, uri), uri, runs)
+        delete_version(numbered(3, uri), uri, runs)
     assert goes_and_stays(uri, tmp_path / "another" / "runs", keep=0) == ([], [3, 2])
     assert (outside / "config.json").read_text() == "xxx"
 
 
 def test_a_version_goes_with_its_files_unless_it_bears_an_alias(uri: str, runs: Path) -> None:
     version = numbered(3, uri)
-    delete(version, uri, runs)
+    delete_version(version, uri, runs)
     assert not Path(version.source.removeprefix("file://")).exists()
     with pytest.raises(RequestError, match="is @candidate by now and is kept"):
-        delete(numbered(4, uri), uri, runs)
+        delete_version(numbered(4, uri), uri, runs)
 
 
 def test_files_that_another_version_has_as_well_stay(uri: str, runs: Path) -> None:
     version = numbered(3, uri)
     again = client(uri).create_model_version(CAPTIONER, version.source, run_id=version.run_id)
-    delete(version, uri, runs)
+    delete_version(version, uri, runs)
     twin = numbered(int(again.version), uri)
-    assert files(twin, uri).size == 3
-    delete(twin, uri, runs)
+    assert version_files(twin, uri).size == 3
+    delete_version(twin, uri, runs)
     assert not Path(twin.source.removeprefix("file://")).exists()
 
 
@@ -194,7 +194,7 @@ def test_a_former_champion_is_kept_also_if_it_became_one_after_the_list_was_made
     move(2, uri, runs)
     move(3, uri, runs)
     with pytest.raises(RequestError, match="is a former champion by now and is kept"):
-        delete(version, uri, runs)
+        delete_version(version, uri, runs)
 
 
 def test_a_registry_that_cannot_be_used(runs: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_registry_that_cannot_be_used(runs: Path, tmp_path: Path) -> None:
 
 
 def test_no_message_shows_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "find", lambda *_: None)
+    monkeypatch.setattr(registry, "find_version", lambda *_: None)
     uri = "postgresql://me:secret@host/db"
     version = Version.model_construct(name="emonet-voice", version=2)
     with pytest.raises(EmonetError, match=r"me:\*\*\*@host") as told:

@@ -11,7 +11,7 @@ import pytest
 
 from emonet.corpora import open_corpus
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import installed, pick, require, split
+from emonet.runtime import installed_plugins, name_and_argument, pick_plugin, require_plugin
 from emonet.targets import ATTRIBUTES
 from tests.installed import install
 
@@ -48,7 +48,9 @@ def test_a_plug_in_opens_a_corpus_whose_name_opens_it_again(put: Put, tmp_path: 
 
 def test_what_can_be_typed_lists_plug_ins(put: Put) -> None:
     put("toy_listed")
-    with pytest.raises(RequestError, match=r"(?s)nemo:PATH, manifest:FILE, toy:PATH \(toy-listed 0\.1\), or.*did you mean toy\?"):
+    with pytest.raises(
+        RequestError, match=r"(?s)nemo:PATH, manifest:FILE, toy:PATH \(toy-listed 0\.1\), or.*did you mean toy\?"
+    ):
         open_corpus("tyo:x")
     with pytest.raises(RequestError, match=r"(?s)the corpus 'toy' needs a path.*toy:PATH"):
         open_corpus("toy")
@@ -119,16 +121,16 @@ def test_the_command_line_imports_no_plug_in(words: list[str], tmp_path: Path) -
 
 
 def test_a_name_that_nobody_registers() -> None:
-    assert pick("toy", "emonet.scorers") is None
-    assert installed("emonet.scorers") == {}
+    assert pick_plugin("toy", "emonet.scorers") is None
+    assert installed_plugins("emonet.scorers") == {}
     message = r"(?s)no installed package registers the scorer 'toy'.*group emonet\.scorers.*no plug-in of this kind"
     with pytest.raises(RequestError, match=message):
-        require("toy", "emonet.scorers")
+        require_plugin("toy", "emonet.scorers")
 
 
 def test_names_have_arguments() -> None:
-    assert split("toy") == ("toy", "")
-    assert split("toy:C:/weights: 1 ") == ("toy", "C:/weights: 1 ")
+    assert name_and_argument("toy") == ("toy", "")
+    assert name_and_argument("toy:C:/weights: 1 ") == ("toy", "C:/weights: 1 ")
 
 
 @runtime_checkable
@@ -149,7 +151,7 @@ class Both(Protocol):
 )
 def test_what_a_protocol_lacks_is_named(put: Put, made: dict[str, Any], lacking: str | None) -> None:
     put("toy_both", group="emonet.encoders")
-    plugin = require("toy", "emonet.encoders")
+    plugin = require_plugin("toy", "emonet.encoders")
     message = f"is no Both.*size, run.*Made without {lacking}$" if lacking else "failed.*ZeroDivisionError"
     with pytest.raises(RequestError, match=rf"(?ms)encoder plug-in 'toy'.*{message}"):
         plugin.check(type("Made", (), made)(), Both)
@@ -157,7 +159,7 @@ def test_what_a_protocol_lacks_is_named(put: Put, made: dict[str, Any], lacking:
 
 def test_what_fails_while_it_works_is_no_wrong_request(put: Put) -> None:
     put("toy_fails", group="emonet.encoders")
-    plugin = require("toy", "emonet.encoders")
+    plugin = require_plugin("toy", "emonet.encoders")
     with (
         pytest.raises(EmonetError, match=r"(?s)'toy' \(toy-fails 0\.1\) failed.*KeyError: 'x'") as caught,
         plugin.guarded(),

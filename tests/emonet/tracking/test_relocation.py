@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from emonet.registry import CAPTIONER, delete, files, prunable, register_captioner, resolve, version_of, versions_of
+from emonet.registry import (
+    CAPTIONER,
+    delete_version,
+    prunable,
+    register_captioner,
+    resolve,
+    version_files,
+    version_of,
+    versions_of,
+)
 from emonet.tracking import default_uri, local_path, sqlite_url, start_run
 from emonet.tracking.relocation import settle
 
@@ -82,7 +91,7 @@ def test_a_copy_has_files_of_its_own(project: Path, older: bool) -> None:
     assert place_of(3, runs).is_relative_to(runs / "mlartifacts")
     goes, stays = prunable(CAPTIONER, uri, runs, keep=0)
     assert ([one.version for one in goes], stays) == ([2], ())
-    delete(goes[0], uri, runs)
+    delete_version(goes[0], uri, runs)
     assert [one.version for one in versions_of(CAPTIONER, uri)] == [3, 1]
     assert stamps(project) == before
 
@@ -131,7 +140,7 @@ def test_a_missing_folder_of_a_copy_is_not_looked_for_in_the_original(project: P
     shutil.copytree(project, copy)
     shutil.rmtree(copy / place_of(1, project / "runs").relative_to(project))
     uri = default_uri(copy / "runs")
-    found = files(version_of(CAPTIONER, 1, uri), uri)
+    found = version_files(version_of(CAPTIONER, 1, uri), uri)
     assert found.size is None
     assert Path(found.where).is_relative_to(copy)
 
@@ -149,7 +158,7 @@ def test_a_database_alone_still_points_to_where_the_files_are(project: Path, tmp
     other.mkdir(parents=True)
     register(other, uri=uri, experiment="new")
     assert place_of(3, other, uri).is_relative_to(other), "an experiment of another project's, in the same database"
-    assert files(version_of(CAPTIONER, 2, uri), uri).size == 2
+    assert version_files(version_of(CAPTIONER, 2, uri), uri).size == 2
     goes, stays = prunable(CAPTIONER, uri, other, keep=0)
     assert (goes, [one.version for one in stays]) == ((), [2])
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from emonet.errors import RequestError
-from emonet.registry import CAPTIONER, delete, files, prunable, register_captioner, resolve, version_of
+from emonet.registry import CAPTIONER, delete_version, prunable, register_captioner, resolve, version_files, version_of
 from emonet.registry.artifacts import DOWNLOADS
 from emonet.registry.versions import client
 from emonet.tracking import backlog, preflight, start_run
@@ -95,7 +95,7 @@ def test_a_version_is_downloaded_once_and_goes_when_it_is_stale(server: MlflowSe
     assert (second / "config.json").read_text() == "two"
     goes, stays = prunable(CAPTIONER, uri, runs, keep=0)
     assert ([one.version for one in goes], stays) == ([numbers[1]], ())
-    delete(goes[0], uri, runs)
+    delete_version(goes[0], uri, runs)
     assert not second.exists()
     third = Path(resolve(f"models:/{CAPTIONER}/{numbers[2]}", uri, runs))
     client(uri).delete_registered_model_alias(CAPTIONER, "candidate")
@@ -157,5 +157,5 @@ def test_a_server_may_go_away_in_the_middle(
 
 def test_files_of_a_server_are_measured_there(server: MlflowServer, tmp_path: Path) -> None:
     number = register(server.uri, tmp_path / "runs", "12345")
-    found = files(version_of(CAPTIONER, number, server.uri), server.uri)
+    found = version_files(version_of(CAPTIONER, number, server.uri), server.uri)
     assert (found.size, found.local) == (5, None)

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from emonet.errors import EmonetError, RequestError
-from emonet.registry import CHAMPION, VOICE, find, metrics_of, promote, version_of, versions_of
+from emonet.registry import CHAMPION, VOICE, find_version, metrics_of, promote, version_of, versions_of
 from emonet.tracking import default_uri
 from experiments import extract as extract_stage
 from experiments.arguments import CompareArguments
@@ -100,7 +100,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     assert not promoted
     moved = "@champion has moved meanwhile; nothing was changed: version 3 is champion in place of 1"
     assert decision[-1] == f"{moved}; compare with that one"
-    champion = find(VOICE, CHAMPION, uri)
+    champion = find_version(VOICE, CHAMPION, uri)
     assert champion is not None
     assert (champion.version, champion.former) == (3, (1,))
 
@@ -234,7 +234,7 @@ def test_what_heads_registers_is_compared_and_knows_its_clips(mini_experiment: E
 
 
 def test_without_a_champion_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emonet.registry.find", lambda *_: None)
+    monkeypatch.setattr("emonet.registry.find_version", lambda *_: None)
     with pytest.raises(RequestError, match=r"(?s)no @champion.*me:\*\*\*@host") as told:
         with_champion(["3"], "postgresql://me:secret@host/db")
     assert "secret" not in str(told.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emonet.corpora import at
+from emonet.corpora import unspelled
 from emonet.corpora.manifest.finding import Finder
 
 
@@ -64,6 +64,6 @@ def test_several_that_nearly_fit_are_all_told(folder: Path) -> None:
 
 
 def test_a_spelled_path_is_found_again(folder: Path) -> None:
-    assert at(folder / r"latin/\xe4rger.wav") == folder / "latin/\udce4rger.wav"
-    assert at(folder / "latin/none.wav") == folder / "latin/none.wav"
-    assert at(folder / r"AUDIO\b.wav") == folder / r"AUDIO\b.wav"  # only bytes are made good here
+    assert unspelled(folder / r"latin/\xe4rger.wav") == folder / "latin/\udce4rger.wav"
+    assert unspelled(folder / "latin/none.wav") == folder / "latin/none.wav"
+    assert unspelled(folder / r"AUDIO\b.wav") == folder / r"AUDIO\b.wav"  # only bytes are made good here
