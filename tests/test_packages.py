@@ -18,12 +18,16 @@ def test_package_is_ours(name: str) -> None:
 
 
 def test_importing_the_library_is_light() -> None:
-    import subprocess
-    import sys
-
-    code = "import emonet, experiments.cli, sys; print([m for m in ('torch','mlflow','lightning','transformers','zarr','pandas','matplotlib') if m in sys.modules])"
+    code = "import emonet, experiments.cli.verbs, sys; print([m for m in ('torch','mlflow','lightning','transformers','zarr','pandas','matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_library_lists_what_it_offers() -> None:
+    """In a fresh process, where nothing that is heavy has been imported yet."""
+    code = "import emonet, sys; print(dir(emonet) == sorted(emonet.__all__), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_ctrl_c_while_the_command_imports_gives_no_traceback() -> None:

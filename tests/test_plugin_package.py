@@ -27,6 +27,14 @@ heads: {inputs: [statistics], epochs: 2, batch_size: 8}
 evaluation: {resamples: 20}
 """
 
+SERVED = """
+import sys
+from pathlib import Path
+import mlflow
+(model,) = Path("runs/mlartifacts").rglob("MLmodel")
+print(mlflow.pyfunc.load_model(str(model.parent)).predict({"audio": [sys.argv[1]]}).iloc[0].to_json())
+"""
+
 
 class Environment:
     """A fresh Python that sees what this one has installed, and packages of its own.
@@ -130,6 +138,11 @@ def test_a_package_brings_a_corpus_an_encoder_and_a_scorer(fresh: Environment) -
     message = fresh.emonet("heads", "--experiment", "birds.yaml", "--extraction.encoder", "bands:16", code=2)
     assert "--extraction.encoder bands:8, as the store" in message
     assert "only a registered version can be promoted" in fresh.emonet(*words, "--promote", code=2)
+
+    served = subprocess.run(
+        [fresh.python, "-c", SERVED, loud], cwd=fresh.work, capture_output=True, text=True, check=True
+    )
+    assert json.loads(served.stdout.splitlines()[-1])["anger"] == pytest.approx(by_version["anger"], abs=1e-5)
 
     fresh.pip("uninstall", "--yes", "emonet-toy")
     for words, needed in {
