@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from emonet.clips import SPLITS
-from emonet.corpora import CorpusReport, describe, listen, open_corpus, read_mapping
-from emonet.runtime import expanded
+from emonet.corpora import CorpusReport, describe, listen, open_corpus
 from emonet.targets import open_targets
 from emonet.windows import Window
-from experiments.core import console, show_sounds
+from experiments.core import console, read_labels, show_sounds
 
 if TYPE_CHECKING:
     from experiments.arguments import CorpusArguments
@@ -26,7 +25,7 @@ def run(arguments: CorpusArguments) -> CorpusReport:
         RequestError: if the corpus cannot be opened.
     """
     targets = open_targets(arguments.targets)
-    classes = {} if arguments.labels is None else read_mapping(expanded(arguments.labels))
+    classes = read_labels(arguments.labels, arguments.targets)
     with console.progress("corpus") as progress:
         corpus = open_corpus(
             arguments.spec, targets=targets, classes=classes, folder=arguments.runs / "corpora", progress=progress

@@ -24,17 +24,22 @@ def as_classes(corpus: Corpus, spec: TargetSpec = CLASSES) -> Corpus:
 
     Args:
         corpus: whose clips have labels.
-        spec: the classes of a store or a model; by default those of all the corpus' splits, by name.
+        spec: the classes of a store, a model or a file; a label is of the one that it names, however it is spelled. By
+            default those of all the corpus' splits.
 
     Raises:
         RequestError: if there are fewer than two classes, no clip of one is in the training split, or two labels differ
             in their spelling alone.
     """
-    targets = {target.name: target for target in spec} or _trained(corpus)
-    classes = {label: target.id for label, target in targets.items()}
-    spec = TargetSpec(tuple(targets.values()))
+    spec = spec if len(spec) else TargetSpec(tuple(_trained(corpus).values()))
+    classes = {label: target.id for target in spec for label in _labels_of(target, spec, corpus) or (target.name,)}
     clips = tuple(replace(clip, scores=_scores(clip, classes, spec), weights={}) for clip in corpus.clips)
     return replace(corpus, clips=clips, targets=spec, classes=classes)
+
+
+def _labels_of(target: Target, spec: TargetSpec, corpus: Corpus) -> tuple[str, ...]:
+    """The labels that name a class: by id, name or alias, however they are spelled."""
+    return tuple(label for label in corpus.labels if label in spec and spec[label] is target)
 
 
 def _trained(corpus: Corpus) -> dict[str, Target]:
@@ -63,8 +68,9 @@ def _trained(corpus: Corpus) -> dict[str, Target]:
 def as_prototypes(corpus: Corpus, mapping: Mapping[str, str | None], where: object = None) -> Corpus:
     """The corpus with scores for the emotions that its labels stand for.
 
-    A clip has the highest score of its own label's emotion, the lowest of the other labels' emotions, and none of any
-    other. A clip that has scores keeps them, and one whose label stands for nothing gets none.
+    A clip has the highest score of its own label's emotion, the lowest of the other labels' emotions (those that the
+    corpus knows by itself, too), and none of any other. A clip that has scores keeps them, and one whose label stands
+    for nothing gets none.
 
     Args:
         corpus: whose clips have labels.
@@ -86,15 +92,16 @@ def as_prototypes(corpus: Corpus, mapping: Mapping[str, str | None], where: obje
         label: None if target is None else corpus.targets.ids[corpus.targets.index(target)]
         for label, target in mapping.items()
     }
+    meant = {**corpus.classes, **classes}  # all of them, so that it scores as itself when it is opened by them again
     clips = tuple(
-        clip if clip.scores else replace(clip, scores=_scores(clip, classes, corpus.targets)) for clip in corpus.clips
+        clip if clip.scores else replace(clip, scores=_scores(clip, meant, corpus.targets)) for clip in corpus.clips
     )
     unscored = {clip.label for clip in clips if clip.label is not None and not clip.scores}
     remarks = [
         *_remark("labels that stand for nothing; their clips get no scores", sorted(unscored)),
         *_remark("labels that no clip has", [label for label in mapping if label not in corpus.labels]),
     ]
-    return replace(corpus, clips=clips, classes={**corpus.classes, **classes}, remarks=(*corpus.remarks, *remarks))
+    return replace(corpus, clips=clips, classes=meant, remarks=(*corpus.remarks, *remarks))
 
 
 def read_mapping(path: Path) -> dict[str, str | None]:
@@ -107,7 +114,7 @@ def read_mapping(path: Path) -> dict[str, str | None]:
 
     try:
         values = yaml.safe_load(path.read_text("utf-8"))  # JSON is YAML, too
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: no UTF-8, or no such date
         reason = (error.strerror or error) if isinstance(error, OSError) else error
         raise RequestError("the file of labels cannot be read", where=path, expected=_FORM, found=reason) from error
     if not isinstance(values, dict) or not values:

@@ -86,7 +86,8 @@ class SampledClasses:
         clips: classified (count).
         left_out: of all clips (count).
         resampled: what each resample drew.
-        units: speakers or clips, whichever was drawn (count); a single one has no interval.
+        units: speakers or clips, whichever was drawn, behind the metrics (count); a single one has no interval.
+        class_units: those behind each class' recall (count).
         confidence: coverage of intervals (0 to 1).
     """
 
@@ -98,13 +99,17 @@ class SampledClasses:
     left_out: int
     resampled: Unit
     units: int
+    class_units: Int[np.ndarray, " classes"]
     confidence: float
 
     def scores(self) -> ClassScores:
         """Each figure with its interval."""
         return ClassScores(
-            **{name: self._estimate(values) for name, values in self.values.items()},
-            recall={target: self._estimate(self.recall[:, row]) for row, target in enumerate(self.classes)},
+            **{name: self._estimate(values, self.units) for name, values in self.values.items()},
+            recall={
+                target: self._estimate(self.recall[:, row], int(self.class_units[row]))
+                for row, target in enumerate(self.classes)
+            },
             classes=dict(self.classes),
             confusion=tuple(tuple(int(count) for count in row) for row in self.confusion),
             clips=self.clips,
@@ -114,12 +119,12 @@ class SampledClasses:
 
     def minus(self, other: SampledClasses) -> dict[ClassMetricName, Estimate]:
         """How much larger each metric is than that of other predictions of the same clips, sampled by the same seed."""
-        return {name: self._estimate(values - other.values[name]) for name, values in self.values.items()}
+        return {name: self._estimate(values - other.values[name], self.units) for name, values in self.values.items()}
 
-    def _estimate(self, values: Float64[np.ndarray, " draws"]) -> Estimate:
+    def _estimate(self, values: Float64[np.ndarray, " draws"], units: int) -> Estimate:
         share = 100 * (1 - self.confidence) / 2
         drawn = values[1:][np.isfinite(values[1:])]
-        low, high = np.percentile(drawn, [share, 100 - share]) if len(drawn) and self.units > 1 else (np.nan, np.nan)
+        low, high = np.percentile(drawn, [share, 100 - share]) if len(drawn) and units > 1 else (np.nan, np.nan)
         ends = [float(value) if np.isfinite(value) else None for value in (values[0], low, high)]
         return Estimate(value=ends[0], low=ends[1], high=ends[2])
 
@@ -160,6 +165,7 @@ def sample_classes(
         left_out=len(given) - len(rows),
         resampled=unit,
         units=counts.shape[1],
+        class_units=np.array([len(np.unique(owner[given[rows] == one])) for one in range(len(classes))], np.int64),
         confidence=config.confidence,
     )
 

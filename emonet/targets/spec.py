@@ -133,7 +133,8 @@ class TargetSpec:
         positions: dict[str, int] = {}
         for position, target in enumerate(self.targets):
             for name in (target.id, target.name, target.checkpoint, *target.aliases):
-                positions.setdefault(spelling(name), position)
+                if key := spelling(name):  # "" is the checkpoint of most targets, and no name
+                    positions.setdefault(key, position)
         return positions
 
     def index(self, name: str) -> int:

@@ -363,15 +363,16 @@ def _of_store(path: str, split: Split, runs: Path, classes: Mapping[str, str | N
 def _corpus_of(store: FeatureStore, runs: Path) -> Corpus | None:
     """The corpus behind a store, if it can still be opened and is the same."""
     record = store.record
-    try:
-        corpus = _corpus(record.corpus, runs, store.targets, store.classes)
-    except EmonetError as error:
-        console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
-        return None
-    if corpus.fingerprint != record.corpus_fingerprint:
-        console.say("[yellow]note[/] the corpus behind this store has changed since; only its states are used")
-        return None
-    return corpus
+    for classes in ({}, store.classes) if store.classes else ({},):  # whether a file of labels scored it is not stored
+        try:
+            corpus = _corpus(record.corpus, runs, store.targets, classes)
+        except EmonetError as error:
+            console.say(f"[yellow]note[/] the corpus behind this store cannot be opened: {console.name(error.what)}")
+            return None
+        if corpus.fingerprint == record.corpus_fingerprint:
+            return corpus
+    console.say("[yellow]note[/] the corpus behind this store has changed since; only its states are used")
+    return None
 
 
 def _known(

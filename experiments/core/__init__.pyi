@@ -1,5 +1,5 @@
 from . import console
-from .config import Experiment, load, refuse_flags, shipped
+from .config import Experiment, load, read_labels, refuse_flags, shipped
 from .console import counted, progress, say
 from .corpora import open_experiments_corpus, open_quietly, rejected
 from .decorating import decoration
@@ -44,6 +44,7 @@ __all__ = [
     "open_experiments_corpus",
     "open_quietly",
     "progress",
+    "read_labels",
     "refuse_flags",
     "rejected",
     "render",

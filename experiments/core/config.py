@@ -80,21 +80,37 @@ class Experiment(Schema):
         Raises:
             RequestError: if it cannot be used, or classes are targets themselves.
         """
-        from emonet.corpora import read_mapping
-
-        if self.labels is not None and self.targets == "classes":
-            raise RequestError(
-                "labels stand for targets by a file, or are targets themselves",
-                expected="labels, or targets classes",
-                found=f"labels {self.labels} and targets classes",
-                hint="leave out one of the two",
-            )
-        return {} if self.labels is None else read_mapping(expanded(self.labels))
+        return read_labels(self.labels, self.targets)
 
     @property
     def corpora(self) -> Path:
         """Where synthesised corpora are kept: `runs/corpora`."""
         return self.runs / "corpora"
+
+
+def read_labels(file: Path | None, targets: str) -> dict[str, str | None]:
+    """What a file says that labels stand for; empty without one.
+
+    Args:
+        file: named by `--labels`.
+        targets: the set that it is for, named by `--targets`.
+
+    Raises:
+        RequestError: if it cannot be used, or classes are targets themselves.
+    """
+    from emonet.corpora import read_mapping
+    from emonet.targets import are_classes, open_targets
+
+    if file is None:
+        return {}
+    if are_classes(open_targets(targets)):
+        raise RequestError(
+            "labels stand for targets by a file, or are targets themselves",
+            expected="labels, or targets that are classes",
+            found=f"labels {file} and targets {targets}",
+            hint="leave out one of the two",
+        )
+    return read_mapping(expanded(file))
 
 
 def shipped() -> dict[str, Path]:

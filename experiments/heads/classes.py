@@ -85,12 +85,13 @@ def require_classes(data: HeadsData, wanted: str) -> None:
     """
     classes = classes_of(data)
     if classes is None or (classes.given(data.labels("validation")) == NO_CLASS).all():
+        meant = [label for label in data.corpus.labels if data.corpus.classes.get(label) is not None]
         raise RequestError(
             f"{wanted} is undefined: "
             + ("there are no classes" if classes is None else "no validation clip has a class"),
             where=data.corpus.name,
             expected="clips with class labels, and a target for each of two classes at least",
-            found=f"{len(data.corpus.labels)} labels, {len(data.corpus.classes)} of which stand for targets",
+            found=f"{len(data.corpus.labels)} labels, {len(meant)} of which stand for targets",
             hint="--targets classes, or --labels FILE; docs/corpora.md describes both",
         )
 

@@ -93,5 +93,9 @@ def test_classes_are_counted_by_split(
     assert "there is no column `mood`; found: audio, speaker, split, Mood" in capsys.readouterr().err
     assert main(["corpus", spec, "--labels", str(tmp_path / "gone.json")]) == 2
     assert "the file of labels cannot be read" in capsys.readouterr().err
+    (tmp_path / "fixed.yaml").write_text("- {id: sad, low: 0, high: 1, meaning: whether it is sad, group: class}")
+    for targets in ("classes", str(tmp_path / "fixed.yaml")):
+        assert main(["corpus", spec, "--labels", str(tmp_path / "labels.json"), "--targets", targets]) == 2
+        assert "labels stand for targets by a file, or are targets themselves" in capsys.readouterr().err
     assert main(["targets", "classes"]) == 2
     assert "emonet corpus CORPUS --targets classes" in capsys.readouterr().err

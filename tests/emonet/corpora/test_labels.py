@@ -10,8 +10,9 @@ from emonet.clips import Clip, Corpus
 from emonet.corpora import as_prototypes, open_corpus, read_mapping
 from emonet.corpora.labels import as_classes
 from emonet.errors import RequestError
-from emonet.targets import CLASSES, EMOTIONS, TargetSpec
+from emonet.targets import CLASSES, EMOTIONS, Target, TargetSpec
 
+ACTED = {"sad": "sadness"}
 MAPPING = {"happy": "elation", "Joy": "Elation", "sad": "sadness", "neutral": None}
 
 
@@ -78,6 +79,18 @@ def test_prototypes_get_the_ends_of_the_scale_and_ratings_stay() -> None:
     )
 
 
+def test_a_corpus_that_knows_some_labels_itself_is_found_again_by_all_its_classes() -> None:
+    """A store keeps the classes of corpora that were joined, not the file: opened by these, the clips score the same."""
+    joined = replace(corpus(clip("a", "sad", sadness=3.0), clip("b", "cross"), clip("c", "sad")), classes=ACTED)
+    found = as_prototypes(joined, {"cross": "anger"})
+    assert [dict(one.scores) for one in found.clips] == [
+        {"sadness": 3.0},
+        {"anger": 4, "sadness": 0},
+        {"anger": 0, "sadness": 4},
+    ]
+    assert as_prototypes(joined, found.classes).fingerprint == found.fingerprint
+
+
 def test_labels_that_stand_for_no_target_are_told_together() -> None:
     with pytest.raises(RequestError) as caught:
         as_prototypes(corpus(clip("a", "sad")), {"sad": "sadnes", "happy": "joyous", "cross": "anger"}, Path("l.yaml"))
@@ -105,6 +118,7 @@ def test_a_mapping_file_in_yaml_or_json(tmp_path: Path) -> None:
         ("", "is no mapping"),
         ("a: b: c", "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),
+        ("happy: 2024-13-45", "cannot be read"),
     ],
 )
 def test_other_files_are_no_mapping(text: str | bytes, told: str, tmp_path: Path) -> None:
@@ -124,6 +138,24 @@ def test_the_classes_of_a_store_are_found_again() -> None:
     part = as_classes(corpus(clip("a", "sad", "test"), clip("z", "proud", "test")), spec)
     assert part.targets == spec
     assert [dict(one.scores) for one in part.clips] == [{"happy": 0, "sad": 1, "shy": 0}, {}]
+
+
+def test_fixed_classes_are_named_by_any_spelling_of_their_names() -> None:
+    spec = TargetSpec(
+        (
+            Target("sad", "Sad", 0, 1, "whether it is sad", group="class"),
+            Target("very_happy", "Very happy", 0, 1, "whether it is happy", aliases=("Joy",), group="class"),
+            Target("shy", "Shy", 0, 1, "whether it is shy", group="class"),
+        )
+    )
+    found = as_classes(corpus(clip("a", "sad"), clip("b", "joy"), clip("c", "very-happy"), clip("d", "proud")), spec)
+    assert found.classes == {"sad": "sad", "joy": "very_happy", "very-happy": "very_happy", "Shy": "shy"}
+    assert [dict(one.scores) for one in found.clips] == [
+        {"sad": 1, "very_happy": 0, "shy": 0},
+        {"sad": 0, "very_happy": 1, "shy": 0},
+        {"sad": 0, "very_happy": 1, "shy": 0},
+        {},
+    ]
 
 
 def test_open_corpus_scores_by_classes_or_by_a_mapping(make_wav: Callable[..., Path], tmp_path: Path) -> None:

@@ -90,6 +90,19 @@ def test_the_interval_of_a_difference_is_paired() -> None:
     assert {one.value for one in other.minus(other).values()} == {0.0}
 
 
+def test_recall_of_a_single_speakers_class_has_no_interval() -> None:
+    """Each resample would draw all its clips, or none."""
+    truth = np.repeat([0, 1], 30)
+    predicted = np.where(np.arange(60) % 3 == 0, 1 - truth, truth)
+    one_alone = ["alone"] * 30 + [f"s{row % 5}" for row in range(30)]
+    found = scored(truth, predicted, one_alone)
+    assert found.resampled == "speakers"
+    assert (found.recall["anger"].low, found.recall["anger"].high) == (None, None)
+    assert found.recall["anger"].value == pytest.approx(2 / 3)
+    assert found.recall["elation"].low is not None
+    assert found.ua.low is not None
+
+
 def test_a_class_that_nobody_has_is_in_no_mean() -> None:
     scores = scored(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 3]))
     assert (scores.recall["sadness"].value, scores.recall["fear"].value) == (None, None)

@@ -74,6 +74,14 @@ def test_a_subset_keeps_the_order() -> None:
         EMOTIONS.subset(["joie"])
 
 
+@pytest.mark.parametrize("name", ["", "#", "-"])
+def test_what_has_no_letter_or_digit_names_no_target(name: str) -> None:
+    own = TargetSpec((Target("stress", "Stress", 1, 5, "how stressed the voice is"),))
+    assert name not in own
+    with pytest.raises(RequestError, match="no target called"):
+        own.index(name)
+
+
 def test_json_round_trip_keeps_known_terms_and_unknown_targets() -> None:
     own = TargetSpec((*EMOTIONS.subset(["anger"]), Target("stress", "Stress", 1, 5, "how stressed the voice is")))
     again = TargetSpec.from_json(json.loads(json.dumps(own.to_json())))
