@@ -132,7 +132,7 @@ def show(result: PretrainResult) -> None:
     show_sounds(result.sounds)
     if result.unreadable:
         left_out = console.counted(len(result.unreadable), "clip")
-        console.say(f"  [yellow]{left_out} could not be decoded and took no part[/]; pretrain.json has the reasons")
+        console.say(f"  [yellow]{left_out} could not be used and took no part[/]; pretrain.json has the reasons")
 
 
 def _work(job: StageContext, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from emonet.errors import RequestError, brief, raise_collected
 from emonet.targets import CLASSES, Target, TargetSpec, class_targets, spelling
 
 _SHOWN = 5  # labels in a sentence
+_NOTHING = "labels that stand for nothing; their clips get no scores"
 _FORM = "lines such as `happy: elation`, and `neutral: null` for a class without emotion"
 
 
@@ -34,7 +35,8 @@ def as_classes(corpus: Corpus, spec: TargetSpec = CLASSES) -> Corpus:
     spec = spec if len(spec) else TargetSpec(tuple(_trained(corpus).values()))
     classes = {label: target.id for target in spec for label in _labels_of(target, spec, corpus) or (target.name,)}
     clips = tuple(replace(clip, scores=_scores(clip, classes, spec), weights={}) for clip in corpus.clips)
-    return replace(corpus, clips=clips, targets=spec, classes=classes)
+    remarks = _remark(_NOTHING, [label for label in corpus.labels if label not in classes])
+    return replace(corpus, clips=clips, targets=spec, classes=classes, remarks=(*corpus.remarks, *remarks))
 
 
 def _labels_of(target: Target, spec: TargetSpec, corpus: Corpus) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ def _trained(corpus: Corpus) -> dict[str, Target]:
         [f"no clip of the class {label!r} is in the split train" for label in targets if not trained[label]]
         + ([f"the labels {', '.join(map(repr, alike))} differ in their spelling alone"] if alike else []),
         where=corpus.name,
-        hint="emonet corpus shows the classes by split",
+        hint="emonet corpus without --targets shows the classes by split",
     )
     return targets
 
@@ -98,7 +100,7 @@ def as_prototypes(corpus: Corpus, mapping: Mapping[str, str | None], where: obje
     )
     unscored = {clip.label for clip in clips if clip.label is not None and not clip.scores}
     remarks = [
-        *_remark("labels that stand for nothing; their clips get no scores", sorted(unscored)),
+        *_remark(_NOTHING, sorted(unscored)),
         *_remark("labels that no clip has", [label for label in mapping if label not in corpus.labels]),
     ]
     return replace(corpus, clips=clips, classes=meant, remarks=(*corpus.remarks, *remarks))

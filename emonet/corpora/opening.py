@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,14 +17,17 @@ from emonet.corpora.plugged import GROUP, open_plugged, plugged_kinds
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
 from emonet.runtime import Progress, expanded, ignore, pick_plugin
-from emonet.targets import EMOTIONS, TargetSpec, are_classes
+from emonet.targets import CLASSES, EMOTIONS, TargetSpec, are_classes
 
 _COLUMN = "#"  # between a manifest and the name of its column of classes
 
 
 def _open_manifest(path: Path, targets: TargetSpec, progress: Progress) -> Corpus:
     file, column = _with_column(path)
-    return open_manifest(unspelled(file), targets=targets, label=column, progress=progress)
+    if not are_classes(targets):
+        return open_manifest(unspelled(file), targets=targets, label=column, progress=progress)
+    opened = open_manifest(unspelled(file), targets=CLASSES, label=column, progress=progress)
+    return replace(opened, targets=EMOTIONS)  # without scores, as whatever it is joined with is opened
 
 
 def _with_column(path: Path) -> tuple[Path, str | None]:
@@ -83,11 +87,12 @@ def open_corpus(
     parts = _parts(spec, plugged)
     for part in parts:
         _check(part, plugged)
-    wanted = EMOTIONS if are_classes(targets) else targets
     if not are_classes(targets):
         _require_rated(parts, targets)
     # The sandbox comes last: a wrong path elsewhere is found before the synthesis, which takes longest.
-    opened = {part: _open(part, wanted, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")}
+    opened = {
+        part: _open(part, targets, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")
+    }
     corpus = join([opened[part] for part in parts])
     if are_classes(targets):
         return as_classes(corpus, targets)
@@ -131,12 +136,13 @@ def _path(part: str) -> Path:
 
 
 def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> Corpus:
+    rated = EMOTIONS if are_classes(targets) else targets
     if part == "sandbox":
-        return open_sandbox(folder, targets=targets, progress=progress)
+        return open_sandbox(folder, targets=rated, progress=progress)
     kind = part.partition(":")[0]
-    if (plugin := pick_plugin(kind, GROUP)) is not None:
-        return open_plugged(plugin, part, _path(part), targets, progress)
-    return _OPENERS[kind](_path(part), targets, progress)
+    if (plugin := pick(kind, GROUP)) is not None:
+        return open_plugged(plugin, part, _path(part), rated, progress)
+    return _OPENERS[kind](_path(part), targets if kind == "manifest" else rated, progress)
 
 
 def _require_rated(parts: list[str], targets: TargetSpec) -> None:

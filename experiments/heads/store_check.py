@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from emonet.errors import RequestError
 from emonet.runtime import PLUGIN, expanded
-from emonet.targets import SETS
+from emonet.targets import SETS, are_classes
 from experiments.core import Experiment, console, identity_of, named_encoder
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def _other_corpus(experiment: Experiment, corpus: Corpus) -> RequestError:
 
 def _other_targets(experiment: Experiment, stored: TargetSpec, wanted: TargetSpec) -> RequestError:
     name = next((name for name, spec in SETS.items() if spec == stored), "FILE.yaml as it was")
+    name = "classes" if are_classes(stored) and not are_classes(wanted) else name
     return RequestError(
         "the feature store was extracted for other targets",
         where=_store(experiment),

@@ -39,7 +39,7 @@ def open_manifest(
     Args:
         path: a `.csv`, `.jsonl` or `.parquet` file; its `audio` paths are relative to its folder. A Parquet file may
             also hold the audio itself, as data sets of Hugging Face do; it then stays in memory.
-        targets: what its score columns may name.
+        targets: what its score columns may name; with `CLASSES` scores are passed over.
         label: the column that holds the clips' classes, if it is not called `label`.
         progress: told about clips.
 
@@ -211,9 +211,13 @@ class _Reading:
         asked = self.targets != EMOTIONS or any(name.startswith(OTHER) for name in self.fields)
         if self.clips and asked and not self.fields & {"caption", LABEL, *self.targets.ids}:
             scores = [brief(column)[1:-1] for column, name in self.columns.items() if name not in FIELDS]
+            wanted = f"column for any of the targets ({shortened(self.targets.ids)})"
+            wanted = (
+                wanted if len(self.targets) else "column `label` with the classes (manifest:FILE#COLUMN names another)"
+            )
             self.problems.add(
                 "",
-                f"there is no column for any of the targets ({shortened(self.targets.ids)}) and no column `caption`; "
+                f"there is no {wanted} and no column `caption`; "
                 f"beside its fields the table has {shortened(scores) or 'nothing'}; --targets names another set",
             )
 

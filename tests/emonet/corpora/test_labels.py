@@ -50,6 +50,7 @@ def test_classes_that_cannot_be_trained_are_told_together() -> None:
         "no clip of the class 'happy' is in the split train",
         "no clip of the class 'shy' is in the split train",
         "the labels 'Sad', 'sad' differ in their spelling alone",
+        "emonet corpus without --targets",
     ):
         assert text in str(caught.value)
 
@@ -150,6 +151,7 @@ def test_fixed_classes_are_named_by_any_spelling_of_their_names() -> None:
     )
     found = as_classes(corpus(clip("a", "sad"), clip("b", "joy"), clip("c", "very-happy"), clip("d", "proud")), spec)
     assert found.classes == {"sad": "sad", "joy": "very_happy", "very-happy": "very_happy", "Shy": "shy"}
+    assert found.warnings == ("labels that stand for nothing; their clips get no scores: proud",)
     assert [dict(one.scores) for one in found.clips] == [
         {"sad": 1, "very_happy": 0, "shy": 0},
         {"sad": 0, "very_happy": 1, "shy": 0},
@@ -175,7 +177,7 @@ def test_open_corpus_scores_by_classes_or_by_a_mapping(make_wav: Callable[..., P
     mapped = open_corpus(spec, classes={"happy": "elation", "sad": "sadness"})
     assert mapped.rated == ("elation", "sadness")
     assert open_corpus(mapped.name, targets=mapped.targets, classes=mapped.classes).fingerprint == mapped.fingerprint
-    with pytest.raises(RequestError, match=r"(?s)fewer than two.*no labels"):
+    with pytest.raises(RequestError, match="no column `label` with the classes"):
         open_corpus(f"manifest:{_without_labels(manifest)}", targets=CLASSES)
 
 
@@ -202,3 +204,22 @@ def test_acted_corpora_offer_their_classes(kind: str, make_wav: Callable[..., Pa
     assert found.targets.ids == tuple(sorted(set(names.values())))
     for one in found.clips:
         assert one.scores == {target: float(target == names[one.id.split("/")[1]]) for target in found.targets.ids}
+
+
+def test_a_manifest_for_classes_needs_labels_and_not_its_scores(make_wav: Callable[..., Path], tmp_path: Path) -> None:
+    """Scores on another scale than emonet's are no problem where nobody asks for them."""
+    for name in "abc":
+        make_wav(f"{name}.wav")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(
+        "audio,speaker,split,label,anger\na.wav,a,train,happy,6\nb.wav,b,train,sad,7\nc.wav,c,test,sad,5\n"
+    )
+    opened = open_corpus(f"manifest:{manifest}", targets=CLASSES)
+    assert opened.targets.ids == ("happy", "sad")
+    assert [dict(one.scores) for one in opened.clips] == [{"happy": 1, "sad": 0}] + 2 * [{"happy": 0, "sad": 1}]
+    assert opened.warnings == ("columns of other targets are passed over: anger; --targets names another set",)
+    again = open_corpus(f"manifest:{manifest}", targets=opened.targets)
+    assert again.fingerprint == opened.fingerprint
+    manifest.write_text("audio,speaker,anger\na.wav,a,3\nb.wav,b,1\nc.wav,c,2\n")
+    with pytest.raises(RequestError, match=r"no column `label`.*FILE#COLUMN.*the table has anger"):
+        open_corpus(f"manifest:{manifest}", targets=CLASSES)

@@ -187,6 +187,9 @@ def test_experts_of_classes_are_told_apart_by_argmax(
     heads.show(result)
     assert "3 classes, 15 clips (5 left out), by argmax" in capsys.readouterr().err
 
+    with pytest.raises(RequestError, match=r"(?s)for other targets.*--targets classes, as the store"):
+        heads.run(changed(experiment, targets="emotions"))
+
     trials = Trials(experiment)
     outcome = trials.run(experiment, lambda _epoch, _error: None)
     assert 0 <= outcome.values["ua"] <= 1
