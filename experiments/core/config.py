@@ -127,7 +127,7 @@ def load(name_or_file: str) -> Experiment:
     path = _find(name_or_file)
     try:
         values = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: no UTF-8, or no such date
         raise RequestError("the experiment file cannot be read", where=path, found=error) from error
     if not isinstance(values, dict):
         raise RequestError(

@@ -81,9 +81,10 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
         load(str(path))
 
 
-def test_broken_yaml(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["a: [1,\n", "targets: 2024-13-45\n", "[" * 5000])
+def test_broken_yaml(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.yaml"
-    path.write_text("a: [1,\n")
+    path.write_text(text)
     with pytest.raises(RequestError, match=r"(?s)cannot be read.*broken\.yaml"):
         load(str(path))
 
