@@ -140,7 +140,7 @@ def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> C
     if part == "sandbox":
         return open_sandbox(folder, targets=rated, progress=progress)
     kind = part.partition(":")[0]
-    if (plugin := pick(kind, GROUP)) is not None:
+    if (plugin := pick_plugin(kind, GROUP)) is not None:
         return open_plugged(plugin, part, _path(part), rated, progress)
     return _OPENERS[kind](_path(part), targets if kind == "manifest" else rated, progress)
 
