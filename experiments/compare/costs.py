@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from emonet.evaluation import ContenderFacts
 from emonet.experts import ExpertsPrecision
-from experiments.compare.clips import ComparedClips, Origin, overlap_text
+from experiments.compare.clips import ComparedClips
 from experiments.compare.models import Model
+from experiments.compare.origins import Origin, overlap_text
 from experiments.compare.predictions import timed
 from experiments.compare.states import Encoders
 

@@ -12,7 +12,8 @@ from emonet.runtime import expanded
 from emonet.schema import Schema, digest
 from emonet.targets import open_targets
 from emonet.tracking import ARTIFACTS, hidden
-from experiments.compare.clips import Origin, classes_of, corpus_of, open_clips, origin_of, require_new, targets_of
+from experiments.compare.clips import classes_of, corpus_of, open_clips, targets_of
+from experiments.compare.origins import Origin, origin_of, require_new
 from experiments.core import console
 
 if TYPE_CHECKING:

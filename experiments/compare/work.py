@@ -14,9 +14,10 @@ from emonet.evaluation import Classified, Comparison, Contender, ContenderFacts,
 from emonet.targets import NO_CLASS, Classes, TargetSpec, majority
 from emonet.windows import Window
 from experiments.arguments import CompareArguments
-from experiments.compare.clips import ComparedClips, Origin, origin_notes
+from experiments.compare.clips import ComparedClips
 from experiments.compare.costs import Costs
 from experiments.compare.models import Model
+from experiments.compare.origins import Origin, origin_notes
 from experiments.compare.predictions import Predicted, predict, predict_baselines
 from experiments.compare.scorers import ComparedScorer, score
 from experiments.compare.states import Encoders, States, states_of
