@@ -77,7 +77,7 @@ class Scorer(Protocol):
         """Score some clips; one that cannot be used is refused, and the rest is done.
 
         Args:
-            clips: with unique ids; their scores, if they have any, are not for it to see.
+            clips: with unique ids; scores, labels and captions, if they have any, are not for it to see.
             progress: called with the number of finished clips.
         """
 
@@ -106,7 +106,7 @@ class PluggedScorer:
         self.target_spec = spec
 
     def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
-        """The plug-in's scores, checked; clips are given to it without the scores that people gave them.
+        """The plug-in's scores, checked; clips come to it without what people said of them: scores, label and caption.
 
         Raises:
             EmonetError: if the plug-in fails, or scores are not finite.
@@ -168,4 +168,4 @@ def open_scorer(name: str, *, device: str | None = None) -> PluggedScorer:
 
 
 def _unrated(clip: Clip) -> Clip:
-    return replace(clip, scores={}, weights={}, caption=None)
+    return replace(clip, scores={}, weights={}, label=None, caption=None)

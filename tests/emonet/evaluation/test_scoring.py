@@ -79,6 +79,11 @@ def test_a_plug_in_sees_no_scores_that_people_gave(scorer: Callable[..., Plugged
     assert toy.score(some("a")).refusals == {}
 
 
+def test_a_plug_in_sees_no_class_labels(scorer: Callable[..., PluggedScorer]) -> None:
+    toy = scorer("def refuse(self, clip): return None if clip.label is None else 'I peeped'")
+    assert toy.score([replace(clip, label="angry") for clip in some("a")]).refusals == {}
+
+
 WRONG = {
     "none": ("return None", RequestError, r"gives no table.*NoneType"),
     "frame": ("return scored.scores", RequestError, r"gives no table.*DataFrame"),
