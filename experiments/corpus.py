@@ -25,7 +25,7 @@ def run(arguments: CorpusArguments) -> CorpusReport:
         RequestError: if the corpus cannot be opened.
     """
     targets = open_targets(arguments.targets)
-    classes = read_labels(arguments.labels, arguments.targets)
+    classes = read_labels(arguments.labels, targets)
     with console.progress("corpus") as progress:
         corpus = open_corpus(
             arguments.spec, targets=targets, classes=classes, folder=arguments.runs / "corpora", progress=progress

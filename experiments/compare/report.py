@@ -13,6 +13,7 @@ from emonet.evaluation import METRIC_NAMES, Scores
 from emonet.runtime import durable
 from experiments.compare.page import ComparisonFindings, write_page
 from experiments.compare.work import Compared
+from experiments.core import console
 
 if TYPE_CHECKING:
     from emonet.tracking import Run
@@ -37,7 +38,8 @@ def write(folder: Path, arguments: CompareArguments, compared: Compared, decisio
     clips, comparison = compared.clips, compared.comparison
     models = " ".join(shlex.quote(model.given) for model in compared.models)
     facts = {
-        "Clips": f"{clips.on}, split {clips.split}: {comparison.clips} clips, {comparison.speakers} speakers",
+        "Clips": f"{clips.on}, split {clips.split}: {console.counted(comparison.clips, 'clip')}, "
+        f"{console.counted(comparison.speakers, 'speaker')}",
         "Corpus": f"{clips.spec} (fingerprint {clips.fingerprint[:12]})",
         "Experts held in": arguments.experts_precision,
         "Command": f"emonet compare {models} --on {shlex.quote(compared.clips.on)} --split {arguments.split}"

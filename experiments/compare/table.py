@@ -17,6 +17,7 @@ from emonet.evaluation import (
     excludes_zero,
 )
 from emonet.numbers import UNDEFINED, shown
+from experiments.core import console
 from experiments.heads import metric_table, stacked
 
 WIDER = (0, 1, 0, 0)  # where columns leave room
@@ -74,7 +75,8 @@ def comparison_table(comparison: Comparison) -> Table:
         if (seen := seen_text(facts, comparison.clips)) and not facts.baseline
     ]
     table = metric_table(
-        f"{comparison.clips:,} clips of {comparison.speakers} speakers, mean over {comparison.averaged}",
+        f"{console.counted(comparison.clips, 'clip')} of {console.counted(comparison.speakers, 'speaker')}, "
+        f"mean over {comparison.averaged}",
         "; ".join([_intervals(comparison), *notes]),
     )
     for label, scores in comparison.scores.items():

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from emonet.errors import EmonetError, RequestError
 from emonet.evaluation import Comparison
-from emonet.runtime import expanded
 from emonet.schema import Schema, digest
 from emonet.targets import open_targets
 from emonet.tracking import ARTIFACTS, hidden
 from experiments.compare.clips import classes_of, corpus_of, open_clips, targets_of
 from experiments.compare.origins import Origin, origin_of, require_new
-from experiments.core import console
+from experiments.core import console, read_labels
 
 if TYPE_CHECKING:
     from emonet.tracking import Run
@@ -98,7 +97,6 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
             no target is common to all, --out is a file, or there is nothing that --promote could decide.
         EmonetError: if states cannot be read or made, or the registry cannot be used.
     """
-    from emonet.corpora import read_mapping
     from emonet.tracking import default_uri
     from experiments.compare.models import open_models
     from experiments.compare.promotion import challenge_of, with_champion
@@ -120,7 +118,7 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
     scorers = open_scorers(plugged)
     challenge = challenge_of(models) if arguments.promote else None
     targets = targets_of(models) if arguments.targets is None else open_targets(arguments.targets)
-    classes = classes_of(models) if arguments.labels is None else read_mapping(expanded(arguments.labels))
+    classes = read_labels(arguments.labels, targets) or classes_of(models)
     clips = open_clips(arguments.on or corpus_of(models), arguments.split, arguments.runs, targets, classes)
     origins = {model.label: origin_of(model, clips, arguments.runs) for model in models}
     if not arguments.force:

@@ -80,7 +80,7 @@ class Experiment(Schema):
         Raises:
             RequestError: if it cannot be used, or classes are targets themselves.
         """
-        return read_labels(self.labels, self.targets)
+        return read_labels(self.labels, self.open_targets())
 
     @property
     def corpora(self) -> Path:
@@ -88,26 +88,26 @@ class Experiment(Schema):
         return self.runs / "corpora"
 
 
-def read_labels(file: Path | None, targets: str) -> dict[str, str | None]:
+def read_labels(file: Path | None, targets: TargetSpec) -> dict[str, str | None]:
     """What a file says that labels stand for; empty without one.
 
     Args:
         file: named by `--labels`.
-        targets: the set that it is for, named by `--targets`.
+        targets: that it is for.
 
     Raises:
         RequestError: if it cannot be used, or classes are targets themselves.
     """
     from emonet.corpora import read_mapping
-    from emonet.targets import are_classes, open_targets
+    from emonet.targets import are_classes
 
     if file is None:
         return {}
-    if are_classes(open_targets(targets)):
+    if are_classes(targets):
         raise RequestError(
             "labels stand for targets by a file, or are targets themselves",
             expected="labels, or targets that are classes",
-            found=f"labels {file} and targets {targets}",
+            found=f"labels {file}, and targets that are classes",
             hint="leave out one of the two",
         )
     return read_mapping(expanded(file))

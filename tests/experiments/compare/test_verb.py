@@ -228,6 +228,7 @@ def test_only_what_all_score_is_compared(examining: Examine, world: World, good:
         (("{good}",), {"on": "nowhere.zarr"}, "no store|no such|is no"),
         (("{good}",), {"promote": True}, "no @champion that could be challenged"),
         (("{good}",), {"out": Path(__file__)}, "--out names a file, not a folder to write"),
+        (("{good}",), {"targets": "classes", "labels": Path("x.yaml")}, "labels stand for targets by a file, or are"),
     ],
 )
 def test_what_cannot_be_compared(
