@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from emonet.targets import TargetSpec
     from experiments.arguments import PredictArguments
 
+_OF_EXPERTS = ("model", "experts", "encoder", "experts_precision", "batch_size")  # flags that a scorer has no use for
+
 
 def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterator[Prediction]]:
     """Let the scorer that `--scorer` names score files; one that it refuses is reported, and the rest is done.
@@ -29,16 +31,14 @@ def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[Tar
         What it scores, and a prediction for each file.
 
     Raises:
-        RequestError: if a model is named as well, or the scorer is not installed or cannot be used.
+        RequestError: if flags of another model are given as well, or the scorer is not installed or cannot be used.
         EmonetError: if the plug-in fails.
     """
     from emonet.evaluation import open_scorer
     from emonet.inference import Prediction, strongest_first
 
     assert arguments.scorer is not None
-    others = {"--experts": arguments.experts, "--encoder": arguments.encoder}
-    if named := [flag for flag, value in others.items() if value is not None]:
-        raise RequestError(f"--scorer and {named[0]} name two models", found=others[named[0]], hint="give one of them")
+    _refuse_others(arguments)
     scorer = open_scorer(arguments.scorer, device=arguments.device)
     names = [as_text(path) for path in files]
     clips = [Clip(name, path, name, "test") for name, path in dict(zip(names, files, strict=True)).items()]
@@ -52,3 +52,12 @@ def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[Tar
         else Prediction(name, strongest_first(dict(zip(spec.ids, rows[name], strict=True)), spec), seconds=math.nan)
         for name in names
     )
+
+
+def _refuse_others(arguments: PredictArguments) -> None:
+    """A scorer heeds none of the flags that say which experts score, and how."""
+    for name in _OF_EXPERTS:
+        value = getattr(arguments, name)
+        if value != type(arguments).model_fields[name].default:
+            flag = f"--{name.replace('_', '-')}"
+            raise RequestError(f"{flag} means nothing to a --scorer", found=value, hint="give one of the two")

@@ -110,8 +110,6 @@ def run(arguments: PredictArguments) -> PredictResult:
 def _predicted(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterable[Prediction]]:
     """What the model scores, and what it heard in each file."""
     if arguments.scorer is not None:
-        if arguments.model != DEFAULT_MODEL:
-            raise RequestError("--model and --scorer name two models", found=arguments.model, hint="give one of them")
         return score_files(arguments, files)
     shared_decoders().start()  # they import while the model is loaded
     pipeline = _pipeline(arguments)

@@ -56,6 +56,16 @@ def test_many_files_and_folders_one_of_them_broken(
     assert imread(plot).shape[0] > 100
 
 
+@pytest.mark.parametrize(
+    "flags", [("--batch-size", "4"), ("--experts-precision", "int8"), ("--model", "m"), ("--encoder", "e")]
+)
+def test_flags_that_a_scorer_has_no_use_for_are_refused(
+    make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str], flags: tuple[str, str]
+) -> None:
+    assert main(["predict", str(make_wav("a.wav")), "--scorer", "toy", *flags]) == 2
+    assert f"{flags[0]} means nothing to a --scorer" in capsys.readouterr().err
+
+
 def test_the_table_for_people(voice: Path, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(make_wav("a[1].wav")), "--model", str(voice), "--top", "2"]) == 0
     out, err = capsys.readouterr()
