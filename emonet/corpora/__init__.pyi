@@ -1,4 +1,6 @@
-from .acted import open_emodb, open_nemo, open_ravdess
+from .acted.emodb import open_emodb
+from .acted.nemo import open_nemo
+from .acted.ravdess import open_ravdess
 from .labels import as_prototypes, read_mapping
 from .manifest import open_manifest, path_exists, unspelled
 from .opening import open_corpus

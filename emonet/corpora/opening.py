@@ -4,54 +4,29 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 from emonet.clips import Corpus, join
-from emonet.corpora.acted import EMODB, NEMO, RAVDESS, open_emodb, open_nemo, open_ravdess
+from emonet.corpora.acted import EMODB, NEMO, RAVDESS, open_acted
 from emonet.corpora.labels import as_classes, as_prototypes
 from emonet.corpora.manifest import open_manifest, path_exists, unspelled
 from emonet.corpora.plugged import GROUP, open_plugged, plugged_kinds
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
-from emonet.runtime import Progress, expanded, ignore, pick_plugin
+from emonet.runtime import Progress, expanded, ignore, pick_plugin, require_plugin
 from emonet.targets import CLASSES, EMOTIONS, TargetSpec, are_classes
 
 _COLUMN = "#"  # between a manifest and the name of its column of classes
 
 
-def _open_manifest(path: Path, targets: TargetSpec, progress: Progress) -> Corpus:
-    file, column = _with_column(path)
-    if not are_classes(targets):
-        return open_manifest(unspelled(file), targets=targets, label=column, progress=progress)
-    opened = open_manifest(unspelled(file), targets=CLASSES, label=column, progress=progress)
-    return replace(opened, targets=EMOTIONS)  # without scores, as whatever it is joined with is opened
-
-
-def _with_column(path: Path) -> tuple[Path, str | None]:
-    """A manifest and the column of classes that is named behind it, unless the whole is a file's name."""
-    name, sign, column = (part.strip() for part in path.name.rpartition(_COLUMN))
-    return (path.with_name(name), column) if name and sign and column and not path_exists(path) else (path, None)
-
-
-_OPENERS: Mapping[str, Callable[[Path, TargetSpec, Progress], Corpus]] = MappingProxyType(
-    {
-        "ravdess": lambda path, targets, progress: open_ravdess(path, targets=targets, progress=progress),
-        "emodb": lambda path, targets, progress: open_emodb(path, targets=targets, progress=progress),
-        "nemo": lambda path, targets, progress: open_nemo(path, targets=targets, progress=progress),
-        "manifest": _open_manifest,
-    }
-)
-_BUILT_IN = ("sandbox", *_OPENERS)
+_ACTED = MappingProxyType({layout.kind: layout for layout in (RAVDESS, EMODB, NEMO)})
+_WITH_PATH = (*_ACTED, "manifest")
+_BUILT_IN = ("sandbox", *_WITH_PATH)
 _RATED: Mapping[str, tuple[str, ...]] = MappingProxyType(  # kinds that can rate these emotions and nothing else
-    {
-        "sandbox": EMOTIONS.ids,
-        "ravdess": RAVDESS.prototypes,
-        "emodb": EMODB.prototypes,
-        "nemo": NEMO.prototypes,
-    }
+    {"sandbox": EMOTIONS.ids, **{kind: layout.prototypes for kind, layout in _ACTED.items()}}
 )
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
@@ -117,7 +92,7 @@ def _parts(spec: str, plugged: Collection[str]) -> list[str]:
 def _of_path(pieces: list[str], plugged: Collection[str]) -> int:
     """How many of the pieces make the first part."""
     kind, colon, _ = pieces[0].partition(":")
-    if kind.strip() not in {*_OPENERS, *plugged} or not colon:
+    if kind.strip() not in {*_WITH_PATH, *plugged} or not colon:
         return 1
     for count in range(len(pieces), 1, -1):
         if path_exists(_path("+".join(pieces[:count]))):
@@ -140,9 +115,25 @@ def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> C
     if part == "sandbox":
         return open_sandbox(folder, targets=rated, progress=progress)
     kind = part.partition(":")[0]
-    if (plugin := pick_plugin(kind, GROUP)) is not None:
-        return open_plugged(plugin, part, _path(part), rated, progress)
-    return _OPENERS[kind](_path(part), targets if kind == "manifest" else rated, progress)
+    if kind == "manifest":
+        return _open_manifest(_path(part), targets, progress)
+    if kind in _ACTED:
+        return open_acted(_ACTED[kind], _path(part), targets=rated, progress=progress)
+    return open_plugged(require_plugin(kind, GROUP), part, _path(part), rated, progress)
+
+
+def _open_manifest(path: Path, targets: TargetSpec, progress: Progress) -> Corpus:
+    file, column = _with_column(path)
+    if not are_classes(targets):
+        return open_manifest(unspelled(file), targets=targets, label=column, progress=progress)
+    opened = open_manifest(unspelled(file), targets=CLASSES, label=column, progress=progress)
+    return replace(opened, targets=EMOTIONS)  # without scores, as whatever it is joined with is opened
+
+
+def _with_column(path: Path) -> tuple[Path, str | None]:
+    """A manifest and the column of classes that is named behind it, unless the whole is a file's name."""
+    name, sign, column = (part.strip() for part in path.name.rpartition(_COLUMN))
+    return (path.with_name(name), column) if name and sign and column and not path_exists(path) else (path, None)
 
 
 def _require_rated(parts: list[str], targets: TargetSpec) -> None:
@@ -166,7 +157,7 @@ def _check(part: str, plugged: Mapping[str, str]) -> None:
     pick_plugin(kind, GROUP, built_in=_BUILT_IN)
     if part == "sandbox":
         return
-    if kind not in {*_OPENERS, *plugged}:
+    if kind not in {*_WITH_PATH, *plugged}:
         if Path(part).suffix.lower() in _TABLES and expanded(part).is_file():
             named = shlex.quote(f"manifest:{part}")
             hint = f"--corpus {named} (emonet corpus {named} shows what is in it)"
@@ -192,5 +183,5 @@ def _check(part: str, plugged: Mapping[str, str]) -> None:
 def _forms(plugged: Mapping[str, str]) -> str:
     """What can be typed, plug-ins included."""
     others = "".join(f", {kind}:PATH ({packages})" for kind, packages in plugged.items())
-    own = ", ".join(f"{kind}:{'FILE' if kind == 'manifest' else 'PATH'}" for kind in _OPENERS)
+    own = ", ".join(f"{kind}:{'FILE' if kind == 'manifest' else 'PATH'}" for kind in _WITH_PATH)
     return f"sandbox, {own}{others}, or several joined with +"

@@ -1,12 +1,11 @@
-from .emodb import EMODB, open_emodb
-from .nemo import NEMO, open_nemo
-from .ravdess import RAVDESS, open_ravdess
+from .emodb import EMODB
+from .format import open_acted
+from .nemo import NEMO
+from .ravdess import RAVDESS
 
 __all__ = [
     "EMODB",
     "NEMO",
     "RAVDESS",
-    "open_emodb",
-    "open_nemo",
-    "open_ravdess",
+    "open_acted",
 ]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from emonet.clips import Corpus, Split
-from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
+from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, known, open_acted
 from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS, TargetSpec
 
@@ -48,11 +48,8 @@ def read_name(stem: str) -> Label:
     if match is None:
         raise UnknownNameError("not an EmoDB name (such as 03a01Fa)")
     speaker, _, letter, _ = match.groups()
-    if speaker not in _SPLITS:
-        raise UnknownNameError(f"speaker {speaker} is none of {', '.join(sorted(_SPLITS))}")
-    if letter not in _LABELS:
-        raise UnknownNameError(f"emotion letter {letter} is none of {', '.join(_LABELS)}")
-    return Label(f"speaker-{speaker}", _SPLITS[speaker], _LABELS[letter], SCORE)
+    split, label = known("speaker", speaker, _SPLITS), known("emotion letter", letter, _LABELS)
+    return Label(f"speaker-{speaker}", split, label, SCORE)
 
 
 EMODB = ActedFormat(

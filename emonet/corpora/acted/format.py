@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from emonet.audio import READ
 from emonet.clips import Clip, Corpus, Rejection, Split
@@ -19,9 +20,27 @@ from emonet.names import as_text
 from emonet.runtime import Progress, Walk, ignore, walk
 from emonet.targets import EMOTIONS, TargetSpec
 
+Known = TypeVar("Known")
+
 
 class UnknownNameError(ValueError):
     """A file name is not one of the corpus; its message is the reason."""
+
+
+def known(what: str, value: str, table: Mapping[str, Known]) -> Known:
+    """What a part of a file's name stands for.
+
+    Args:
+        what: it names, e.g. `speaker`.
+        value: as the name has it.
+        table: all that there are.
+
+    Raises:
+        UnknownNameError: if it is none of them.
+    """
+    if value not in table:
+        raise UnknownNameError(f"{what} {value} is none of {', '.join(table)}")
+    return table[value]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from emonet.clips import Corpus, Split
-from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, open_acted
+from emonet.corpora.acted.format import ActedFormat, Label, UnknownNameError, known, open_acted
 from emonet.runtime import Progress, ignore
 from emonet.targets import EMOTIONS, TargetSpec
 
@@ -38,11 +38,9 @@ def read_name(stem: str) -> Label:
     if match is None:
         raise UnknownNameError("not an nEMO name (such as EB0_anger_12)")
     speaker, emotion, _ = match.groups()
-    if speaker not in _SPLITS:
-        raise UnknownNameError(f"speaker {speaker} is none of {', '.join(sorted(_SPLITS))}")
-    if emotion not in _CLASSES:
-        raise UnknownNameError(f"emotion {emotion} is none of {', '.join(_CLASSES)}")
-    return Label(f"speaker-{speaker}", _SPLITS[speaker], emotion, SCORE)
+    split = known("speaker", speaker, _SPLITS)
+    known("emotion", emotion, _CLASSES)
+    return Label(f"speaker-{speaker}", split, emotion, SCORE)
 
 
 NEMO = ActedFormat(
