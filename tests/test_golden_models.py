@@ -23,6 +23,7 @@ from emonet import EmotionPipeline
 from experiments.cli import main
 from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
+from tests.servers import wait_until_ready
 from tools import make_golden_models
 
 ARCHIVES = sorted(make_golden_models.GOLDEN.glob("*.tar.xz"))
@@ -248,13 +249,7 @@ def test_a_version_is_served(project: Path, expected: dict[str, Any]) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background shells ignore it
     ) as server:
         try:
-            assert server.stderr is not None
-            said = []
-            for line in server.stderr:
-                said.append(line)
-                if "curl" in line:
-                    break
-            assert "curl" in said[-1], "".join(said)
+            wait_until_ready(server)
             body = {"dataframe_records": [{"audio": Path(path).name} for path in make_golden_models.HEARD]}
             request = urllib.request.Request(
                 f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}

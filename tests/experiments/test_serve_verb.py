@@ -25,6 +25,7 @@ from experiments.arguments import ServeArguments
 from experiments.cli import main
 from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
+from tests.servers import wait_until_ready
 
 pytestmark = pytest.mark.numeric
 
@@ -65,13 +66,7 @@ def test_a_served_model_scores_until_interrupted(
         cwd=somebodys_project,
     ) as server:
         try:
-            assert server.stderr is not None
-            said = []
-            for line in server.stderr:
-                said.append(line)
-                if "curl" in line:
-                    break
-            assert "curl" in said[-1], "".join(said)
+            wait_until_ready(server)
             text = base64.b64encode(path.read_bytes()).decode()
             rows = [{"audio": a} for a in ("a.wav", text, "../a.wav", "none.wav", "http://127.0.0.1/a.wav")]
             answers = post(port, {"dataframe_records": rows})["predictions"]

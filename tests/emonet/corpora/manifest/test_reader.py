@@ -1,59 +1,22 @@
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
 
 from emonet.clips import SPLITS, person
 from emonet.corpora import open_corpus
-from emonet.corpora.manifest import tables
 from emonet.corpora.manifest.reader import ANONYMOUS, open_manifest
 from emonet.corpora.manifest.splits import split_speakers
 from emonet.errors import RequestError
+from tests.emonet.corpora.manifest.manifests import problem, rows, write
 
 MakeWav = Callable[..., Path]
-Rows = Sequence[Mapping[str, Any]]
-
-
-@pytest.fixture
-def folder(make_wav: MakeWav, tmp_path: Path) -> Path:
-    for name in "abcd":
-        make_wav(f"audio/{name}.wav", seconds=2)
-    return tmp_path
-
-
-def write(path: Path, rows: Rows) -> Path:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if path.suffix == ".csv":
-        lines = [",".join(columns), *(",".join(str(row.get(c, "")) for c in columns) for row in rows)]
-        path.write_text("\n".join(lines) + "\n", "utf-8")
-    elif path.suffix == ".parquet":
-        parquet.write_table(pa.table({c: [row.get(c) for row in rows] for c in columns}), path)
-    else:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
-
-
-def rows(**changes: Any) -> list[dict[str, Any]]:
-    """Three clips of three speakers; `changes` go into the second."""
-    table = [{"audio": f"audio/{n}.wav", "speaker": n, "split": split, "anger": 1.5} for n, split in
-             zip("abc", ("train", "validation", "test"), strict=True)]  # fmt: skip
-    table[1] |= changes
-    return table
-
-
-def problem(folder: Path, table: Rows, suffix: str = ".jsonl") -> str:
-    with pytest.raises(RequestError) as caught:
-        open_manifest(write(folder / f"m{suffix}", table))
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".CSV"])
@@ -302,102 +265,6 @@ def test_problems_of_the_header_are_told_once_and_where_it_is(suffix: str, place
     assert f"{place}: the column 'angr' is neither a field nor a target" in text
 
 
-def embedded(folder: Path, name: str = "hub.parquet", **changes: Any) -> Path:
-    """The three rows as Hugging Face's data sets write them; `changes` go into the second's audio."""
-    table = [{**row, "audio": {"bytes": (folder / row["audio"]).read_bytes(), "path": row["audio"]}} for row in rows()]
-    table[1]["audio"] |= changes
-    parquet.write_table(pa.Table.from_pylist(table), folder / name)
-    return folder / name
-
-
-def test_audio_inside_of_a_table_is_read(folder: Path, make_wav: MakeWav) -> None:
-    wanted = [(folder / f"audio/{name}.wav").read_bytes() for name in "abc"]
-    corpus = open_corpus(f"manifest:{embedded(folder)}")
-    assert [clip.audio for clip in corpus.clips] == wanted
-    assert [(clip.id, clip.seconds) for clip in corpus.clips] == [(f"audio/{name}.wav", 2.0) for name in "abc"]
-    again = open_manifest(embedded(folder, "again.parquet"))
-    assert again.fingerprint == corpus.fingerprint
-    content = make_wav("other.wav", seconds=2, hertz=300).read_bytes()
-    other = open_manifest(embedded(folder, "other.parquet", bytes=content))
-    assert other.fingerprint != corpus.fingerprint  # the content counts
-    paths = open_manifest(embedded(folder, "paths.parquet", bytes=None))
-    assert [clip.audio for clip in paths.clips] == [wanted[0], folder / "audio/b.wav", wanted[2]]
-    unnamed = open_manifest(embedded(folder, "unnamed.parquet", path=None))
-    assert [clip.id for clip in unnamed.clips] == ["audio/a.wav", "unnamed/row-2", "audio/c.wav"]
-
-
-def test_a_column_of_bytes_alone_and_a_path_in_json(folder: Path) -> None:
-    table = [{**row, "audio": (folder / row["audio"]).read_bytes()} for row in rows()]
-    parquet.write_table(pa.Table.from_pylist(table), folder / "plain.parquet")
-    assert [clip.id for clip in open_manifest(folder / "plain.parquet").clips] == [f"plain/row-{n}" for n in (1, 2, 3)]
-    table = [{**row, "audio": {"path": row["audio"]}} for row in rows()]
-    assert open_manifest(write(folder / "m.jsonl", table)).clips[0].id == "audio/a.wav"
-
-
-def test_embedded_audio_that_cannot_be_used(folder: Path, make_wav: MakeWav, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = make_wav("other.wav", hertz=300).read_bytes()
-    corpus = open_manifest(embedded(folder, bytes=b"no audio" * 100))
-    assert [(rejection.id, rejection.reason) for rejection in corpus.rejected] == [
-        ("audio/b.wav", "not readable: format not recognised; try: ffmpeg -i IN -ar 16000 -ac 1 OUT.wav")
-    ]
-    with pytest.raises(RequestError, match=r"row 2: audio is empty \(\{'bytes': None, 'path': None\}\)"):
-        open_manifest(embedded(folder, bytes=None, path=None))
-    with pytest.raises(RequestError, match=r"row 2: the id 'audio/a.wav' .* \(two recordings have the same path: give"):
-        open_manifest(embedded(folder, path="audio/a.wav", bytes=content))
-    monkeypatch.setattr(tables, "available_bytes", lambda: 10_000)
-    with pytest.raises(
-        RequestError, match=r"(?s)does not fit into memory.*at most 0\.0 GB.*found: +0\.\d GB.*to files"
-    ):
-        open_manifest(embedded(folder))
-
-
-def test_recordings_are_not_printed(folder: Path) -> None:
-    table = [{**row, "speaker": (folder / row["audio"]).read_bytes()} for row in rows()]
-    parquet.write_table(pa.Table.from_pylist(table), folder / "m.parquet")
-    with pytest.raises(RequestError, match=r"row 1: speaker is 64,044 bytes, which is not text") as caught:
-        open_manifest(folder / "m.parquet")
-    assert len(str(caught.value)) < 700
-
-
-@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_spans_of_audformat_in_every_unit(unit: str, folder: Path) -> None:
-    count = {"s": 1, "ms": 1000, "us": 10**6, "ns": 10**9}[unit]
-    table = pa.table(
-        {
-            "file": ["audio/a.wav", "audio/b.wav", "audio/c.wav"],
-            "start": pa.array([0, count, None], pa.duration(unit)),
-            "end": pa.array([count, None, 2 * count], pa.duration(unit)),
-            "speaker": ["a", "b", "c"],
-        }
-    )
-    parquet.write_table(table, folder / "m.parquet")
-    assert [(clip.start, clip.end) for clip in open_manifest(folder / "m.parquet").clips] == [
-        (0, 1),
-        (1, None),
-        (None, 2),
-    ]
-
-
-def test_spans_and_missing_words_as_text(folder: Path) -> None:
-    path = folder / "m.csv"
-    path.write_text(
-        "file,start,end,speaker,split,language,anger\n"
-        "audio/a.wav,0 days 00:00:00.500000,NaT,a,train,NA,n/a\n"
-        "audio/b.wav,00:00:00.25,0 days 00:00:01,b,validation,-,?\n"
-        "audio/c.wav,#N/A,00:00:01,c,test,None,1\n"
-    )
-    clips = open_manifest(path).clips
-    assert [(clip.start, clip.end) for clip in clips] == [(0.5, None), (0.25, 1.0), (None, 1.0)]
-    assert [clip.scores for clip in clips] == [{}, {}, {"anger": 1.0}]
-    assert {clip.language for clip in clips} == {"und"}
-
-
-def test_times_of_the_clock_in_parquet(folder: Path) -> None:
-    table = pa.Table.from_pylist(rows()).append_column("start", pa.array([500_000, None, 0], pa.time64("us")))
-    parquet.write_table(table.append_column("end", pa.array([1, None, 2], pa.time32("s"))), folder / "m.parquet")
-    assert [(c.start, c.end) for c in open_manifest(folder / "m.parquet").clips] == [(0.5, 1), (None, None), (0, 2)]
-
-
 def test_names_that_nearly_fit_are_found_and_told(folder: Path) -> None:
     (folder / "audio/a.wav").rename(folder / "audio/Ärger 1.wav")
     table = rows()
@@ -521,50 +388,3 @@ def test_captions_that_a_captioner_cannot_learn_are_named_with_their_lines(folde
 def test_half_a_character_in_json_is_spelled(folder: Path) -> None:
     corpus = open_manifest(write(folder / "m.jsonl", rows(speaker="\ud83d", caption="\udfff")))
     assert (corpus.clips[1].speaker, corpus.clips[1].caption) == (r"\ud83d", r"\udfff")
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_column_of_labels(suffix: str, folder: Path) -> None:
-    table = rows(label="sad")
-    table[0] |= {"label": "Sehr müde"}
-    clips = open_manifest(write(folder / f"m{suffix}", table)).clips
-    assert [clip.label for clip in clips] == ["Sehr müde", "sad", None]
-
-
-@pytest.mark.parametrize(("cell", "label"), [(3, "3"), (3.0, "3"), ("3.0", "3"), ("N/A", None), ("", None)])
-def test_labels_that_are_numbers_or_missing(cell: object, label: str | None, folder: Path) -> None:
-    assert open_manifest(write(folder / "m.jsonl", rows(label=cell))).clips[1].label == label
-
-
-def test_a_column_of_labels_with_another_name(folder: Path) -> None:
-    table = rows(Category="sad")
-    file = write(folder / "m.csv", table)
-    corpus = open_corpus(f"manifest:{file}#Category")
-    assert [clip.label for clip in corpus.clips] == [None, "sad", None]
-    assert open_corpus(corpus.name).fingerprint == corpus.fingerprint
-    with pytest.raises(RequestError, match="no column `Klasse`; found: audio, speaker, split, anger, Category"):
-        open_corpus(f"manifest:{file}#Klasse")
-    with pytest.raises(RequestError, match="'Category' is neither a field nor a target"):
-        open_corpus(f"manifest:{file}")
-
-
-def test_a_file_with_a_number_sign_in_its_name(folder: Path) -> None:
-    file = write(folder / "m#label.csv", rows(label="sad"))
-    assert open_corpus(f"manifest:{file}").clips[1].label == "sad"
-    assert open_corpus(f"manifest:{file}#label").clips[1].label == "sad"
-
-
-def test_two_columns_of_labels_are_a_problem(folder: Path) -> None:
-    file = write(folder / "m.jsonl", rows(label="sad", mood="blue"))
-    with pytest.raises(RequestError, match="is a second column for label"):
-        open_corpus(f"manifest:{file}#mood")
-
-
-def test_labels_that_only_their_spelling_tells_apart_are_a_problem(folder: Path) -> None:
-    table = rows(label="Very sad")
-    table[0] |= {"label": "very_sad"}
-    table[2] |= {"label": "!"}
-    told = problem(folder, table)
-    assert "the labels 'very_sad' and 'Very sad' differ in their spelling alone: write one of them" in told
-    assert "the label '!' holds no letter or digit" in told
-    assert "label is [1], which is not text" in problem(folder, rows(label=[1]))
