@@ -137,7 +137,7 @@ class StreamedBatches:
 
 
 class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
-    """Training and validation batches for a `ExpertBank`.
+    """Training and validation batches for an `ExpertBank`.
 
     Batches are read in this process: in memory they are a slice, and a worker would have to send 2.3 MB per clip.
 

@@ -130,8 +130,9 @@ class Scores(Schema):
         """What means are over, in words: `4 targets`, or `3 of 4 targets (Pearson, Spearman and CCC: 2)`.
 
         Args:
-            unit: what targets are called.
+            unit: what several targets are called.
         """
         rated, varied, every = self.mae.over, self.pearson.over, len(self.mae.per_target)
-        text = f"{rated} {unit}" if rated == every else f"{rated} of {every} {unit}"
+        every_one = f"{rated} {unit.removesuffix('s') if rated == 1 else unit}"
+        text = every_one if rated == every else f"{rated} of {every} {unit}"
         return text if varied == rated else f"{text} (Pearson, Spearman and CCC: {varied})"

@@ -16,7 +16,7 @@ VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all state
 
 
 class Features(NamedTuple):
-    """What a `ExpertBank` takes: prepared once by `InputSpec.prepare`, without any trained parameter.
+    """What an `ExpertBank` takes: prepared once by `InputSpec.prepare`, without any trained parameter.
 
     Args:
         values: `batch features` for flatten and statistics; `batch frames width` states for attention.

@@ -27,7 +27,7 @@ _TINY = torch.finfo(torch.float32).tiny * LEVELS  # below, steps would be no nor
 class QuantizedBank(nn.Module):
     """Experts on flattened states whose first layer is held in bf16, or in int8 with a scale for each row of a block.
 
-    It is called as a `ExpertBank` is; it cannot be trained. Empty until `put` has filled it expert by expert.
+    It is called as an `ExpertBank` is; it cannot be trained. Empty until `load_expert` has filled it expert by expert.
 
     Args:
         spec: the form of the input, `flatten`: in the other forms the first layer is small.

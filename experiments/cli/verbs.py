@@ -266,7 +266,3 @@ def _encodable(text: str) -> str:
     except UnicodeEncodeError:
         return json.dumps(json.loads(text), indent=2)
     return text
-
-
-if __name__ == "__main__":
-    sys.exit(main())

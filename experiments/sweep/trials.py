@@ -87,10 +87,7 @@ class Trials:
         show: Callable[[str, str], AbstractContextManager[Progress]] = nothing_shown,
         say: Callable[[str], None] = ignore,
     ) -> None:
-        from lightningmodules.experts import (
-            KeptInputs,
-            train_experts,  # noqa: F401 - with all that it imports, before `gc.freeze`
-        )
+        from lightningmodules.experts import KeptInputs, train_experts  # noqa: F401 - all of it, before `gc.freeze`
 
         self._show, self._say = show, say
         corpus = open_corpus_of(experiment, require_result(experiment, "extract", ExtractResult))

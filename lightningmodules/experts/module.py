@@ -27,7 +27,7 @@ Report = Callable[[Mapping[str, float], int], None]
 
 
 class ExpertsModule(LightningModule):  # type: ignore[misc]
-    """Trains a `ExpertBank`; afterwards `stopping.restore()` gives every expert its best epoch.
+    """Trains an `ExpertBank`; afterwards `stopping.restore()` gives every expert its best epoch.
 
     Every expert is trained exactly as it would be alone: its start, dropout, loss, optimiser and stopping are its own.
     Those that have stopped are left out of the steps as soon as that makes them cheaper.
