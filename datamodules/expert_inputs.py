@@ -98,9 +98,12 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
         config: which layers, and which frames are pooled over.
 
     Raises:
-        RequestError: if the store does not have these layers, or keeps only statistics of what the form needs.
+        RequestError: if the store does not have these layers, or keeps only statistics of what the form needs, or
+            layers of another form than statistics are to be mixed.
     """
     record = store.record
+    if config.layers == "mix":
+        _require_mixable(store, form)
     if store.pooled and (form != "statistics" or config.frames != "speech"):
         raise RequestError(
             "this store keeps statistics over the states that hear a clip, not the states themselves",
@@ -109,7 +112,7 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
             found=f"--heads.inputs {form} --heads.frames {config.frames}",
             hint="other forms need the states: emonet extract --extraction.pool none --force",
         )
-    if config.layers == "all":
+    if isinstance(config.layers, str):  # all of them, mixed or side by side
         return InputSpec(form, config.frames, record.frames, record.width, layers=len(record.layers or (0,)))
     there, wanted = record.layers or (), tuple(sorted(set(config.layers)))
     if not wanted or not set(wanted) <= set(there):
@@ -123,6 +126,25 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
     picked = LayerPick(len(there), tuple(map(there.index, wanted))) if wanted != there else None
     width = record.width // len(there) * len(wanted)
     return InputSpec(form, config.frames, record.frames, width, layers=len(wanted), picked=picked)
+
+
+def _require_mixable(store: FeatureStore, form: InputForm) -> None:
+    layers = store.record.layers or (0,)
+    if form != "statistics":
+        raise RequestError(
+            "only statistics of layers can be mixed",
+            expected="--heads.layers mix --heads.inputs statistics",
+            found=f"--heads.layers mix --heads.inputs {form}",
+            hint="--heads.layers all, or numbers, goes with every form of input",
+        )
+    if len(layers) == 1:
+        raise RequestError(
+            "the store has a single layer: there is nothing to mix",
+            where=store.path,
+            expected="several layers, or --heads.layers all",
+            found=f"layer {layers[0]}" if store.record.layers else "the encoder's last layer",
+            hint="emonet extract --extraction.layers all --force makes a store of all layers",
+        )
 
 
 def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, progress: Progress = ignore) -> Inputs:

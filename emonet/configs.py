@@ -147,8 +147,9 @@ class HeadsConfig(Schema):
 
     inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
     """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
-    layers: Literal["all"] | tuple[PositiveInt, ...] = "all"
-    """Which of the store's layers an expert hears: all, or numbers as in extraction.layers."""
+    layers: Literal["all", "mix"] | tuple[PositiveInt, ...] = "all"
+    """Which of the store's layers an expert hears: all side by side, numbers as in extraction.layers, or mix: their
+    mean, whose weights each expert learns for itself (statistics only)."""
     preset: Preset = "small"
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
     hidden: tuple[PositiveInt, ...] = ()

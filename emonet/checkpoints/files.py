@@ -50,6 +50,8 @@ class ExpertsInfo(Schema):
     """The encoder's layers that stand side by side in its states, counted from 1; none: the last one."""
     layers: tuple[int, ...] | None = None
     """Of these, those that the experts hear; none: all."""
+    layer_mix: dict[str, tuple[float, ...]] = Field(default_factory=dict)
+    """How much each expert makes of each layer that it hears (0 to 1), where it learned that: `heads.layers mix`."""
     hidden: tuple[PositiveInt, ...] = Field(min_length=1)
     """Outputs of the projection and of each hidden layer (count)."""
     encoder_digest: str

@@ -236,6 +236,34 @@ def class_confusion_figure(scores: ClassScores, path: Path | BytesIO) -> None:
     )
 
 
+def layers_figure(
+    weights: Mapping[str, Sequence[float]], layers: Sequence[int], path: Path | BytesIO, *, spec: TargetSpec = EMOTIONS
+) -> None:
+    """How much each target's expert makes of each of the encoder's layers.
+
+    Args:
+        weights: target id -> weight of each layer; they add up to 1.
+        layers: their numbers.
+        path: of the PNG file.
+        spec: names of the targets.
+    """
+    shares = np.array(list(weights.values()), float)
+    figure = Figure(figsize=(2.6 + 0.42 * len(layers), 0.24 * len(weights) + 1.2), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    image = axis.imshow(shares, cmap="Reds", vmin=0, vmax=max(shares.max(), 2 / len(layers)), aspect="auto")
+    axis.set_xticks(range(len(layers)), [str(layer) for layer in layers], fontsize=7)
+    axis.set_yticks(range(len(weights)), [labelled(spec[target].name) for target in weights], fontsize=7)
+    axis.set_xlabel("layer of the encoder", color=INK)
+    axis.tick_params(colors=INK)
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.6 * image.get_clim()[1] else INK
+        axis.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6, color=colour)
+    bar = figure.colorbar(image, ax=axis, shrink=0.7, format=PercentFormatter(1))
+    bar.set_label("weight", color=INK)
+    bar.ax.tick_params(colors=INK)
+    _save(figure, path)
+
+
 def _matrix(
     shares: Float[np.ndarray, "rows columns"], names: Sequence[str], axes: tuple[str, str], path: Path | BytesIO
 ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from emonet.experts.dropout import ExpertDropout
 from emonet.experts.inputs import Features, InputSpec
+from emonet.experts.layer_mix import LayerMix
 from emonet.experts.pooling import attentive_views
 from emonet.experts.scaling import Scaling
 from emonet.experts.stacked import StackedLinear
@@ -18,6 +19,7 @@ from emonet.runtime import seed_of
 from emonet.targets import Target
 
 QUERY_KEY = "pool.query"
+MIX_KEY = "layer_mix"
 
 
 def layer_keys(hidden: int) -> tuple[str, ...]:
@@ -40,6 +42,10 @@ class ExpertBank(nn.Module):
         hidden: outputs of the projection and of each hidden layer after it; a last layer gives the score.
         seed: of the random start and of dropout; None leaves zeros, for weights that are about to be loaded.
         dropout: after the projection and after each hidden layer (0 to 1); further layers have the last one's.
+        mixed: each expert learns how much it makes of each layer of `spec`, until `fold`: statistics only.
+
+    Raises:
+        ValueError: if layers are to be mixed of another form.
     """
 
     def __init__(
@@ -50,13 +56,16 @@ class ExpertBank(nn.Module):
         *,
         seed: int | None = 0,
         dropout: Sequence[float] = (0.0, 0.1, 0.1, 0.1),
+        mixed: bool = False,
     ) -> None:
         super().__init__()
+        if mixed and spec.form != "statistics":
+            raise ValueError(f"layers can be mixed of statistics, not of {spec.form}")
         self.spec = spec
         self.targets = tuple(targets)
         self.hidden = tuple(hidden)
         self.seed = seed or 0
-        widths = (spec.features, *self.hidden, 1)
+        widths = (spec.features // spec.layers if mixed else spec.features, *self.hidden, 1)
         experts = len(self.targets)
         self.layers = nn.ModuleList(StackedLinear(experts, *pair) for pair in pairwise(widths))
         shares = (*dropout, *(dropout[-1],) * len(self.hidden))[: len(self.hidden)]
@@ -64,6 +73,7 @@ class ExpertBank(nn.Module):
         # Zeros weight all frames alike: the start is plain mean and deviation.
         queries = torch.zeros(experts, spec.queries, spec.width) if spec.form == "attention" else None
         self.query = nn.Parameter(queries) if queries is not None else None
+        self.mix = LayerMix(experts, spec.layers) if mixed else None
         # Set by `standardise`, gone after `fold`; never saved.
         self.shift: Tensor | None
         self.scale: Tensor | None
@@ -93,13 +103,19 @@ class ExpertBank(nn.Module):
         assert isinstance(first, StackedLinear)
         return first
 
+    @property
+    def has_own_inputs(self) -> bool:
+        """Whether each expert's first layer has inputs of its own."""
+        return self.query is not None or self.mix is not None
+
     def _inputs(self, features: Features) -> Tensor:
         if self.query is None:
             inputs = features.values.to(self.first.bias.dtype)
         else:
             query = self.query if self.state_scale is None else self.query / self.state_scale
             inputs = attentive_views(features.values, features.lengths, query)
-        return inputs if self.shift is None or self.scale is None else (inputs - self.shift).div_(self.scale)
+        scaled = inputs if self.shift is None or self.scale is None else (inputs - self.shift).div_(self.scale)
+        return scaled if self.mix is None else self.mix(scaled)
 
     def standardise(self, scaling: Scaling) -> None:
         """Scale inputs by what was measured on the training clips, until `fold` moves that into the weights."""
@@ -126,9 +142,13 @@ class ExpertBank(nn.Module):
         """Move the scaling of inputs and scores into the layers, in place, so that experts have the published form.
 
         w ((x - m) / s) + b = (w / s) x + (b - (w / s) m); a query over scaled states is one divided by their scale,
-        since a constant does not change a softmax. Weights that were kept in bf16 for training become float32.
+        since a constant does not change a softmax. Mixed layers become weights on all layers. Weights that were kept
+        in bf16 for training become float32.
         """
         first = self.first
+        if self.mix is not None:
+            first.weight = nn.Parameter(self.mix.unmixed(first.weight))
+            self.mix = None
         if first.weight.dtype == torch.bfloat16:
             first.cast(torch.float32)
         last = self.layers[-1]
@@ -155,7 +175,8 @@ class ExpertBank(nn.Module):
             experts: positions.
         """
         targets = [self.targets[expert] for expert in experts]
-        narrow = ExpertBank(self.spec, targets, self.hidden, seed=None, dropout=self.dropout.shares)
+        mixed = self.mix is not None
+        narrow = ExpertBank(self.spec, targets, self.hidden, seed=None, dropout=self.dropout.shares, mixed=mixed)
         index = torch.as_tensor(experts)
         for mine, theirs in zip(narrow.parameters(), self.parameters(), strict=True):
             mine.data = theirs.detach()[index]  # of its type, on its device
@@ -166,13 +187,18 @@ class ExpertBank(nn.Module):
         return narrow.train(self.training)
 
     def tensors(self, expert: int) -> Iterator[tuple[str, Tensor]]:
-        """One expert's tensors (views) under their published names; attention's query under `pool.query`."""
+        """One expert's tensors (views) under their published names; attention's query under `pool.query`.
+
+        Until `fold`, what it makes of the layers stands under `layer_mix`.
+        """
         for key, layer in zip(layer_keys(len(self.hidden)), self.layers, strict=True):
             assert isinstance(layer, StackedLinear)
             yield f"{key}.weight", layer.weight.detach()[expert]
             yield f"{key}.bias", layer.bias.detach()[expert]
         if self.query is not None:
             yield QUERY_KEY, self.query.detach()[expert]
+        if self.mix is not None:
+            yield MIX_KEY, self.mix.logits.detach()[expert]
 
     def _initialise(self, seed: int) -> None:
         for expert, target in enumerate(self.targets):

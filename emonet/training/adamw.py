@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from emonet.experts import SLICE_WEIGHTS, ExpertBank, Multiplication, slice_expe
 from emonet.runtime import has_bf16, seed_of
 from emonet.training.stochastic_rounding import RoundedAdamW
 
+MIX_RATE = 10.0  # of the learning rate, for the few weights of a layer mix
 Precision = Literal["float32", "mixed", "bf16"]
 
 
@@ -35,8 +36,8 @@ class BankOptimiser:
     """AdamW over all experts, element by element, so that no expert's step depends on another.
 
     After it is made, each backward pass updates the first layer: its gradient is never held for all experts. `step`
-    then updates the other layers. Both use the gradient at the weights that the forward pass saw. The first layer of
-    the attention form has inputs by expert, is small, and is updated with the others, in float32.
+    then updates the other layers. Both use the gradient at the weights that the forward pass saw. A first layer that
+    has inputs by expert (attention, mixed layers) is small, and is updated with the others, in float32.
 
     Args:
         bank: the experts, on the device where they are trained.
@@ -59,11 +60,14 @@ class BankOptimiser:
         first = bank.first
         self._bank, self._slice_weights = bank, slice_weights
         self._settings = settings = _Settings(learning_rate, weight_decay, precision)
-        others = [weight for weight in bank.parameters() if bank.query is not None or weight is not first.weight]
-        self.others = torch.optim.AdamW(others, lr=learning_rate, weight_decay=weight_decay, fused=True)
+        mix = [] if bank.mix is None else [bank.mix.logits]
+        apart = {id(weight) for weight in (mix if bank.has_own_inputs else [first.weight])}
+        groups: list[dict[str, Any]] = [{"params": [one for one in bank.parameters() if id(one) not in apart]}]
+        groups += [{"params": mix, "lr": MIX_RATE * learning_rate}] if mix else []
+        self.others = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
         """Of all weights that the backward pass does not update."""
         self._first: _Slices | None = None
-        if bank.query is None:
+        if not bank.has_own_inputs:
             first.cast(torch.bfloat16 if precision == "bf16" else first.weight.dtype)
             size = slice_experts(len(bank.targets), first.weight[0].numel(), slice_weights)
             self._first = _Slices(bank, size, settings)
@@ -190,8 +194,8 @@ class _Rounded:
 
 def _hand_over(old: torch.optim.Optimizer, new: torch.optim.Optimizer, experts: Tensor) -> None:
     """Give an optimiser the moments that another has of the same weights of some experts."""
-    (before,), (after,) = old.param_groups, new.param_groups
-    for theirs, mine in zip(before["params"], after["params"], strict=True):
-        new.state[mine] = {
-            key: value[experts] if value.dim() else value.clone() for key, value in old.state[theirs].items()
-        }
+    for before, after in zip(old.param_groups, new.param_groups, strict=True):
+        for theirs, mine in zip(before["params"], after["params"], strict=True):
+            new.state[mine] = {
+                key: value[experts] if value.dim() else value.clone() for key, value in old.state[theirs].items()
+            }

@@ -82,6 +82,7 @@ def plan_training(
     memory_bytes: int,
     precision: Precision = "float32",
     on_gpu: bool = False,
+    mixed: bool = False,
 ) -> TrainingPlan:
     """Split experts into the fewest groups of even size that fit.
 
@@ -95,17 +96,22 @@ def plan_training(
         memory_bytes: that may be taken in all.
         precision: of the first layer's weights and products.
         on_gpu: the memory is a GPU's: copies of the best epochs, and states, stay in the machine's.
+        mixed: experts mix the layers of `spec`; once trained they are weights on all of them.
 
     Raises:
         RequestError: if not even one expert fits; it says how much is missing and what would help.
     """
-    first = spec.features * hidden[0]
+    folded = spec.features * hidden[0]
+    first = folded // spec.layers if mixed else folded
     rest = sum((inputs + 1) * outputs for inputs, outputs in pairwise((*hidden, 1))) + hidden[0]
     held = 3 if on_gpu else 4  # the weight, two moments, and the best copy
     per_expert = first * held * weight_bytes(precision) + rest * SMALL_LAYER_BYTES
+    if mixed:  # updated with the others, in float32, and at the end there are both
+        per_expert = (first + rest) * SMALL_LAYER_BYTES + folded * weight_bytes("float32")
     kept = clips * spec.bytes_per_clip
     streamed = kept > states_bytes
-    fixed = batch_size * _batch_bytes(spec, hidden, experts) + slice_bytes(experts, first, precision)
+    mixes = 8 * experts * spec.features // spec.layers if mixed else 0  # of one clip: each expert's, and its gradient
+    fixed = batch_size * (_batch_bytes(spec, hidden, experts) + mixes) + slice_bytes(experts, first, precision)
     if not on_gpu:
         fixed += resident_bytes() + min(kept, states_bytes)
     fit = (memory_bytes - fixed) // per_expert

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from emonet.clips import SPLITS
 from experiments.core import Experiment
 from experiments.heads.forms import HeadsData
+from experiments.heads.layers import layer_weights
 
 if TYPE_CHECKING:
     from emonet.registry import CardFacts, CorpusFacts
@@ -32,6 +33,7 @@ def card_facts(experiment: Experiment, data: HeadsData, done: HeadsResult, linea
 
     record, info = data.store.record, read_info(done.experts)
     settings = experiment.heads.model_dump(mode="json", exclude={"memory"})
+    mix = layer_weights(info)
     widths = "-".join(map(str, info.hidden))
     return CardFacts(
         name=f"emonet-voice, experiment {experiment.name}",
@@ -51,6 +53,7 @@ def card_facts(experiment: Experiment, data: HeadsData, done: HeadsResult, linea
             "input": info.form,
             "layers": f"{widths}-1",
             **{name: _shown(value) for name, value in settings.items()},
+            **({} if mix is None else {"layer mix": str(mix)}),
         },
         fingerprints={
             name.replace("_", " "): value for name, value in lineage.tags().items() if name not in _SHOWN_ELSEWHERE

@@ -191,8 +191,8 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
     experiment, config = job.experiment, job.experiment.heads
     require_selectable(data, config)
     labels, tried = class_labels(data), dict[InputForm, TriedForm]()
-    for form in get_args(InputForm) if config.compare_inputs else dict.fromkeys(config.inputs):
-        spec = spec_of(data.store, form, config)
+    wanted: tuple[InputForm, ...] = get_args(InputForm) if config.compare_inputs else config.inputs
+    for form, spec in {form: spec_of(data.store, form, config) for form in wanted}.items():  # refused before any trains
         (scratch / form).mkdir()
 
         def report(metrics: Mapping[str, float], epoch: int, label: str = form) -> None:

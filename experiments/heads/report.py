@@ -14,9 +14,11 @@ from emonet.targets import TargetSpec
 from experiments.core import INDEX, Experiment, decoration, render, write_text
 
 CONFUSION = "confusion.png"
+LAYERS = "Layers"
 
 if TYPE_CHECKING:
     from emonet.evaluation import ClassScores, Scores
+    from experiments.heads.layers import LayerWeights
 
 
 class Picture(NamedTuple):
@@ -45,6 +47,7 @@ class Findings:
         note: what the corpus says of itself.
         facts: label -> text, how it was made.
         classes: label -> classification figures, as `rows`; empty where clips have no classes.
+        layers: what the chosen experts make of the encoder's layers; None where they mix none.
     """
 
     rows: Mapping[str, Scores]
@@ -54,6 +57,7 @@ class Findings:
     note: str
     facts: Mapping[str, str]
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
+    layers: LayerWeights | None = None
 
 
 def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
@@ -87,6 +91,7 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
         confidence=f"{100 * experiment.evaluation.confidence:g}",
         resamples=experiment.evaluation.resamples,
         pictures=pictures,
+        layers=findings.layers,
         facts=findings.facts,
     )
     write_text(folder / INDEX, html)
@@ -95,7 +100,13 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
 
 def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
     """The pictures that can be drawn."""
-    from emonet.evaluation import class_confusion_figure, confusion_figure, metric_figure, scatter_figure
+    from emonet.evaluation import (
+        class_confusion_figure,
+        confusion_figure,
+        layers_figure,
+        metric_figure,
+        scatter_figure,
+    )
 
     spec, rows, shown = findings.spec, findings.rows, (findings.truth, findings.predictions)
     first, baseline = next(iter(rows)), "mel_ridge"
@@ -124,6 +135,9 @@ def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
         matrix = next(iter(findings.classes.values()))
         told = Picture("Classes", "classes.png", "Which class is predicted (columns) where one was given (rows).")
         drawings[told] = lambda path: class_confusion_figure(matrix, path)
+    if (mix := findings.layers) is not None:
+        heard = Picture(LAYERS, "layers.png", "How much each expert makes of each layer of the encoder, in per cent.")
+        drawings[heard] = lambda path: layers_figure(mix.by_target, mix.layers, path, spec=spec)
     drawn = []
     for picture, draw in drawings.items():
         with decoration(f"the picture {folder / picture.file}"):

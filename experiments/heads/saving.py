@@ -124,6 +124,7 @@ def _info(data: HeadsData, trained: TrainedExperts) -> ExpertsInfo:
         width=spec.width,
         encoder_layers=record.layers,
         layers=_heard(record.layers, spec),
+        layer_mix=dict(trained.layer_mix),
         hidden=trained.hidden,
         encoder_digest=record.encoder_digest,
         store_fingerprint=store.fingerprint,

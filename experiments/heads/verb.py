@@ -27,6 +27,7 @@ from experiments.heads.forms import (
     train_forms,
 )
 from experiments.heads.input_ladder import GroupComparison, compare_forms, forms_table, groups_table
+from experiments.heads.layers import layer_weights
 from experiments.heads.learnable import notes
 from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
 from experiments.heads.selection import best_of, selected_by
@@ -110,14 +111,15 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
 
 def show(result: HeadsResult) -> None:
     """The table of test figures on stderr."""
+    from emonet.checkpoints import read_info
     from experiments.heads.table import class_figures, class_rows, figures
 
     console.console.print(figures(result))
     if result.classes is not None:
         console.console.print(class_figures(result.experiment, class_rows(result)))
+    if (mix := layer_weights(read_info(result.experts))) is not None:
+        console.say(str(mix))
     if result.comparison:
-        from emonet.checkpoints import read_info
-
         names = {target.id: target.name for target in read_info(result.experts).target_spec}
         console.console.print(forms_table({form: tried.test for form, tried in result.forms.items()}, names))
         console.console.print(groups_table(result.comparison))
@@ -227,5 +229,6 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         predictions=predictions_of(done),
         note=data.store.note,
         facts=facts,
+        layers=layer_weights(info),
     )
     return write_report(experiment, findings, folder / "report")

@@ -114,13 +114,16 @@ class Trials:
         return _freeing(lambda: self._run(experiment, report))
 
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
+        from datamodules.expert_inputs import spec_of
+
         started, config = time.perf_counter(), experiment.heads
         require_selectable(self._data, config)
         curve = _Curve(self._data.rated, report)
         tried: dict[InputForm, Mapping[str, float]] = {}
         parameters: dict[InputForm, int] = {}
-        for form in dict.fromkeys(config.inputs):
-            trained = self._train(experiment, form, curve)
+        specs = {form: spec_of(self._data.store, form, config) for form in config.inputs}  # refused before any trains
+        for form, spec in specs.items():
+            trained = self._train(experiment, spec, curve)
             curve.close()
             tried[form] = self._figures(trained)
             parameters[form] = parameters_of(trained.spec, trained.targets, config)
@@ -129,14 +132,17 @@ class Trials:
         values = {**tried[best], "parameters": float(parameters[best]), "seconds": seconds}
         return TrialOutcome(values, len(curve.told), seconds, tuple(curve.told), {"input": best})
 
-    def _train(self, experiment: Experiment, form: InputForm, curve: _Curve) -> TrainedExperts:
-        from datamodules.expert_inputs import spec_of
+    def _train(self, experiment: Experiment, spec: InputSpec, curve: _Curve) -> TrainedExperts:
         from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
-        store, config = self._data.store, experiment.heads
-        spec = spec_of(store, form, config)
         wanted = TrainingRequest(
-            store, spec, self._data.rated, config, experiment.seed, self._weights, predicted=("validation",)
+            self._data.store,
+            spec,
+            self._data.rated,
+            experiment.heads,
+            experiment.seed,
+            self._weights,
+            predicted=("validation",),
         )
         with _scratch(experiment.folder) as scratch:
             return train_experts(wanted, TrainingCallbacks(curve.take, self._show, scratch, self._say), self._kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -35,12 +35,14 @@ class FittedBank:
         inputs: that it was trained on.
         validation_mae: of each expert's best epoch, by target id.
         best_epoch: of each expert, counted from 0.
+        layer_mix: of each expert, by target id, how much it makes of each layer; empty where none were mixed.
     """
 
     bank: ExpertBank
     inputs: Inputs
     validation_mae: Mapping[str, float]
     best_epoch: Mapping[str, int]
+    layer_mix: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @torch.inference_mode()
     def predict(self, split: Split) -> Float32[np.ndarray, "clips experts"]:
@@ -71,7 +73,8 @@ def fit_bank(
     Raises:
         EmonetError: if a validation error is not finite.
     """
-    bank = ExpertBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout)
+    mixed = config.layers == "mix"
+    bank = ExpertBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout, mixed=mixed)
     spec = TargetSpec(tuple(data.inputs.store.targets[target] for target in data.targets))
     bank.score_on(spec.targets)
     if scaling is not None:
@@ -86,6 +89,7 @@ def fit_bank(
     bank.to("cpu")
     _check_finite(module, config)
     module.stopping.restore()
+    mixes = [] if bank.mix is None else bank.mix.weights().tolist()
     bank.fold()
     bank.eval()
     return FittedBank(
@@ -93,6 +97,7 @@ def fit_bank(
         data.inputs,
         dict(zip(bank.targets, module.stopping.best_errors, strict=True)),
         dict(zip(bank.targets, module.stopping.best_epochs, strict=True)),
+        {target: tuple(mix) for target, mix in zip(bank.targets, mixes, strict=False)},
     )
 
 

@@ -89,6 +89,7 @@ class TrainedExperts:
         predictions: of the clips of each predicted split, in the store's order.
         experts: gives each expert's tensors in turn, in the published form, as long as the scratch folder is there.
         energy: share of the states' variance that principal coordinates hold; None where experts saw the states.
+        layer_mix: of each expert, by target id, how much it makes of each layer; empty where none were mixed.
     """
 
     spec: InputSpec
@@ -99,6 +100,7 @@ class TrainedExperts:
     predictions: Mapping[Split, Float32[np.ndarray, "clips experts"]]
     experts: Callable[[], Iterator[Tensors]]
     energy: float | None = None
+    layer_mix: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs | None = None) -> TrainedExperts:
@@ -212,6 +214,7 @@ def _plan(wanted: TrainingRequest, spec: InputSpec, watch: TrainingCallbacks) ->
         memory_bytes=free_bytes(device) if config.memory == "auto" else round(config.memory * GIB),
         precision=config.precision,
         on_gpu=device.type == "cuda",
+        mixed=config.layers == "mix",
     )
     watch.planned(plan)
     watch.say(f"{wanted.spec.form}: {plan}")
@@ -248,6 +251,7 @@ class _Finished:
     hidden: tuple[int, ...] = ()
     validation_mae: dict[str, float] = field(default_factory=dict)
     best_epoch: dict[str, int] = field(default_factory=dict)
+    layer_mix: dict[str, tuple[float, ...]] = field(default_factory=dict)
     _predictions: list[dict[Split, np.ndarray]] = field(default_factory=list)
     _kept: list[Tensors | Path] = field(default_factory=list)
 
@@ -270,6 +274,7 @@ class _Finished:
         self.hidden = fitted.bank.hidden
         self.validation_mae |= fitted.validation_mae
         self.best_epoch |= fitted.best_epoch
+        self.layer_mix |= fitted.layer_mix
 
     def experts(self) -> Iterator[Tensors]:
         """Each expert's tensors, in turn."""
@@ -292,6 +297,7 @@ class _Finished:
             predictions,
             experts or self.experts,
             energy,
+            self.layer_mix,
         )
 
 

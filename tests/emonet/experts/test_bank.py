@@ -136,6 +136,57 @@ def test_folded_equals_unfolded(form: InputForm) -> None:
     assert torch.equal(bank(features), after)
 
 
+def mixed_bank(*, layers: int = 3, targets: tuple[str, ...] = TARGETS) -> ExpertBank:
+    spec = InputSpec("statistics", "all", FRAMES, layers * WIDTH, layers=layers)
+    return ExpertBank(spec, targets, HIDDEN["small"], dropout=(0.0,), mixed=True)
+
+
+def test_folded_layer_mix_scores_as_before() -> None:
+    bank = mixed_bank().eval()
+    states = torch.cat([some_states(40, seed) for seed in range(3)], 2)
+    features = features_of(bank.spec, states)
+    meter = ScalingMeter(bank.spec)
+    meter.update(features)
+    bank.standardise(meter.scaling())
+    assert bank.mix is not None
+    nn.init.normal_(bank.mix.logits, generator=torch.Generator().manual_seed(1))
+    assert bank.first.weight.shape == (3, 64, 4 * WIDTH)
+    some = bank.narrowed([2, 0])
+    with torch.inference_mode():
+        before = bank(features)
+        torch.testing.assert_close(some(features), before[:, [2, 0]])
+        bank.fold()
+        after = bank(features)
+    assert float((before - after).abs().max() / before.abs().max()) < 1e-4
+    plain = ExpertBank(bank.spec, TARGETS, HIDDEN["small"], seed=None)  # what files are read into
+    assert {key: t.shape for key, t in bank.tensors(0)} == {key: t.shape for key, t in plain.tensors(0)}
+
+
+def test_layer_mix_is_the_weighted_mean_of_each_statistic() -> None:
+    bank = mixed_bank()
+    assert bank.mix is not None
+    nn.init.normal_(bank.mix.logits, generator=torch.Generator().manual_seed(1))
+    values = torch.randn(5, 4, 3, WIDTH, generator=torch.Generator().manual_seed(2))
+    shares = bank.mix.logits.softmax(1)
+    expected = sum(shares[:, layer].view(-1, 1, 1) * values[:, :, layer].flatten(1) for layer in range(3))
+    torch.testing.assert_close(bank.mix(values.flatten(1)), expected)
+
+
+def test_the_gradient_reaches_the_layer_mix_of_each_expert() -> None:
+    bank = mixed_bank()
+    features = features_of(bank.spec, torch.cat([some_states(16, seed) for seed in range(3)], 2))
+    bank(features)[:, 1].square().sum().backward()
+    assert bank.mix is not None
+    assert bank.mix.logits.grad is not None
+    reached = bank.mix.logits.grad.abs().sum(1) > 0
+    assert reached.tolist() == [False, True, False]
+
+
+def test_layers_are_mixed_of_statistics_only() -> None:
+    with pytest.raises(ValueError, match="layers can be mixed of statistics, not of flatten"):
+        ExpertBank(InputSpec("flatten", "all", FRAMES, WIDTH), TARGETS, (8,), mixed=True)
+
+
 @pytest.mark.slow
 def test_attention_learns_where_to_listen() -> None:
     """One frame in each clip carries the score; only attention's queries can single it out."""

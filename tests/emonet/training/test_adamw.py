@@ -11,7 +11,7 @@ from emonet.experts import ExpertBank, Features, InputSpec, slice_experts
 from emonet.runtime import has_bf16
 from emonet.training import BankOptimiser, Precision
 from emonet.training import adamw as optimisers
-from emonet.training.adamw import slice_bytes, weight_bytes
+from emonet.training.adamw import MIX_RATE, slice_bytes, weight_bytes
 
 pytestmark = pytest.mark.numeric
 
@@ -27,8 +27,10 @@ def a_bank(
     *,
     targets: Sequence[str] = TARGETS,
     dropout: float = 0.0,
+    layers: int = 1,
 ) -> ExpertBank:
-    return ExpertBank(InputSpec(form, "all", FRAMES, WIDTH), targets, HIDDEN, dropout=(dropout,))
+    spec = InputSpec(form, "all", FRAMES, WIDTH, layers=layers)
+    return ExpertBank(spec, targets, HIDDEN, dropout=(dropout,), mixed=layers > 1)
 
 
 def a_batch(step: int, bank: ExpertBank) -> tuple[Features, torch.Tensor]:
@@ -70,6 +72,13 @@ def test_it_is_adamw(form: InputForm, slice_weights: int) -> None:
         # Products of slices and of the whole are summed in other orders; a step is a thousand times as long as that.
         torch.testing.assert_close(mine, peer, rtol=1e-5, atol=1e-5, msg=name)
     assert not torch.allclose(bank.first.weight, start.first.weight, atol=1e-2)
+
+
+def test_the_layer_mix_learns_faster_than_the_weights() -> None:
+    bank = a_bank("statistics", layers=2)
+    train(bank, steps=1)
+    assert bank.mix is not None
+    assert float(bank.mix.logits.detach().abs().max()) == pytest.approx(MIX_RATE * OPTIMISER["learning_rate"], rel=0.01)
 
 
 def test_a_slice_is_all_of_the_gradient_that_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,15 +237,15 @@ def test_what_is_held_is_what_was_said() -> None:
         assert slices.product.nbytes <= slice_bytes(len(TARGETS), PER_EXPERT, precision)
 
 
-@pytest.mark.parametrize("form", ["flatten", "attention"])
-def test_some_experts_go_on_as_with_the_others(form: InputForm) -> None:
+@pytest.mark.parametrize(("form", "layers"), [("flatten", 1), ("attention", 1), ("statistics", 2)])
+def test_some_experts_go_on_as_with_the_others(form: InputForm, layers: int) -> None:
     """But for the rounding of products of another size, which six steps of 0.01 make no larger than 1e-4."""
     targets, going = [f"target {number}" for number in range(16)], [0, 2, 3, 7, 8, 9, 12, 15]
-    bank = a_bank(form, targets=targets, dropout=0.2).train()
+    bank = a_bank(form, targets=targets, dropout=0.2, layers=layers).train()
     optimiser = train(bank, steps=6)
     narrow = bank.narrowed(going)
     assert narrow.targets == tuple(targets[expert] for expert in going)
-    other = a_bank(form, targets=targets, dropout=0.2).train()
+    other = a_bank(form, targets=targets, dropout=0.2, layers=layers).train()
     for bank, optimiser, columns in (  # noqa: B020 - one after the other
         (narrow, optimiser.narrowed(narrow, going), going), (other, train(other, steps=6), range(16)),
     ):  # fmt: skip

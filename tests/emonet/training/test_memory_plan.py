@@ -52,6 +52,13 @@ def test_small_experts_are_trained_at_once() -> None:
     assert "40 experts at once, float32, states in memory" in str(made)
 
 
+def test_mixed_layers_count_as_they_are_folded_in_the_end() -> None:
+    spec = InputSpec("statistics", "all", 1500, 6 * 768, layers=6)
+    single = plan(spec=InputSpec("statistics", "all", 1500, 768)).bytes_per_expert
+    mixed = plan(spec=spec, mixed=True).bytes_per_expert
+    assert single + 4 * 64 * spec.features <= mixed < plan(spec=spec).bytes_per_expert
+
+
 def test_what_does_not_fit_is_refused_with_advice() -> None:
     with pytest.raises(
         RequestError, match=r"(?s)not enough memory to train even one expert.*GiB.*--heads\.features principal"

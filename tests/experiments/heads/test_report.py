@@ -10,6 +10,7 @@ from emonet.configs import EvaluationConfig
 from emonet.evaluation import evaluate
 from emonet.targets import EMOTIONS
 from experiments.core import Experiment
+from experiments.heads.layers import LayerWeights
 from experiments.heads.report import Findings, write_report
 
 TARGETS = ("fear", "sadness", "anger")
@@ -47,14 +48,20 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
     rows = {"experts, flatten": scores(predictions), "median": scores(np.ones_like(truth)), "mel_ridge": scores(truth)}
     experiment = Experiment(name="toy", description="for <tests>", runs=tmp_path, evaluation=config)
     findings = Findings(
-        rows, EMOTIONS.subset(TARGETS), truth, predictions, note="a stand-in", facts={"Corpus": "a & b"}
+        rows,
+        EMOTIONS.subset(TARGETS),
+        truth,
+        predictions,
+        note="a stand-in",
+        facts={"Corpus": "a & b"},
+        layers=LayerWeights((2, 4), {"fear": (0.25, 0.75), "sadness": (0.5, 0.5), "anger": (0.01, 0.99)}),
     )
     folder = write_report(experiment, findings, experiment.folder / "report")
     page = Page()
     page.feed((folder / "index.html").read_text("utf-8"))
     assert page.links == []
-    assert sorted(page.images) == ["confusion.png", "mae.png", "pearson.png", "scatter.png"]
+    assert sorted(page.images) == ["confusion.png", "layers.png", "mae.png", "pearson.png", "scatter.png"]
     assert all(imread(folder / image).ndim == 3 for image in page.images)
-    for text in ("for <tests>", "a stand-in", "a & b", "mel_ridge", "Sadness", f"{rows['median'].mae.mean}"):
+    for text in ("for <tests>", "a stand-in", "a & b", "mel_ridge", "Sadness", "0.99", f"{rows['median'].mae.mean}"):
         assert text in page.words
     assert write_report(experiment, findings, experiment.folder / "report") == folder  # again, over the old one

@@ -83,6 +83,27 @@ def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
     assert again.registered.version == 2
 
 
+def test_experts_that_mix_layers_say_which_they_listen_to(
+    experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extraction = {"captioner": str(write_encoder(tmp_path / "deeper", encoder_layers=2)), "layers": "all"}
+    extraction = {**experiment.extraction.model_dump(), **extraction, "pool": "statistics"}
+    layered = changed(experiment, extraction=extraction)
+    extract.run(layered)
+    mixing = {**experiment.heads.model_dump(), "layers": "mix", "frames": "speech"}
+    with pytest.raises(RequestError, match="(?s)(only statistics of layers can be mixed|keeps statistics)"):
+        heads.run(changed(layered, heads=mixing))
+    result = heads.run(changed(layered, heads={**mixing, "inputs": ["statistics"]}))
+    heads.show(result)
+    assert "layers that matter most: " in capsys.readouterr().err
+    bank, info = load_bank(experiment.folder / "heads")
+    assert set(info.layer_mix) == {"anger", "fear"}
+    assert info.encoder_layers == (1, 2)
+    assert bank.first.weight.shape[2] == 4 * 2 * 32
+    assert "layers.png" in (experiment.folder / "report" / "index.html").read_text("utf-8")
+    assert "| layer mix | layers that matter most" in (experiment.folder / "voice" / "README.md").read_text("utf-8")
+
+
 @pytest.mark.slow
 def test_coordinates_give_published_experts_and_all_forms_are_compared(
     experiment: Experiment, capsys: pytest.CaptureFixture[str]

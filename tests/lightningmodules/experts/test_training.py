@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cache.store import FeatureStore
+from datamodules.expert_inputs import spec_of
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError, RequestError
 from emonet.experts import ExpertBank, InputSpec
@@ -40,8 +41,8 @@ def train(
     epoch: Callable[[Mapping[str, float]], None] = lambda metrics: None,
     **changes: object,
 ) -> TrainedExperts:
-    spec = InputSpec(form, "all", store.record.frames, store.record.width)
-    config = HeadsConfig.model_validate({**CONFIG, **changes})
+    config = HeadsConfig.model_validate({"inputs": [form], **CONFIG, **changes})
+    spec = spec_of(store, form, config)
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     watch = TrainingCallbacks(
@@ -51,6 +52,37 @@ def train(
         scratch=scratch,
     )
     return train_experts(TrainingRequest(store, spec, targets, config, 0, weights, labels=labels), watch)
+
+
+def test_experts_listen_to_the_layer_that_carries_their_target(make_store: MakeStore, tmp_path: Path) -> None:
+    store = make_store(layered=True)
+    rows = store.rows("test")
+    trained = train(store, tmp_path, "statistics", layers="mix", frames="speech", epochs=12)
+    assert set(trained.layer_mix) == set(TARGETS)
+    for weights in trained.layer_mix.values():
+        assert sum(weights) == pytest.approx(1)
+        assert weights[1] == max(weights) > 0.5
+    assert trained.spec.layers == 3
+    bank = ExpertBank(trained.spec, trained.targets, trained.hidden, seed=None).eval()
+    for position, tensors in enumerate(trained.experts()):  # folded: nothing tells them from experts on all layers
+        for key, tensor in bank.tensors(position):
+            tensor.copy_(tensors.pop(key))
+        assert not tensors
+    features = trained.spec.prepare(
+        torch.from_numpy(store.read(rows)), torch.from_numpy(store.speech_frames(rows)), pooled=True
+    )
+    with torch.inference_mode():
+        np.testing.assert_allclose(bank(features).numpy(), trained.predictions["test"], atol=1e-4)
+
+
+def test_a_layer_mix_that_cannot_be_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
+    several, single = make_store(layered=True), make_store()
+    for form in ("flatten", "attention"):
+        with pytest.raises(RequestError, match=f"(?s)only statistics of layers can be mixed.*--heads.inputs {form}"):
+            train(several, tmp_path, form, layers="mix", frames="speech")
+    with pytest.raises(RequestError, match="(?s)single layer: there is nothing to mix.*the encoder's last layer"):
+        train(single, tmp_path, "statistics", layers="mix")
+    assert train(several, tmp_path, "statistics", layers=[4], frames="speech", epochs=1).layer_mix == {}
 
 
 def scores_of(trained: TrainedExperts, store: FeatureStore) -> np.ndarray:
