@@ -91,7 +91,7 @@ def test_experts_that_mix_layers_say_which_they_listen_to(
     layered = changed(experiment, extraction=extraction)
     extract.run(layered)
     mixing = {**experiment.heads.model_dump(), "layers": "mix", "frames": "speech"}
-    with pytest.raises(RequestError, match="(?s)(only statistics of layers can be mixed|keeps statistics)"):
+    with pytest.raises(RequestError, match="only statistics of layers can be mixed"):
         heads.run(changed(layered, heads=mixing))
     result = heads.run(changed(layered, heads={**mixing, "inputs": ["statistics"]}))
     heads.show(result)

@@ -80,7 +80,7 @@ def test_a_layer_mix_that_cannot_be_is_refused(make_store: MakeStore, tmp_path: 
     for form in ("flatten", "attention"):
         with pytest.raises(RequestError, match=f"(?s)only statistics of layers can be mixed.*--heads.inputs {form}"):
             train(several, tmp_path, form, layers="mix", frames="speech")
-    with pytest.raises(RequestError, match="(?s)single layer: there is nothing to mix.*the encoder's last layer"):
+    with pytest.raises(RequestError, match=r"(?s)single layer: there is nothing to mix.*the encoder's last layer"):
         train(single, tmp_path, "statistics", layers="mix")
     assert train(several, tmp_path, "statistics", layers=[4], frames="speech", epochs=1).layer_mix == {}
 
