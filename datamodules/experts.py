@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from cache.loading import POOLS, ShuffledClips
 from datamodules.expert_inputs import Inputs
 from emonet.clips import Split
-from emonet.experts import Features
+from emonet.experts import Features, member_ids
 from emonet.runtime import seed_of
 from emonet.targets import Classes, ClassLabels
 
@@ -44,7 +44,7 @@ class StateDataset(Dataset[Batch]):
     Args:
         inputs: prepared clips.
         split: whose.
-        targets: ids of the experts, in order.
+        targets: of the experts, in order, ids that may come several times.
         weights: how much each clip of the store, of any split, counts for each expert, 0 or more; 1 by default. They
             are brought to a mean of 1 over this split, by expert, as far as rated and above 0.
         labels: classes of the store's clips, which batches then carry.
@@ -143,12 +143,17 @@ class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
 
     Args:
         inputs: prepared clips; where training clips are not held, each epoch reads the store.
-        targets: ids of the experts, in order.
+        targets: ids that experts are for, in order.
         batch_size: clips per step.
         seed: of the order of training clips, a new one each epoch.
-        weights: how much each clip of the store counts for each expert in training, 0 or more, compared with the other
+        weights: how much each clip of the store counts for each target in training, 0 or more, compared with the other
             training clips; 1 by default.
         labels: classes of the store's clips, which validation batches then carry.
+        ensemble: experts of each target (count).
+
+    Attributes:
+        experts: what they are called, target by target (`member_ids`).
+        targets: of each expert.
     """
 
     def __init__(
@@ -160,12 +165,16 @@ class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
         seed: int,
         weights: Float32[np.ndarray, "stored experts"] | None = None,
         labels: ClassLabels | None = None,
+        ensemble: int = 1,
     ) -> None:
         super().__init__()
-        self.inputs, self.targets = inputs, tuple(targets)
+        self.inputs, self.experts = inputs, member_ids(targets, ensemble)
+        self.targets = tuple(target for target in targets for _ in range(ensemble))
         self._batch_size = batch_size
-        self.train = StateDataset(inputs, "train", targets, weights=weights)
-        self.validation = StateDataset(inputs, "validation", targets, labels=labels)
+        if weights is not None:
+            weights = np.repeat(weights, ensemble, axis=1)
+        self.train = StateDataset(inputs, "train", self.targets, weights=weights)
+        self.validation = StateDataset(inputs, "validation", self.targets, labels=labels)
         self._classes = None if labels is None else labels.classes
         self._order_seed = seed_of(seed, "order of training clips")
         self._begin()
@@ -187,7 +196,7 @@ class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
     def narrowed(self, experts: slice) -> ExpertsDataModule:
         """The same clips, with the states that are in memory, in the same order, for some of the experts."""
         narrow = copy.copy(self)
-        narrow.targets = self.targets[experts]
+        narrow.experts, narrow.targets = self.experts[experts], self.targets[experts]
         narrow.train, narrow.validation = self.train.narrowed(experts), self.validation.narrowed(experts)
         narrow._begin()
         return narrow

@@ -143,7 +143,7 @@ class ExtractionConfig(Schema):
 class HeadsConfig(Schema):
     """Stage 2: the experts, one per rated target."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"layers"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"layers", "ensemble"})
 
     inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
     """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
@@ -154,6 +154,8 @@ class HeadsConfig(Schema):
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
     hidden: tuple[PositiveInt, ...] = ()
     """Other widths: outputs of the projection and of each hidden layer (count)."""
+    ensemble: PositiveInt = 1
+    """Experts of each target that differ in their seed (count): their mean is the score, their spread its doubt."""
     frames: Literal["all", "speech"] = "all"
     """Which states statistics and attention pool over: all (the paper), or those that hear the clip."""
     epochs: PositiveInt = 60

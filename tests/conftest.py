@@ -183,6 +183,25 @@ def voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
+def ensemble_voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a voice model with three experts of each target, the first of which are those of `voice`.
+
+    Intervals of anger are twice the spread, those of fear 1.5 times; sadness has none.
+    """
+    from emonet.checkpoints import ExpertsInfo, read_info
+    from emonet.checkpoints.files import save_bank
+    from emonet.experts import ExpertBank
+    from emonet.inference import assemble
+
+    encoder, experts = voice_parts
+    several = {"ensemble": 3, "intervals": {"factors": {"anger": 2.0, "fear": 1.5}}}
+    info = ExpertsInfo.model_validate({**read_info(experts).model_dump(), **several})
+    folder = tmp_path_factory.mktemp("ensemble")
+    save_bank(ExpertBank(info.spec, info.experts, info.hidden, seed=0), info, folder / "experts")
+    return assemble(encoder, folder / "experts", folder / "voice")
+
+
+@pytest.fixture(scope="session")
 def whisper30(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a random encoder with the window of published ones, 30 s, and 16 values per state."""
     from tests.tiny import write_encoder

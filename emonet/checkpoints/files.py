@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, overload
 
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from emonet.checkpoints.intervals import Intervals
 from emonet.configs import HIDDEN, InputForm
 from emonet.errors import RequestError, raise_collected
-from emonet.experts import QUERY_KEY, ExpertBank, ExpertsPrecision, InputSpec, LayerPick, QuantizedBank, layer_keys
+from emonet.experts import (
+    QUERY_KEY,
+    ExpertBank,
+    ExpertsPrecision,
+    InputSpec,
+    LayerPick,
+    QuantizedBank,
+    layer_keys,
+    member_ids,
+)
 from emonet.runtime import replacing
 from emonet.schema import Schema
 from emonet.targets import TargetSpec
@@ -33,7 +45,11 @@ class ExpertsInfo(Schema):
     format_version: Literal[2] = 2
     """Of this file (count)."""
     targets: list[dict[str, Any]]
-    """The experts in order: id, name, low, high and meaning of each score."""
+    """What the experts score, in order: id, name, low, high and meaning of each score."""
+    ensemble: PositiveInt = 1
+    """Experts of each target, whose mean is its score (count)."""
+    intervals: Intervals | None = None
+    """How wide a score's interval is for the spread of its experts; none without ensembles."""
     form: InputForm
     """What an expert sees of the states."""
     pool_over: Literal["all", "speech"]
@@ -51,7 +67,8 @@ class ExpertsInfo(Schema):
     layers: tuple[int, ...] | None = None
     """Of these, those that the experts hear; none: all."""
     layer_mix: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    """How much each expert makes of each layer that it hears (0 to 1), where it learned that: `heads.layers mix`."""
+    """How much each expert (ID, ID.2 ...) makes of each layer that it hears (0 to 1), where it learned that:
+    `heads.layers mix`."""
     hidden: tuple[PositiveInt, ...] = Field(min_length=1)
     """Outputs of the projection and of each hidden layer (count)."""
     encoder_digest: str
@@ -59,9 +76,9 @@ class ExpertsInfo(Schema):
     store_fingerprint: str | None = None
     """Of the feature store that the experts were trained on; none where they were published by others."""
     validation_mae: dict[str, float] = Field(default_factory=dict)
-    """Validation MAE of each expert's kept epoch (in units of its score)."""
+    """Validation MAE by target, of its expert's kept epoch or of the mean of several (in units of its score)."""
     best_epoch: dict[str, int] = Field(default_factory=dict)
-    """The epoch whose weights each expert kept (counted from 0)."""
+    """The epoch whose weights each expert (ID, ID.2 ...) kept (counted from 0)."""
     classes: dict[str, str | None] = Field(default_factory=dict)
     """Label of each class of the training corpus -> the expert that stands for it, if one does; may be empty."""
 
@@ -87,6 +104,21 @@ class ExpertsInfo(Schema):
         """The experts' targets."""
         return TargetSpec.from_json(self.targets)
 
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """What the experts are called, target by target, and their files."""
+        return member_ids(self.target_spec.ids, self.ensemble)
+
+    @property
+    def heard(self) -> dict[str, str]:
+        """What fixes the states that the experts hear, as it stands in each one's file."""
+        layers = self.layers or self.encoder_layers
+        return {
+            "window_seconds": f"{self.window_seconds:g}",
+            "layers": " ".join(map(str, layers)) if layers else "last",
+            "encoder": self.encoder_digest,
+        }
+
 
 class LoadedBank(NamedTuple):
     """Experts of one form, ready to score.
@@ -98,6 +130,19 @@ class LoadedBank(NamedTuple):
 
     bank: Bank
     info: ExpertsInfo
+
+    def scores(
+        self, states: Float[Tensor, "batch _ width"], speech_frames: Int[Tensor, " batch"]
+    ) -> Float32[Tensor, "batch targets members"]:
+        """Scores by each target's experts, whose mean is the target's; arguments as of `InputSpec.prepare`."""
+        scores: Tensor = self.bank(self.bank.spec.prepare(states, speech_frames)).float()
+        return scores.unflatten(1, (-1, self.info.ensemble))
+
+    def half_widths(self, scores: Float32[Tensor, "batch targets members"]) -> Float64[np.ndarray, "batch targets"]:
+        """Of the intervals around means of such scores, in their units; NaN where there are none."""
+        if self.info.intervals is None or self.info.ensemble == 1:
+            return np.full(scores.shape[:2], np.nan)
+        return self.info.intervals.half_widths(scores.std(2).numpy().astype(np.float64), self.info.target_spec.ids)
 
 
 def expert_shapes(spec: InputSpec, hidden: Iterable[int]) -> dict[str, list[int]]:
@@ -122,7 +167,7 @@ def save_bank(bank: ExpertBank, info: ExpertsInfo, folder: Path) -> None:
     """
     if bank.shift is not None:
         raise ValueError("fold the scaling of inputs into the experts before saving them")
-    if (info.spec, info.hidden, info.target_spec.ids) != (bank.spec, bank.hidden, bank.targets):
+    if (info.spec, info.hidden, info.experts) != (bank.spec, bank.hidden, bank.targets):
         raise ValueError(f"the description does not fit the experts: {info.spec}, {bank.spec}")
     with replacing(folder) as partial:
         write_experts(info, lambda position: dict(bank.tensors(position)), partial)
@@ -133,12 +178,14 @@ def write_experts(info: ExpertsInfo, read: Reader, folder: Path) -> None:
 
     Args:
         info: what they are.
-        read: gives the tensors of one, by its position in `info.targets`.
-        folder: exists; gets `ID.safetensors` for each expert and `experts.json`.
+        read: gives the tensors of one, by its position in `info.experts`.
+        folder: exists; gets `ID.safetensors` for each expert (`ID.2.safetensors` ... for further members of an
+            ensemble) and `experts.json`.
     """
-    for position, target in enumerate(info.target_spec.ids):
+    for position, expert in enumerate(info.experts):
         kept = {key: tensor.cpu().contiguous() for key, tensor in read(position).items()}
-        save_file(kept, folder / f"{target}.safetensors", {"target": target, "form": info.form})
+        told = {"target": info.target_spec.ids[position // info.ensemble], "form": info.form, **info.heard}
+        save_file(kept, folder / f"{expert}.safetensors", told)
         del kept  # before the next one is mapped
     (folder / INFO).write_text(info.model_dump_json(indent=2) + "\n", "utf-8")
 
@@ -151,7 +198,8 @@ def load_bank(folder: Path, precision: ExpertsPrecision = "float32") -> tuple[Ba
     """Read the experts of a folder; the bank is in evaluation mode.
 
     `bank(info.spec.prepare(states, speech_frames))` then gives scores, `batch experts`, in the order of
-    `bank.targets`, for states of the encoder with `info.encoder_digest`.
+    `bank.targets`, for states of the encoder with `info.encoder_digest`. Of an ensemble these are all members';
+    `LoadedBank.scores` tells them apart.
 
     Args:
         folder: that `save_bank` wrote.
@@ -171,10 +219,10 @@ def fill_bank(info: ExpertsInfo, read: Reader, precision: ExpertsPrecision) -> B
 
     Args:
         info: what they are.
-        read: gives the tensors of one, of the right shapes, by its position in `info.targets`.
+        read: gives the tensors of one, of the right shapes, by its position in `info.experts`.
         precision: of wide first layers.
     """
-    targets = info.target_spec.ids
+    targets = info.experts
     if precision != "float32" and info.form == "flatten":
         compact = QuantizedBank(info.spec, targets, info.hidden, precision)
         for position in range(len(targets)):
@@ -203,10 +251,10 @@ def check_banks(folder: Path) -> dict[Path, ExpertsInfo]:
     """
     found = {place: read_info(place) for place in bank_folders(folder)}
     for place, info in found.items():
-        for target in info.target_spec.ids:
-            with _opened(place, info, target):
+        for expert in info.experts:
+            with _opened(place, info, expert):
                 pass
-    check_unique(list(found.values()), folder)
+    check_alike(list(found.values()), folder)
     return found
 
 
@@ -216,12 +264,24 @@ def bank_folders(folder: Path) -> tuple[Path, ...]:
     return tuple(below) or (folder,)
 
 
-def check_unique(infos: Iterable[ExpertsInfo], where: Path | None = None) -> None:
-    """Check that no target has two experts.
+def check_alike(infos: Sequence[ExpertsInfo], where: Path | None = None) -> None:
+    """Check that the banks of a voice model hear the same states, and that no target is in two of them.
 
     Raises:
-        RequestError: if one has.
+        RequestError: if they do not, or one is.
     """
+    for what, heard in {
+        "windows": [f"{info.window_seconds:g} s" for info in infos],
+        "layers": [" ".join(map(str, info.encoder_layers or ("last",))) for info in infos],
+    }.items():
+        if len(set(heard)) > 1:
+            raise RequestError(
+                f"these experts were trained on states of different {what}",
+                where=where,
+                expected="the same for all experts of a model",
+                found=", ".join(dict.fromkeys(heard)),
+                hint="keep the experts of one store together",
+            )
     ids = [target for info in infos for target in info.target_spec.ids]
     twice = sorted({target for target in ids if ids.count(target) > 1})
     raise_collected("some targets have several experts", twice, where=where, hint="keep one bank for each target")
@@ -233,24 +293,42 @@ def read_expert(folder: Path, info: ExpertsInfo, position: int) -> dict[str, Ten
     Args:
         folder: of the bank.
         info: what it holds.
-        position: of the expert in `info.targets`.
+        position: of the expert in `info.experts`.
 
     Raises:
         RequestError: if the file is missing or unreadable, or its tensors are not those that `info` describes.
     """
-    with _opened(folder, info, info.target_spec.ids[position]) as file:
+    with _opened(folder, info, info.experts[position]) as file:
         return {key: file.get_tensor(key) for key in expert_shapes(info.spec, info.hidden)}
 
 
 @contextmanager
-def _opened(folder: Path, info: ExpertsInfo, target: str) -> Iterator[Any]:
-    path = folder / f"{target}.safetensors"
+def _opened(folder: Path, info: ExpertsInfo, expert: str) -> Iterator[Any]:
+    path = folder / f"{expert}.safetensors"
     try:
         with safe_open(path, "pt") as file:
             _check(file, expert_shapes(info.spec, info.hidden), path)
+            if info.ensemble > 1:
+                _check_heard(file.metadata() or {}, info, path)
             yield file
     except (OSError, SafetensorError) as error:
-        raise RequestError("an expert cannot be read", where=path, found=str(error) or type(error).__name__) from error
+        several = f"; {INFO} says that each target has {info.ensemble}" if info.ensemble > 1 else ""
+        found = f"{str(error) or type(error).__name__}{several}"
+        raise RequestError("an expert cannot be read", where=path, found=found) from error
+
+
+def _check_heard(told: Mapping[str, str], info: ExpertsInfo, path: Path) -> None:
+    """Check that a member of an ensemble hears what the others do, which shapes need not tell."""
+    other = {name: (value, told.get(name, "unknown")) for name, value in info.heard.items() if told.get(name) != value}
+    if other:
+        kinds = " and ".join({"window_seconds": "windows", "encoder": "encoders"}.get(name, name) for name in other)
+        raise RequestError(
+            f"mixed {kinds} in an ensemble",
+            where=path,
+            expected=", ".join(f"{name} {mine}" for name, (mine, _) in other.items()) + f", as {INFO} says",
+            found=", ".join(f"{name} {theirs}" for name, (_, theirs) in other.items()),
+            hint="keep the files of one training together",
+        )
 
 
 def _copy(tensors: Mapping[str, Tensor], bank: ExpertBank, position: int) -> None:

@@ -271,6 +271,8 @@ def export_published(experts: Path, out: Path, *, progress: Progress = ignore) -
 
 def _own_form(info: ExpertsInfo) -> Iterator[str]:
     """What keeps experts from being written in the published form."""
+    if info.ensemble > 1:
+        yield f"ensembles of {info.ensemble} experts, whose mean no published file holds; train with heads.ensemble 1"
     if info.form == "attention":
         yield "attention: published experts have no learned queries; train with heads.inputs flatten"
         return

@@ -12,6 +12,7 @@ from .comparison import (
     excludes_zero,
 )
 from .comparison_plots import calibration_figure, differences_figure, embedded
+from .coverage import EnsembleFigures, SpreadScores, ensemble_figures
 from .metrics import weighted_metrics
 from .permutation import SwapTest, describe, holm, swapped
 from .plots import (
@@ -49,6 +50,7 @@ __all__ = [
     "Comparison",
     "Contender",
     "ContenderFacts",
+    "EnsembleFigures",
     "Estimate",
     "Metric",
     "MetricName",
@@ -57,6 +59,7 @@ __all__ = [
     "Scored",
     "Scorer",
     "Scores",
+    "SpreadScores",
     "SwapTest",
     "TargetDifference",
     "Verdict",
@@ -71,6 +74,7 @@ __all__ = [
     "difference",
     "differences_figure",
     "embedded",
+    "ensemble_figures",
     "evaluate",
     "excludes_zero",
     "holm",

@@ -1,4 +1,5 @@
 from .bank import QUERY_KEY, ExpertBank, layer_keys
+from .ensembles import member_ids
 from .inputs import Features, InputSpec, LayerPick, statistics
 from .quantized import ExpertsPrecision, QuantizedBank, Rounded
 from .scaling import Scaling, ScalingMeter
@@ -18,6 +19,7 @@ __all__ = [
     "Scaling",
     "ScalingMeter",
     "layer_keys",
+    "member_ids",
     "slice_experts",
     "statistics",
 ]

@@ -10,20 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from emonet.audio import Decoded, Excerpt, pad, shared_decoders
 from emonet.checkpoints import (
     INFO,
-    Bank,
     Calibration,
     ExpertsInfo,
     LoadedBank,
     PublishedFolder,
     bank_folders,
+    check_alike,
     check_banks,
     check_targets,
-    check_unique,
     holds_published,
     import_published,
     load_banks,
@@ -61,6 +61,7 @@ class Prediction:
         error: why it could not be used, else None.
         total: how long it is, in seconds; NaN where it does not say.
         notices: what should be known of its sound, a line each: how much of it was heard, channels that cancel, noise.
+        uncertainties: target id -> half-width of the score's interval, in its units; only of ensembles.
     """
 
     audio: str
@@ -69,6 +70,7 @@ class Prediction:
     error: str | None = None
     total: float = math.nan
     notices: tuple[str, ...] = ()
+    uncertainties: Mapping[str, float] = field(default_factory=dict)
 
 
 class EmotionPipeline:
@@ -97,7 +99,7 @@ class EmotionPipeline:
         infos = [info for _, info in banks]
         _check_fit(encoder, infos)
         self.encoder = encoder
-        self.banks = _placed([bank.eval() for bank, _ in banks], encoder.device)
+        self.banks = _placed(banks, encoder.device)
         self.target_spec = TargetSpec(tuple(target for info in infos for target in info.target_spec))
         self.calibration = calibration
         if calibration is not None:
@@ -200,6 +202,18 @@ class EmotionPipeline:
         """Whether scores are calibrated on the validation clips of the experts."""
         return self.calibration is not None
 
+    @property
+    def members(self) -> str:
+        """How many experts targets have, in words."""
+        counts = sorted({info.ensemble for _, info in self.banks})
+        return f"{' or '.join(map(str, counts))} of each target"
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of true scores that uncertainties are made to hold (0 to 1); None where there are no ensembles."""
+        fitted = [info.intervals for _, info in self.banks if info.intervals is not None and info.intervals.factors]
+        return min((intervals.coverage for intervals in fitted), default=None)
+
     def __call__(self, audio: Path | str | bytes) -> dict[str, float]:
         """Scores of one recording: emotions, strongest first, then attributes and quality in their own order.
 
@@ -273,48 +287,53 @@ class EmotionPipeline:
         self, names: Sequence[Path | str | bytes], heard: Sequence[Decoded | AudioError]
     ) -> Iterator[Prediction]:
         usable = [sound for sound in heard if not isinstance(sound, AudioError)]
-        rows = iter(self._scores(usable)) if usable else iter(())
+        rows = self._scores(usable) if usable else iter(())
         for name, sound in zip(names, heard, strict=True):
             label = "bytes" if isinstance(name, bytes) else str(name)
             if isinstance(sound, AudioError):
                 yield Prediction(label, error=sound.reason)
                 continue
+            scores, half_widths = next(rows)
             yield Prediction(
                 label,
-                scores=strongest_first(dict(zip(self.targets, next(rows), strict=True)), self.target_spec),
+                scores=strongest_first(dict(zip(self.targets, scores, strict=True)), self.target_spec),
                 seconds=round(sound.seconds, 3),
                 total=round(sound.total, 3),
                 notices=tuple(notice.text for notice in sound.notices),
+                uncertainties={
+                    target: half_width
+                    for target, half_width in zip(self.targets, half_widths, strict=True)
+                    if not math.isnan(half_width)
+                },
             )
 
     @torch.inference_mode()
-    def _scores(self, sounds: Sequence[Decoded]) -> list[list[float]]:
+    def _scores(self, sounds: Sequence[Decoded]) -> Iterator[tuple[list[float], list[float]]]:
+        """Scores of each sound, and the half-widths of their intervals (NaN without)."""
         window = self.encoder.window
         states = self.encoder.states(pad([sound.samples for sound in sounds], window))
         lengths = torch.tensor([window.speech_frames(sound.seconds, self.encoder.frames) for sound in sounds])
-        scores = []
+        scores, half_widths = [], []
         for bank in self.banks:
-            place = _device_of(bank)
-            scores.append(bank(bank.spec.prepare(states.to(place), lengths.to(place))).float().cpu())
+            place = next(bank.bank.parameters()).device
+            members = bank.scores(states.to(place), lengths.to(place)).cpu()
+            scores.append(members.mean(2))
+            half_widths.append(bank.half_widths(members))
         found = torch.cat(scores, 1).numpy()
         rows: list[list[float]] = (self.calibration.apply(found, self.targets) if self.calibration else found).tolist()
-        return rows
+        return zip(rows, np.concatenate(half_widths, 1).tolist(), strict=True)
 
 
-def _placed(banks: Sequence[Bank], device: torch.device) -> tuple[Bank, ...]:
+def _placed(banks: Sequence[LoadedBank], device: torch.device) -> tuple[LoadedBank, ...]:
     """The experts on the encoder's device; each bank that does not fit there stays with the processor."""
     placed = []
-    for bank in banks:
+    for bank, info in banks:
         try:
-            placed.append(bank.to(device))
+            placed.append(LoadedBank(bank.eval().to(device), info))
         except torch.OutOfMemoryError:
-            placed.append(bank.to("cpu"))
+            placed.append(LoadedBank(bank.to("cpu"), info))
             torch.cuda.empty_cache()
     return tuple(placed)
-
-
-def _device_of(bank: Bank) -> torch.device:
-    return next(bank.parameters()).device
 
 
 def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
@@ -392,7 +411,7 @@ def _check_fit(encoder: ReadyEncoder, infos: Sequence[ExpertsInfo]) -> None:
             found=f"encoder weights {encoder.digest[:16]}",
             hint="give the captioner that the store was extracted with",
         )
-    check_unique(infos)
+    check_alike(infos)
 
 
 def strongest_first(scores: Mapping[str, float], spec: TargetSpec) -> dict[str, float]:

@@ -14,7 +14,8 @@ from typing import Literal
 
 from emonet.checkpoints import Calibration
 from emonet.clips import SPLITS, Split
-from emonet.evaluation import CLASS_METRICS, METRICS, ClassScores, Scores
+from emonet.evaluation import CLASS_METRICS, METRICS, ClassScores, EnsembleFigures, Scores
+from emonet.numbers import shown
 from emonet.runtime import durable
 from emonet.targets import TargetSpec
 
@@ -77,6 +78,7 @@ class CardFacts:
         baseline_classes: of simpler models on the same clips, by name.
         confidence: coverage of their intervals (0 to 1).
         calibration: of the scores, if any.
+        uncertainty: of the scores, where each target has several experts.
         settings: of the training, as shown.
         fingerprints: of corpus, store, code and the rest, as shown.
         licence: of the weights, as far as it is known.
@@ -95,6 +97,7 @@ class CardFacts:
     baseline_classes: Mapping[str, ClassScores] = field(default_factory=dict)
     confidence: float = 0.95
     calibration: Calibration | None = None
+    uncertainty: EnsembleFigures | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     licence: str = ""
@@ -134,7 +137,7 @@ def render(facts: CardFacts) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": _cell, "quoted": _quoted, "estimate": format}
+    environment.filters |= {"cell": _cell, "quoted": _quoted, "estimate": format, "shown": shown}
     return environment.get_template(_TEMPLATE).render(
         facts=facts,
         metrics=METRICS,

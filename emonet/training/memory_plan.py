@@ -83,13 +83,14 @@ def plan_training(
     precision: Precision = "float32",
     on_gpu: bool = False,
     mixed: bool = False,
+    ensemble: int = 1,
 ) -> TrainingPlan:
     """Split experts into the fewest groups of even size that fit.
 
     Args:
         spec: the form of the input.
         hidden: outputs of the projection and of each hidden layer.
-        experts: how many there are to train (count).
+        experts: how many there are to train, members of ensembles included (count).
         batch_size: clips per step (count).
         clips: for training and validation (count).
         states_bytes: states up to this size are kept in memory; beyond it this is for clips that are read ahead.
@@ -97,6 +98,7 @@ def plan_training(
         precision: of the first layer's weights and products.
         on_gpu: the memory is a GPU's: copies of the best epochs, and states, stay in the machine's.
         mixed: experts mix the layers of `spec`; once trained they are weights on all of them.
+        ensemble: members of each target, which follow one another and are trained at once where they fit (count).
 
     Raises:
         RequestError: if not even one expert fits; it says how much is missing and what would help.
@@ -124,7 +126,9 @@ def plan_training(
             hint="--heads.features principal, or --heads.precision bf16, a smaller --heads.batch-size, or less in "
             "--heads.states-gib",
         )
-    return TrainingPlan(_split(experts, min(fit, experts)), per_expert, fixed, memory_bytes, streamed, precision)
+    together = ensemble if fit >= ensemble else 1
+    groups = tuple(together * size for size in _split(experts // together, min(fit, experts) // together))
+    return TrainingPlan(groups, per_expert, fixed, memory_bytes, streamed, precision)
 
 
 def _batch_bytes(spec: InputSpec, hidden: Sequence[int], experts: int) -> int:

@@ -104,6 +104,8 @@ class PredictArguments(Common):
     """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
     device: str | None = None
     """Where encoder and experts compute, e.g. cpu or cuda:0; by default the first GPU, else the processor."""
+    uncertainty: bool = False
+    """Tell how far each score may be off, as the spread of its experts says: of ensembles (heads.ensemble) only."""
     csv: Path | None = None
     """Write one row per file to this CSV file."""
     plot: Path | None = None

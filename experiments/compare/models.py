@@ -72,12 +72,12 @@ class Model:
     @property
     def parameters(self) -> int:
         """Of all experts (count); the encoder's are not counted."""
-        return sum(len(info.targets) * _size(info.spec, info.hidden) for info in self.infos.values())
+        return sum(len(info.experts) * _size(info.spec, info.hidden) for info in self.infos.values())
 
     def bytes_loaded(self, precision: ExpertsPrecision) -> int:
         """Memory of its experts' weights (bytes)."""
         return sum(
-            len(info.targets)
+            len(info.experts)
             * _size(info.spec, info.hidden)
             * (_WIDE[precision] if info.form == "flatten" else _WIDE["float32"])
             for info in self.infos.values()

@@ -94,7 +94,7 @@ class _Running:
         import torch
 
         with torch.inference_mode():
-            scores = [bank(bank.spec.prepare(states, lengths)).float() for bank, _ in self._banks]
+            scores = [bank.scores(states, lengths).mean(2) for bank in self._banks]
             together: np.ndarray = torch.cat(scores, 1).numpy()
         return together
 

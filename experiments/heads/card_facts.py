@@ -49,6 +49,7 @@ def card_facts(experiment: Experiment, data: HeadsData, done: HeadsResult, linea
         baseline_classes=done.baseline_classes,
         confidence=experiment.evaluation.confidence,
         calibration=read_calibration(done.experts),
+        uncertainty=done.uncertainty,
         settings={
             "input": info.form,
             "layers": f"{widths}-1",

@@ -25,6 +25,7 @@ from experiments.extract import STORE, ExtractResult
 from experiments.heads.classes import baseline_class_scores, class_labels, class_scores
 from experiments.heads.selection import require_selectable
 from experiments.heads.store_check import require_origin
+from experiments.heads.uncertainty import Uncertainty, fit_uncertainty
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
@@ -109,11 +110,13 @@ class TriedForm:
         trained: its experts; predictions of test clips are calibrated if the experts are.
         scores: their figures.
         calibration: what becomes of their scores, if anything.
+        uncertainty: what their spread says, where each target has several.
     """
 
     trained: TrainedExperts
     scores: FormScores
     calibration: Calibration | None = None
+    uncertainty: Uncertainty | None = None
 
 
 def open_corpus_of(experiment: Experiment, extracted: ExtractResult) -> Corpus:
@@ -216,7 +219,8 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
             validation_classes=classes["validation"],
             energy=trained.energy,
         )
-        tried[form] = TriedForm(trained, scores, calibration)
+        uncertainty = fit_uncertainty(data, trained, calibration, config.ensemble)
+        tried[form] = TriedForm(trained, scores, calibration, uncertainty)
     return tried
 
 

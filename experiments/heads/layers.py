@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from emonet.experts import member_ids
 from emonet.numbers import shown
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class LayerWeights:
 
     Args:
         layers: numbers of the encoder's layers, in order.
-        by_target: target id -> weight of each layer; they add up to 1.
+        by_target: target id -> weight of each layer, mean over its experts; they add up to 1.
     """
 
     layers: tuple[int, ...]
@@ -30,7 +31,7 @@ class LayerWeights:
     @property
     def mean(self) -> tuple[float, ...]:
         """Of all experts."""
-        return tuple(fmean(weights) for weights in zip(*self.by_target.values(), strict=True))
+        return _mean(self.by_target.values())
 
     def __str__(self) -> str:
         heaviest = sorted(zip(self.mean, self.layers, strict=True), reverse=True)[:_NAMED]
@@ -43,4 +44,14 @@ class LayerWeights:
 def layer_weights(info: ExpertsInfo) -> LayerWeights | None:
     """What the experts of a folder make of the layers; None where none were mixed."""
     heard = info.layers or info.encoder_layers
-    return LayerWeights(heard, info.layer_mix) if info.layer_mix and heard else None
+    if not info.layer_mix or heard is None:
+        return None
+    by_target = {
+        target: _mean([info.layer_mix[name] for name in member_ids([target], info.ensemble)])
+        for target in info.target_spec.ids
+    }
+    return LayerWeights(heard, by_target)
+
+
+def _mean(mixes: Iterable[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(fmean(weights) for weights in zip(*mixes, strict=True))

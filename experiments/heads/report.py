@@ -17,7 +17,7 @@ CONFUSION = "confusion.png"
 LAYERS = "Layers"
 
 if TYPE_CHECKING:
-    from emonet.evaluation import ClassScores, Scores
+    from emonet.evaluation import ClassScores, EnsembleFigures, Scores
     from experiments.heads.layers import LayerWeights
 
 
@@ -48,6 +48,7 @@ class Findings:
         facts: label -> text, how it was made.
         classes: label -> classification figures, as `rows`; empty where clips have no classes.
         layers: what the chosen experts make of the encoder's layers; None where they mix none.
+        uncertainty: of the chosen experts' ensembles; None where each target has one expert.
     """
 
     rows: Mapping[str, Scores]
@@ -58,6 +59,7 @@ class Findings:
     facts: Mapping[str, str]
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
     layers: LayerWeights | None = None
+    uncertainty: EnsembleFigures | None = None
 
 
 def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
@@ -92,6 +94,7 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
         resamples=experiment.evaluation.resamples,
         pictures=pictures,
         layers=findings.layers,
+        uncertainty=findings.uncertainty,
         facts=findings.facts,
     )
     write_text(folder / INDEX, html)

@@ -45,11 +45,11 @@ def save(data: HeadsData, best: TriedForm, folder: Path) -> None:
 
     experts = best.trained.experts()
     with durable.replacing(folder) as partial:
-        write_experts(_info(data, best.trained), lambda _: next(experts), partial)
+        write_experts(_info(data, best), lambda _: next(experts), partial)
         next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
         if best.calibration is not None:
             best.calibration.write(partial)
-        _write_predictions(data, best.trained.predictions["test"], partial / PREDICTIONS)
+        _write_predictions(data, best.trained, partial / PREDICTIONS)
 
 
 def predictions_of(done: HeadsResult) -> Float[np.ndarray, "clips experts"]:
@@ -110,12 +110,15 @@ def _lineage(experiment: Experiment, data: HeadsData, clips: pd.DataFrame) -> Li
     )
 
 
-def _info(data: HeadsData, trained: TrainedExperts) -> ExpertsInfo:
+def _info(data: HeadsData, best: TriedForm) -> ExpertsInfo:
     from emonet.checkpoints import ExpertsInfo
 
+    trained, uncertainty = best.trained, best.uncertainty
     store, spec, record = data.store, trained.spec, data.store.record
     return ExpertsInfo(
         targets=store.targets.subset(trained.targets).to_json(),
+        ensemble=1 if uncertainty is None else uncertainty.figures.members,
+        intervals=None if uncertainty is None else uncertainty.intervals,
         form=spec.form,
         pool_over=spec.pool_over,
         queries=spec.queries,
@@ -142,7 +145,8 @@ def _heard(layers: tuple[int, ...] | None, spec: InputSpec) -> tuple[int, ...] |
     return None if layers is None or spec.picked is None else tuple(layers[place] for place in spec.picked.positions)
 
 
-def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips experts"], path: Path) -> None:
+def _write_predictions(data: HeadsData, trained: TrainedExperts, path: Path) -> None:
+    predictions, spread = trained.predictions["test"], trained.spread.get("test")
     table = data.store.clips.iloc[data.store.rows("test")][["id", "speaker", "language"]].reset_index(drop=True)
     truth = data.truth("test")
     if data.corpus.classes:
@@ -150,4 +154,6 @@ def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips ex
     for column, target in enumerate(data.rated):
         table[f"truth.{target}"] = truth[:, column]
         table[f"prediction.{target}"] = predictions[:, column]
+        if spread is not None:
+            table[f"spread.{target}"] = spread[:, column]
     durable.write(path, table.to_parquet())

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
-from emonet.evaluation import ClassScores, Scores
+from emonet.evaluation import ClassScores, EnsembleFigures, Scores
 from emonet.schema import Registered
 from experiments.core import Experiment, StageContext, StageResult, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
@@ -55,6 +55,8 @@ class HeadsResult(StageResult):
     """What becomes of the experts' scores; test figures are of calibrated ones."""
     test: Scores
     """Test figures of the chosen experts."""
+    uncertainty: EnsembleFigures | None = None
+    """Spread of the chosen experts' ensembles, and how often the truth lies within their intervals."""
     baselines: dict[str, Scores] = Field(default_factory=dict)
     """Test figures of median, mel_ridge and, where openSMILE is installed, opensmile_ridge."""
     classes: ClassScores | None = None
@@ -117,6 +119,8 @@ def show(result: HeadsResult) -> None:
     console.console.print(figures(result))
     if result.classes is not None:
         console.console.print(class_figures(result.experiment, class_rows(result)))
+    if result.uncertainty is not None:
+        console.say(str(result.uncertainty))
     if (mix := layer_weights(read_info(result.experts))) is not None:
         console.say(str(mix))
     if result.comparison:
@@ -152,6 +156,7 @@ def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
             "comparison": comparison,
             "calibration": experiment.heads.calibration,
             "test": best.scores.test,
+            "uncertainty": None if best.uncertainty is None else best.uncertainty.figures,
             "classes": best.scores.classes,
             "clips": {split: len(data.store.rows(split)) for split in SPLITS},
             "experts": folder / EXPERTS,
@@ -170,6 +175,8 @@ def _finish(job: StageContext, done: HeadsResult, data: HeadsData, folder: Path)
         job.run.artifact(_report(job.experiment, data, done, folder), "report")
     energies = {f"{form}/energy": one.energy for form, one in done.forms.items() if one.energy is not None}
     job.run.metrics(energies)
+    if done.uncertainty is not None:
+        job.run.metrics(done.uncertainty.flat())
     logged: list[tuple[str, Scores | ClassScores]] = [("test", done.test)]
     logged += [("test", done.classes)] if done.classes is not None else []
     logged += [(f"baseline/{name}", scores) for name, scores in done.baselines.items()]
@@ -216,6 +223,7 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         "States": _states(record),
         "Experts": f"{len(done.rated)} of {len(done.targets)} targets, {widths}, {done.input}",
         "Calibration": done.calibration,
+        **({} if done.uncertainty is None else {"Ensemble": f"{done.uncertainty.members} experts of each target"}),
         "Chosen by": selected_by(experiment.heads),
         "Intervals": f"{done.test.resampled} resampled",
         "Store": data.store.fingerprint[:12],
@@ -230,5 +238,6 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         note=data.store.note,
         facts=facts,
         layers=layer_weights(info),
+        uncertainty=done.uncertainty,
     )
     return write_report(experiment, findings, folder / "report")

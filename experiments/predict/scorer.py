@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from emonet.targets import TargetSpec
     from experiments.arguments import PredictArguments
 
-_OF_EXPERTS = ("model", "experts", "encoder", "experts_precision", "batch_size")  # flags that a scorer has no use for
+# Flags that a scorer has no use for.
+_OF_EXPERTS = ("model", "experts", "encoder", "experts_precision", "batch_size", "uncertainty")
 
 
 def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterator[Prediction]]:

@@ -44,6 +44,8 @@ class FilePrediction(Schema):
     """What should be known of its sound: how much of it was heard, channels that cancel, noise without a voice."""
     scores: dict[str, float]
     """Target id -> score: emotions (0 to 4, which published experts leave a little), strongest first, then the rest."""
+    uncertainties: dict[str, float] | None = None
+    """With `uncertainty`: target id -> how far the true score may be off on either side (in units of the score)."""
     error: str | None = None
     """Why the file could not be used."""
 
@@ -59,6 +61,8 @@ class PredictResult(Schema):
     """Suffix -> files of the named folders that are no audio (count), most frequent first."""
     unwritten: str | None = None
     """The CSV file that could not be written, and why."""
+    coverage: float | None = None
+    """With `uncertainty`: share of true scores that are to lie so near (0 to 1)."""
     top: int = Field(10, exclude=True)
     """How many emotions the table shows (count)."""
     targets: tuple[dict[str, Any], ...] = Field((), exclude=True)
@@ -84,8 +88,8 @@ def run(arguments: PredictArguments) -> PredictResult:
             )
         if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
             raise RequestError("the output cannot be written", where=output, expected="a file in a folder of yours")
-    spec, heard = _predicted(arguments, found.files)
-    predictions = tuple(_of(prediction) for prediction in heard)
+    spec, heard, coverage = _predicted(arguments, found.files)
+    predictions = tuple(_of(prediction, coverage) for prediction in heard)
     predictions += tuple(FilePrediction(audio=as_text(p), seconds=0, scores={}, error=why) for p, why in found.closed)
     result = PredictResult(
         model=f"scorer:{arguments.scorer}"
@@ -93,6 +97,7 @@ def run(arguments: PredictArguments) -> PredictResult:
         else as_text(arguments.model if arguments.experts is None else arguments.experts),
         predictions=predictions,
         passed_over=found.passed_over,
+        coverage=coverage,
         top=arguments.top,
         targets=tuple(spec.to_json()),
     )
@@ -107,23 +112,33 @@ def run(arguments: PredictArguments) -> PredictResult:
     return result
 
 
-def _predicted(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterable[Prediction]]:
-    """What the model scores, and what it heard in each file."""
+def _predicted(
+    arguments: PredictArguments, files: Sequence[Path]
+) -> tuple[TargetSpec, Iterable[Prediction], float | None]:
+    """What the model scores, what it heard in each file, and, if wanted, the coverage of its uncertainties."""
     if arguments.scorer is not None:
-        return score_files(arguments, files)
+        return *score_files(arguments, files), None
     shared_decoders().start()  # they import while the model is loaded
     pipeline = _pipeline(arguments)
+    if arguments.uncertainty and pipeline.coverage is None:
+        raise RequestError(
+            "this model does not know how uncertain its scores are",
+            where=arguments.model if arguments.experts is None else arguments.experts,
+            expected="an ensemble: several experts of each target, and intervals fitted on validation clips",
+            found=pipeline.members,
+            hint="emonet heads --heads.ensemble 5 trains one",
+        )
     with console.progress("listening", "files") as progress:
         heard = pipeline.predict(files, batch_size=arguments.batch_size, progress=progress)
-        return pipeline.target_spec, list(heard)
+        return pipeline.target_spec, list(heard), pipeline.coverage if arguments.uncertainty else None
 
 
-def _of(prediction: Prediction) -> FilePrediction:
+def _of(prediction: Prediction, coverage: float | None) -> FilePrediction:
     lengths = {name: getattr(prediction, name) for name in ("seconds", "total")}
     known = {name: None if math.isnan(length) else length for name, length in lengths.items()}
-    return FilePrediction.model_validate(
-        asdict(prediction) | known | {"audio": as_text(prediction.audio), "scores": dict(prediction.scores)}
-    )
+    told = {"audio": as_text(prediction.audio), "scores": dict(prediction.scores)}
+    told["uncertainties"] = None if coverage is None else dict(prediction.uncertainties)
+    return FilePrediction.model_validate(asdict(prediction) | known | told)
 
 
 @dataclass(frozen=True)
@@ -188,14 +203,17 @@ def show(result: PredictResult) -> None:
             console.say(f"[bold red]{console.name(prediction.audio)}[/]: {console.name(prediction.error)}")
             continue
         heard = "" if prediction.seconds is None else f" ({prediction.seconds:.1f} s heard)"
-        table = Table("", "score", "scale", "", title=f"{console.name(prediction.audio)}{heard}")
+        columns = ["", "score", "scale", ""]
+        if result.coverage is not None:
+            columns.insert(2, f"± ({100 * result.coverage:g} %)")
+        table = Table(*columns, title=f"{console.name(prediction.audio)}{heard}")
         table.title_justify = "left"
         emotions = [name for name in prediction.scores if name in spec.ranked]
         for name in emotions[: result.top]:
-            _row(table, spec[name], prediction.scores[name])
+            _row(table, spec[name], prediction)
         table.add_section()
         for name in (name for name in prediction.scores if name not in spec.ranked):
-            _row(table, spec[name], prediction.scores[name])
+            _row(table, spec[name], prediction)
         console.console.print(table)
         for notice in prediction.notices:
             console.say(f"  [yellow]note[/] {console.name(notice)}")
@@ -208,9 +226,11 @@ def show(result: PredictResult) -> None:
         console.say(console.passed_over(result.passed_over))
 
 
-def _row(table: Table, target: Target, score: float, width: int = 20) -> None:
+def _row(table: Table, target: Target, prediction: FilePrediction, width: int = 20) -> None:
+    score, uncertainties = prediction.scores[target.id], prediction.uncertainties
     bar = "█" * round(max(0.0, min(target.share(score), 1.0)) * width)
-    table.add_row(console.name(target.name), shown(score, 2), f"{target.low:g} to {target.high:g}", bar)
+    about = [] if uncertainties is None else [shown(uncertainties.get(target.id), 2)]
+    table.add_row(console.name(target.name), shown(score, 2), *about, f"{target.low:g} to {target.high:g}", bar)
 
 
 def _pipeline(arguments: PredictArguments) -> EmotionPipeline:
@@ -283,10 +303,16 @@ def _write_csv(result: PredictResult, targets: Sequence[str], path: Path) -> Non
     import pandas as pd
 
     rows = [
-        {**p.model_dump(exclude={"scores", "notices"}), **p.scores, "notices": "; ".join(p.notices) or None}
+        {
+            **p.model_dump(exclude={"scores", "uncertainties", "notices"}),
+            **p.scores,
+            **{f"{target}.uncertainty": value for target, value in (p.uncertainties or {}).items()},
+            "notices": "; ".join(p.notices) or None,
+        }
         for p in result.predictions
     ]
-    columns = ["audio", "seconds", "total", *targets, "notices", "error"]
+    about = [f"{target}.uncertainty" for target in targets] if result.coverage is not None else []
+    columns = ["audio", "seconds", "total", *targets, *about, "notices", "error"]
     table = pd.DataFrame(rows, columns=columns).to_csv(index=False).encode()
     if path.is_symlink() or (path.exists() and not path.is_file()):  # `/dev/stdout`, a pipe: it stays what it is
         path.write_bytes(table)

@@ -118,12 +118,13 @@ class Trials:
 
         started, config = time.perf_counter(), experiment.heads
         require_selectable(self._data, config)
+        for form in config.inputs:
+            spec_of(self._data.store, form, config)  # refused before any trains
         curve = _Curve(self._data.rated, report)
         tried: dict[InputForm, Mapping[str, float]] = {}
         parameters: dict[InputForm, int] = {}
-        specs = {form: spec_of(self._data.store, form, config) for form in config.inputs}  # refused before any trains
-        for form, spec in specs.items():
-            trained = self._train(experiment, spec, curve)
+        for form in dict.fromkeys(config.inputs):
+            trained = self._train(experiment, form, curve)
             curve.close()
             tried[form] = self._figures(trained)
             parameters[form] = parameters_of(trained.spec, trained.targets, config)
@@ -132,17 +133,14 @@ class Trials:
         values = {**tried[best], "parameters": float(parameters[best]), "seconds": seconds}
         return TrialOutcome(values, len(curve.told), seconds, tuple(curve.told), {"input": best})
 
-    def _train(self, experiment: Experiment, spec: InputSpec, curve: _Curve) -> TrainedExperts:
+    def _train(self, experiment: Experiment, form: InputForm, curve: _Curve) -> TrainedExperts:
+        from datamodules.expert_inputs import spec_of
         from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
+        store, config = self._data.store, experiment.heads
+        spec = spec_of(store, form, config)
         wanted = TrainingRequest(
-            self._data.store,
-            spec,
-            self._data.rated,
-            experiment.heads,
-            experiment.seed,
-            self._weights,
-            predicted=("validation",),
+            store, spec, self._data.rated, config, experiment.seed, self._weights, predicted=("validation",)
         )
         with _scratch(experiment.folder) as scratch:
             return train_experts(wanted, TrainingCallbacks(curve.take, self._show, scratch, self._say), self._kept)
@@ -251,7 +249,8 @@ def parameters_of(spec: InputSpec, targets: tuple[str, ...], config: HeadsConfig
     from emonet.experts import ExpertBank
 
     with torch.device("meta"):  # sizes without memory
-        return sum(weight.numel() for weight in ExpertBank(spec, targets, config.widths, seed=None).parameters())
+        bank = ExpertBank(spec, targets, config.widths, seed=None)
+        return config.ensemble * sum(weight.numel() for weight in bank.parameters())
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import final
 
@@ -19,41 +19,51 @@ class EpochMetrics:
     """Hands each expert's error to its early stopping, and keeps what an expert that has stopped counts with.
 
     Args:
-        targets: of all experts, in order.
+        experts: what all are called, in order.
         stopping: told the errors.
+        targets: of each of them; by default experts are called as their targets.
     """
 
-    def __init__(self, targets: Sequence[str], stopping: ExpertStopping) -> None:
-        self._targets, self._stopping = targets, stopping
+    def __init__(self, experts: Sequence[str], stopping: ExpertStopping, targets: Sequence[str] | None = None) -> None:
+        self._experts, self._stopping = experts, stopping
+        self._targets = dict(zip(experts, targets or experts, strict=True))
         self._best: dict[ScoreMetricName, dict[str, float]] = {name: {} for name in ("pearson", "ccc")}
 
     def take(
         self, epoch: int, trained: Sequence[str], figures: Mapping[ScoreMetricName, Sequence[float]]
     ) -> dict[str, float]:
-        """Take in one epoch: `val_mae`, `val_pearson` and `val_ccc` are means, `val_mae/TARGET` is of an expert.
+        """Take in one epoch: `val_mae`, `val_pearson` and `val_ccc` are means, `val_mae/TARGET` is of its experts.
 
-        An expert that has stopped counts in the means with its best epoch, and alone no more. Correlations that are
-        undefined are left out of means.
+        An expert that has stopped counts in the means with its best epoch; a target all of whose experts have, alone no
+        more. Correlations that are undefined are left out of means.
 
         Args:
             epoch: counted from 0.
-            trained: targets of the experts in training.
+            trained: the experts in training.
             figures: by metric, in their order.
         """
         going = [not stopped for stopped in self._stopping.stopped]
         self._stopping.update(epoch, figures["mae"])
         known = {
-            name: {target: value for target, value, mine in zip(trained, values, going, strict=True) if mine}
+            name: {expert: value for expert, value, mine in zip(trained, values, going, strict=True) if mine}
             for name, values in figures.items()
         }
-        at_best = {t for t, best in zip(self._targets, self._stopping.best_epochs, strict=True) if best == epoch}
-        errors = dict(zip(self._targets, self._stopping.best_errors, strict=True)) | known["mae"]
+        at_best = {e for e, best in zip(self._experts, self._stopping.best_epochs, strict=True) if best == epoch}
+        errors = dict(zip(self._experts, self._stopping.best_errors, strict=True)) | known["mae"]
         metrics = {"val_mae": sum(errors.values()) / len(errors)}
         for name, best in self._best.items():
-            best.update((target, value) for target, value in known[name].items() if target in at_best)
+            best.update((expert, value) for expert, value in known[name].items() if expert in at_best)
             if defined := [value for value in (best | known[name]).values() if not math.isnan(value)]:
                 metrics[f"val_{name}"] = fmean(defined)
-        return metrics | {f"val_mae/{target}": error for target, error in known["mae"].items()}
+        return metrics | self._by_target(errors, known["mae"])
+
+    def _by_target(self, errors: Mapping[str, float], going: Iterable[str]) -> dict[str, float]:
+        """Mean errors of the experts of each target of which one is going."""
+        found: dict[str, list[float]] = {self._targets[expert]: [] for expert in going}
+        for expert, error in errors.items():
+            if (target := self._targets[expert]) in found:
+                found[target].append(error)
+        return {f"val_mae/{target}": fmean(each) for target, each in found.items()}
 
 
 @final
@@ -63,13 +73,24 @@ class EpochAccuracy:
     Once all have stopped, it is the UA of the experts as they are kept.
 
     Args:
-        accuracy: empty; of all experts.
-        targets: theirs, in order.
+        accuracy: empty; of the targets of all experts.
+        experts: what they are called, in order.
         stopping: knows which have stopped.
+        targets: of each of them; by default experts are called as their targets. Experts of one target predict their
+            mean.
     """
 
-    def __init__(self, accuracy: UnweightedAccuracy, targets: Sequence[str], stopping: ExpertStopping) -> None:
-        self._accuracy, self._targets, self._stopping = accuracy, targets, stopping
+    def __init__(
+        self,
+        accuracy: UnweightedAccuracy,
+        experts: Sequence[str],
+        stopping: ExpertStopping,
+        targets: Sequence[str] | None = None,
+    ) -> None:
+        self._accuracy, self._experts, self._stopping = accuracy, experts, stopping
+        self._columns: dict[str, list[int]] = {}
+        for column, target in enumerate(targets or experts):
+            self._columns.setdefault(target, []).append(column)
         self._batches: list[tuple[Tensor, Tensor]] = []
         self._best: Tensor | None = None
 
@@ -91,19 +112,20 @@ class EpochAccuracy:
 
         Args:
             epoch: counted from 0; the stopping has heard of it.
-            trained: targets of the experts in training.
+            trained: the experts in training.
         """
         predictions, labels = (torch.cat(each) for each in zip(*self._batches, strict=True))
         if self._best is None:
-            self._best = predictions.new_full((len(predictions), len(self._targets)), torch.nan)
+            self._best = predictions.new_full((len(predictions), len(self._experts)), torch.nan)
         counted = self._best.clone()
-        for now, target, stopped in zip(predictions.T, trained, self._stopping.stopped, strict=True):
-            column = self._targets.index(target)
+        for now, expert, stopped in zip(predictions.T, trained, self._stopping.stopped, strict=True):
+            column = self._experts.index(expert)
             if self._stopping.best_epochs[column] == epoch:
                 self._best[:, column] = now
             if not stopped:
                 counted[:, column] = now
         self._accuracy.reset()
-        self._accuracy.update(counted, labels)
+        means = torch.stack([counted[:, columns].mean(1) for columns in self._columns.values()], 1)
+        self._accuracy.update(means, labels)
         accuracy = float(self._accuracy.compute())
         return {} if math.isnan(accuracy) else {"val_ua": accuracy}

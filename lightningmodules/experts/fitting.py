@@ -33,9 +33,9 @@ class FittedBank:
     Args:
         bank: the experts, each with the weights of its best epoch.
         inputs: that it was trained on.
-        validation_mae: of each expert's best epoch, by target id.
+        validation_mae: of each expert's best epoch, by what it is called (`member_ids`).
         best_epoch: of each expert, counted from 0.
-        layer_mix: of each expert, by target id, how much it makes of each layer; empty where none were mixed.
+        layer_mix: of each expert, how much it makes of each layer; empty where none were mixed.
     """
 
     bank: ExpertBank
@@ -60,7 +60,7 @@ def fit_bank(
     report: Report,
     progress: Progress,
 ) -> FittedBank:
-    """Train one expert for each of the data's targets; validation clips stop each.
+    """Train the data's experts; validation clips stop each.
 
     Args:
         data: its targets are rated in the training and in the validation split.
@@ -74,13 +74,13 @@ def fit_bank(
         EmonetError: if a validation error is not finite.
     """
     mixed = config.layers == "mix"
-    bank = ExpertBank(data.inputs.spec, data.targets, config.widths, seed=seed, dropout=config.dropout, mixed=mixed)
-    spec = TargetSpec(tuple(data.inputs.store.targets[target] for target in data.targets))
-    bank.score_on(spec.targets)
+    bank = ExpertBank(data.inputs.spec, data.experts, config.widths, seed=seed, dropout=config.dropout, mixed=mixed)
+    bank.score_on([data.inputs.store.targets[target] for target in data.targets])
     if scaling is not None:
         bank.standardise(scaling)
+    spec = TargetSpec(tuple(data.inputs.store.targets[target] for target in dict.fromkeys(data.targets)))
     accuracy = None if data.classes is None else UnweightedAccuracy(data.classes, spec)
-    module = ExpertsModule(bank, config, accuracy=accuracy, report=report, progress=progress)
+    module = ExpertsModule(bank, config, targets=data.targets, accuracy=accuracy, report=report, progress=progress)
     with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.inputs.spec):
         try:
             _trainer(config.epochs).fit(module, data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from lightning import LightningModule
@@ -35,6 +35,7 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
     Args:
         bank: the experts, one per score of a batch.
         config: loss, epochs, patience, optimiser.
+        targets: of each expert; by default experts are called as their targets.
         accuracy: of the classes that all of the experts tell apart; None where they tell none, or not all.
         report: gets each epoch's training loss and validation metrics, as `EpochMetrics` and `EpochAccuracy` name them.
         progress: called with the number of finished steps, and the epoch.
@@ -45,6 +46,7 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
         bank: ExpertBank,
         config: HeadsConfig,
         *,
+        targets: Sequence[str] | None = None,
         accuracy: UnweightedAccuracy | None = None,
         report: Report = ignore,
         progress: Progress = ignore,
@@ -60,9 +62,9 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
         self._steps = self._total = 0  # done, and of all epochs
         self._losses: list[Tensor] = []
         self._validation = ScoreMetrics()
-        self._metrics = EpochMetrics(bank.targets, self.stopping)
+        self._metrics = EpochMetrics(bank.targets, self.stopping, targets)
         self.accuracy = accuracy  # here, too, so that it goes to the device
-        self._classes = EpochAccuracy(accuracy, bank.targets, self.stopping) if accuracy is not None else None
+        self._classes = None if accuracy is None else EpochAccuracy(accuracy, bank.targets, self.stopping, targets)
         self._columns: Tensor | None = None  # of the scores, that the experts in training have
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -43,7 +43,7 @@ class TrainingRequest:
         config: sizes, loss, optimiser, epochs, memory.
         seed: fixes starts, order and dropout.
         weights: of every clip of the store and each target in the loss; all 1 by default.
-        predicted: splits whose clips are predicted; no state of another one is read but for training.
+        predicted: splits whose clips are predicted, validation among them; of others none is read but for training.
         labels: classes of the store's clips, for the validation's UA; None tells none.
     """
 
@@ -84,12 +84,14 @@ class TrainedExperts:
         spec: the form of the input, of raw states.
         hidden: outputs of the projection and of each hidden layer.
         targets: ids, in order.
-        validation_mae: of each expert's best epoch, by target id.
-        best_epoch: of each expert, counted from 0.
-        predictions: of the clips of each predicted split, in the store's order.
-        experts: gives each expert's tensors in turn, in the published form, as long as the scratch folder is there.
+        validation_mae: by target id: of its expert's best epoch, or of the mean of several.
+        best_epoch: of each expert, by what it is called (`emonet.experts.member_ids`), counted from 0.
+        predictions: scores of the clips of each predicted split, in the store's order.
+        experts: gives each expert's tensors in turn, target by target, in the published form, as long as the scratch
+            folder is there.
         energy: share of the states' variance that principal coordinates hold; None where experts saw the states.
-        layer_mix: of each expert, by target id, how much it makes of each layer; empty where none were mixed.
+        layer_mix: of each expert, by what it is called, how much it makes of each layer; empty where none were mixed.
+        spread: deviation over the members of each target (unbiased), as `predictions`; empty without ensembles.
     """
 
     spec: InputSpec
@@ -101,10 +103,11 @@ class TrainedExperts:
     experts: Callable[[], Iterator[Tensors]]
     energy: float | None = None
     layer_mix: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    spread: Mapping[Split, Float32[np.ndarray, "clips experts"]] = field(default_factory=dict)
 
 
 def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs | None = None) -> TrainedExperts:
-    """Train one expert for each target on the store's training clips; its validation clips stop each.
+    """Train the experts of each target on the store's training clips; its validation clips stop each.
 
     An expert's result does not depend on which others are trained with it, so neither does it on the groups.
 
@@ -128,7 +131,7 @@ def _on_states(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInpu
     plan = _plan(wanted, wanted.spec, watch)  # before anything is read: it may refuse
     inputs = kept.states(wanted.store, wanted.spec, memory_gib=wanted.config.states_gib, show=watch.show)
     scaling = inputs.scaling if wanted.config.standardise else None
-    return _in_groups(wanted, watch, plan, inputs, scaling).all(wanted.spec)
+    return _in_groups(wanted, watch, plan, inputs, scaling).all(wanted)
 
 
 def _in_coordinates(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs) -> TrainedExperts:
@@ -144,7 +147,7 @@ def _in_coordinates(wanted: TrainingRequest, watch: TrainingCallbacks, kept: Kep
     def lifted() -> Iterator[Tensors]:
         return _lifted(wanted, watch, states, list(finished.experts()))
 
-    return finished.all(wanted.spec, lifted, share)
+    return finished.all(wanted, lifted, share)
 
 
 def _lifted(
@@ -181,8 +184,9 @@ def _in_groups(
         seed=wanted.seed,
         weights=wanted.weights,
         labels=wanted.labels,
+        ensemble=config.ensemble,
     )
-    finished, sizes = _Finished(wanted.targets, watch.scratch, wanted.predicted), list(plan.groups)
+    finished, sizes = _Finished(data.experts, watch.scratch, wanted.predicted), list(plan.groups)
     while sizes:
         gc.collect()  # Lightning's trainer and module hold each other, and so would the last group's weights stay
         group = slice(finished.count, finished.count + sizes[0])
@@ -191,7 +195,7 @@ def _in_groups(
         except (RuntimeError, MemoryError) as error:
             if not _is_memory(error) or max(plan.groups) == 1:
                 raise
-            plan = plan.halved(len(wanted.targets) - finished.count)
+            plan = plan.halved(len(data.experts) - finished.count)
             sizes = list(plan.groups)
             watch.planned(plan)
             watch.say(f"{wanted.spec.form}: memory ran out; going on with {plan}")
@@ -207,7 +211,7 @@ def _plan(wanted: TrainingRequest, spec: InputSpec, watch: TrainingCallbacks) ->
     plan = plan_training(
         spec,
         config.widths,
-        len(wanted.targets),
+        config.ensemble * len(wanted.targets),
         batch_size=config.batch_size,
         clips=clips,
         states_bytes=clips * spec.bytes_per_clip if in_coordinates else round(config.states_gib * GIB),
@@ -215,6 +219,7 @@ def _plan(wanted: TrainingRequest, spec: InputSpec, watch: TrainingCallbacks) ->
         precision=config.precision,
         on_gpu=device.type == "cuda",
         mixed=config.layers == "mix",
+        ensemble=config.ensemble,
     )
     watch.planned(plan)
     watch.say(f"{wanted.spec.form}: {plan}")
@@ -224,7 +229,7 @@ def _plan(wanted: TrainingRequest, spec: InputSpec, watch: TrainingCallbacks) ->
 def _fit(
     wanted: TrainingRequest, watch: TrainingCallbacks, data: ExpertsDataModule, scaling: Scaling | None, group: slice
 ) -> FittedBank:
-    whole = len(data.targets) == len(wanted.targets)
+    whole = len(data.experts) == wanted.config.ensemble * len(wanted.targets)
     label = "" if whole else f" {group.start + 1} to {group.stop}"
 
     def report(metrics: Mapping[str, float], epoch: int) -> None:
@@ -245,7 +250,7 @@ def _is_memory(error: BaseException) -> bool:
 class _Finished:
     """The experts that are trained; those of several groups wait on disk."""
 
-    targets: tuple[str, ...]
+    names: tuple[str, ...]
     scratch: Path
     predicted: tuple[Split, ...]
     hidden: tuple[int, ...] = ()
@@ -263,11 +268,11 @@ class _Finished:
     def take(self, fitted: FittedBank) -> None:
         """Note the figures of a group, and keep its experts: all of it, or nothing where memory runs out."""
         predictions = {split: fitted.predict(split) for split in self.predicted}
-        alone = fitted.bank.targets == self.targets
+        alone = fitted.bank.targets == self.names
         kept: list[Tensors | Path] = []
-        for position, target in enumerate(fitted.bank.targets):
+        for position, name in enumerate(fitted.bank.targets):
             tensors = dict(fitted.bank.tensors(position))
-            kept.append(tensors if alone else _saved(tensors, self.scratch / f"{target}.safetensors"))
+            kept.append(tensors if alone else _saved(tensors, self.scratch / f"{name}.safetensors"))
         # Nothing below takes memory: a group that is trained again must not have been noted in part.
         self._predictions.append(predictions)
         self._kept += kept
@@ -282,23 +287,42 @@ class _Finished:
             yield load_file(kept) if isinstance(kept, Path) else kept
 
     def all(
-        self, spec: InputSpec, experts: Callable[[], Iterator[Tensors]] | None = None, energy: float | None = None
+        self,
+        wanted: TrainingRequest,
+        experts: Callable[[], Iterator[Tensors]] | None = None,
+        energy: float | None = None,
     ) -> TrainedExperts:
         """Everything, of all groups."""
-        predictions = {
+        by_split = {
             split: np.concatenate([some[split] for some in self._predictions], axis=1) for split in self.predicted
         }
+        ensemble, errors = wanted.config.ensemble, self.validation_mae
+        spread: dict[Split, np.ndarray] = {}
+        if ensemble > 1:
+            members = {split: each.reshape(len(each), -1, ensemble) for split, each in by_split.items()}
+            by_split = {split: each.mean(2) for split, each in members.items()}
+            spread = {split: each.std(2, ddof=1) for split, each in members.items()}
+            errors = _errors(wanted, by_split["validation"])
         return TrainedExperts(
-            spec,
+            wanted.spec,
             self.hidden,
-            self.targets,
-            self.validation_mae,
+            wanted.targets,
+            errors,
             self.best_epoch,
-            predictions,
+            by_split,
             experts or self.experts,
             energy,
             self.layer_mix,
+            spread,
         )
+
+
+def _errors(wanted: TrainingRequest, predictions: Float32[np.ndarray, "clips targets"]) -> dict[str, float]:
+    """Mean absolute errors of validation clips, by target."""
+    store = wanted.store
+    columns = [store.targets.index(target) for target in wanted.targets]
+    errors = np.abs(predictions - store.scores(store.rows("validation"))[:, columns])
+    return dict(zip(wanted.targets, np.nanmean(errors, 0).tolist(), strict=True))
 
 
 def _saved(tensors: Tensors, path: Path) -> Path:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -53,6 +55,48 @@ def test_what_is_saved_is_loaded(tmp_path: Path, form: InputForm) -> None:
     assert not loaded.training
     features = info.spec.prepare(torch.randn(3, FRAMES, WIDTH), torch.tensor([1, 5, 10]))
     assert torch.equal(loaded(features), bank(features))
+
+
+def an_ensemble(form: InputForm = "flatten", **changes: object) -> tuple[ExpertBank, ExpertsInfo]:
+    single, info = a_bank(form)
+    info = ExpertsInfo.model_validate({**info.model_dump(), "ensemble": 3, **changes})
+    return ExpertBank(single.spec, info.experts, info.hidden, seed=1).eval(), info
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_ensemble_is_loaded_as_it_was_saved(tmp_path: Path, precision: ExpertsPrecision) -> None:
+    bank, info = an_ensemble(intervals={"factors": {"fear": 2.0}})
+    save_bank(bank, info, tmp_path / "heads")
+    names = {f"{target}{member}.safetensors" for target in TARGETS for member in ("", ".2", ".3")}
+    assert {path.name for path in (tmp_path / "heads").iterdir()} == names | {"experts.json"}
+    (loaded,) = load_banks(tmp_path / "heads", precision)
+    assert loaded.info == info
+    states, lengths = torch.randn(4, FRAMES, WIDTH), torch.tensor([1, 5, 10, 10])
+    with torch.inference_mode():
+        expected, alone = (one(info.spec.prepare(states, lengths)) for one in (bank, a_bank()[0]))
+        members = loaded.scores(states, lengths)
+    torch.testing.assert_close(members.flatten(1), expected, atol=1e-6 if precision == "float32" else 0.05, rtol=0)
+    torch.testing.assert_close(expected[:, ::3], alone)  # the first members
+    half_widths = loaded.half_widths(members)
+    assert half_widths[:, 0] == pytest.approx(2 * members[:, 0].std(1).numpy())
+    assert np.isnan(half_widths[:, 1]).all()
+
+
+def test_members_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    save_bank(*an_ensemble("statistics"), tmp_path / "heads")
+    save_bank(*an_ensemble("statistics", window_seconds=6.0, encoder_digest="f" * 64), tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "fear.2.safetensors", tmp_path / "heads")
+    message = r"(?s)mixed windows and encoders in an ensemble.*fear\.2.*window_seconds 0\.2.*window_seconds 6"
+    for read in (check_banks, load_bank):
+        with pytest.raises(RequestError, match=message):
+            read(tmp_path / "heads")
+    save_bank(*a_bank("flatten"), tmp_path / "flat")
+    shutil.copy(tmp_path / "flat" / "fear.safetensors", tmp_path / "heads" / "fear.2.safetensors")
+    with pytest.raises(RequestError, match=r"(?s)the shape of proj\.weight is not what experts\.json says.*fear\.2"):
+        check_banks(tmp_path / "heads")
+    (tmp_path / "heads" / "fear.2.safetensors").unlink()
+    with pytest.raises(RequestError, match=r"(?s)cannot be read.*fear\.2\.safetensors.*each target has 3"):
+        check_banks(tmp_path / "heads")
 
 
 def test_files_have_the_published_keys(tmp_path: Path) -> None:

@@ -252,6 +252,12 @@ def test_experts_without_a_published_form_are_not_exported(
     assert not (tmp_path / "out").exists()
 
 
+def test_ensembles_are_not_exported(ensemble_voice: Path, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)no published form.*ensembles of 3 experts.*heads\.ensemble 1"):
+        export_published(ensemble_voice / "experts", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_targets_of_ones_own_have_no_published_name(tmp_path: Path) -> None:
     own = TargetSpec((Target("stress", "Stress", 0, 1, ""), Target("age", "Age", 0, 100, "years")))
     folder = saved(tmp_path / "experts", InputSpec("flatten", "all", 1500, 4), own)

@@ -16,7 +16,7 @@ import torch
 
 from emonet import EmotionPipeline, open_corpus
 from emonet.audio import Decoded
-from emonet.checkpoints import ExpertsInfo
+from emonet.checkpoints import ExpertsInfo, LoadedBank
 from emonet.checkpoints.files import load_bank, save_bank
 from emonet.configs import HIDDEN
 from emonet.errors import AudioError, RequestError
@@ -57,11 +57,48 @@ def test_scores_do_not_depend_on_the_batch(pipeline: EmotionPipeline, make_wav: 
     assert pipeline.frame(paths).shape == (7, 3)
 
 
+def test_an_ensemble_answers_with_its_mean_and_says_how_far_members_are_apart(
+    pipeline: EmotionPipeline, ensemble_voice: Path, make_wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, ensemble = make_wav(), EmotionPipeline.from_folder(ensemble_voice)
+    assert (pipeline.coverage, ensemble.coverage) == (None, 0.9)
+    (single,), (several,) = (list(one.predict([path])) for one in (pipeline, ensemble))
+    assert single.uncertainties == {}
+    ((bank, info),) = ensemble.banks
+    heard: list[torch.Tensor] = []
+    scores = LoadedBank.scores
+
+    def watched(self: LoadedBank, *states: torch.Tensor) -> torch.Tensor:
+        heard.append(scores(self, *states))
+        return heard[-1]
+
+    monkeypatch.setattr(LoadedBank, "scores", watched)
+    assert list(ensemble.predict([path])) == [several]
+    (members,) = heard[0]
+    for position, target in enumerate(ensemble.targets):
+        assert members[position, 0] == pytest.approx(single.scores[target]), "the first is the expert alone"
+        assert several.scores[target] == pytest.approx(float(members[position].mean()))
+    spread = members.std(1)
+    anger, fear = (float(spread[ensemble.targets.index(target)]) for target in ("anger", "fear"))
+    assert several.uncertainties == pytest.approx({"anger": 2 * anger, "fear": 1.5 * fear})
+    assert bank.targets == info.experts
+    answer = VoiceModel(ensemble).predict(str(path))
+    assert list(answer.columns) == [*pipeline.targets, "notices", "error"], "a server's answers stay"
+
+
+def test_experts_that_hear_other_windows_make_no_model(ensemble_voice: Path) -> None:
+    pipeline = EmotionPipeline.from_folder(ensemble_voice)
+    ((bank, info),) = pipeline.banks
+    other = ExpertsInfo.model_validate({**info.model_dump(), "window_seconds": 6.0})
+    with pytest.raises(RequestError, match=r"(?s)trained on states of different windows.*1 s, 6 s"):
+        EmotionPipeline(pipeline.encoder, [LoadedBank(bank, info), LoadedBank(bank, other)])
+
+
 @pytest.mark.gpu
 def test_experts_are_on_the_encoders_gpu(voice: Path, make_wav: Callable[..., Path]) -> None:
     path = make_wav()
     fast, plain = (EmotionPipeline.from_folder(voice, device=device) for device in ("cuda:0", "cpu"))
-    assert {tensor.device.type for bank in fast.banks for tensor in bank.state_dict().values()} == {"cuda"}
+    assert {tensor.device.type for bank, _ in fast.banks for tensor in bank.state_dict().values()} == {"cuda"}
     assert fast(path) == pytest.approx(plain(path), abs=2e-2)  # bf16 rounds otherwise there
 
 
@@ -72,9 +109,9 @@ def test_experts_that_a_gpu_cannot_hold_stay_with_the_processor(voice: Path, mak
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return super().to(device)
 
-    bank, _ = load_bank(voice / "experts")
+    bank, info = load_bank(voice / "experts")
     bank.__class__ = Large
-    (placed,) = _placed([bank], torch.device("meta"))
+    ((placed, _),) = _placed([LoadedBank(bank, info)], torch.device("meta"))
     assert next(placed.parameters()).device.type == "cpu"
 
 

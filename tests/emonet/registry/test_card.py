@@ -13,7 +13,7 @@ import yaml
 from emonet.checkpoints import Calibration
 from emonet.checkpoints.calibration import Curve
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import Scores, evaluate, sample_classes
+from emonet.evaluation import Scores, SpreadScores, ensemble_figures, evaluate, sample_classes
 from emonet.registry import CardFacts, CorpusFacts, SplitFacts, summary, write_card
 from emonet.registry.card import render
 from emonet.targets import EMOTIONS, TargetSpec
@@ -66,6 +66,18 @@ def tables(card: str) -> list[list[str]]:
     """Rows of each table, with their escaped bars gone."""
     found = re.findall(r"(?:^\|.*\|\n)+", card, re.MULTILINE)
     return [[row.replace("\\|", "") for row in table.splitlines()] for table in found]
+
+
+def test_uncertainty_comes_with_how_often_the_truth_lies_within(facts: CardFacts) -> None:
+    assert "Their spread times a factor" not in render(facts)
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, (50, 3)).astype(float)
+    seen = SpreadScores(truth, truth + rng.normal(0, 0.5, (50, 3)), np.full((50, 3), 0.1), np.full((50, 3), 0.8))
+    told = render(replace(facts, uncertainty=ensemble_figures(seen, seen, SPEC, members=5, nominal=0.9)))
+    assert "Each score is the mean of 5 experts that differ in their seed." in told
+    within = float((np.abs(seen.predictions - truth) <= 0.8).mean())
+    (row,) = [line for line in told.splitlines() if line.startswith("| mean |")]
+    assert row.startswith(f"| mean | 0.800 | {within:.2f} | {within:.2f} | ")
 
 
 def test_front_matter_is_what_hubs_read(facts: CardFacts) -> None:

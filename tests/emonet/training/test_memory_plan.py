@@ -59,6 +59,19 @@ def test_mixed_layers_count_as_they_are_folded_in_the_end() -> None:
     assert single + 4 * 64 * spec.features <= mixed < plan(spec=spec).bytes_per_expert
 
 
+def test_members_of_an_ensemble_count_and_stay_together_where_they_fit() -> None:
+    single = plan(0.9 * 24)
+    several = plan(0.9 * 24, experts=200, ensemble=5)
+    assert sum(several.groups) == 200
+    assert several.peak_bytes <= several.budget
+    assert 4 * len(single.groups) <= len(several.groups) <= 6 * len(single.groups)
+    assert all(group % 5 == 0 for group in several.groups)
+    for gib in (6, 8):  # too little for five of a target
+        few = plan(gib, experts=200, ensemble=5)
+        assert sum(few.groups) == 200
+        assert max(few.groups) < 5
+
+
 def test_what_does_not_fit_is_refused_with_advice() -> None:
     with pytest.raises(
         RequestError, match=r"(?s)not enough memory to train even one expert.*GiB.*--heads\.features principal"

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.image import imread
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation import evaluate
+from emonet.evaluation import SpreadScores, ensemble_figures, evaluate
 from emonet.targets import EMOTIONS
 from experiments.core import Experiment
 from experiments.heads.layers import LayerWeights
@@ -46,6 +46,9 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
 
     predictions = (truth + rng.normal(0, 1, truth.shape)).astype(np.float32)
     rows = {"experts, flatten": scores(predictions), "median": scores(np.ones_like(truth)), "mel_ridge": scores(truth)}
+    spread = np.full(truth.shape, 0.5)
+    seen = SpreadScores(truth, predictions, spread, 3 * spread)
+    uncertainty = ensemble_figures(seen, seen, EMOTIONS.subset(TARGETS), members=5, nominal=0.9)
     experiment = Experiment(name="toy", description="for <tests>", runs=tmp_path, evaluation=config)
     findings = Findings(
         rows,
@@ -55,6 +58,7 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
         note="a stand-in",
         facts={"Corpus": "a & b"},
         layers=LayerWeights((2, 4), {"fear": (0.25, 0.75), "sadness": (0.5, 0.5), "anger": (0.01, 0.99)}),
+        uncertainty=uncertainty,
     )
     folder = write_report(experiment, findings, experiment.folder / "report")
     page = Page()
@@ -62,6 +66,15 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
     assert page.links == []
     assert sorted(page.images) == ["confusion.png", "layers.png", "mae.png", "pearson.png", "scatter.png"]
     assert all(imread(folder / image).ndim == 3 for image in page.images)
-    for text in ("for <tests>", "a stand-in", "a & b", "mel_ridge", "Sadness", "0.99", f"{rows['median'].mae.mean}"):
+    for text in (
+        "for <tests>",
+        "a stand-in",
+        "a & b",
+        "mel_ridge",
+        "Sadness",
+        "0.99",
+        "Each target has 5 experts",
+        f"{rows['median'].mae.mean}",
+    ):
         assert text in page.words
     assert write_report(experiment, findings, experiment.folder / "report") == folder  # again, over the old one

@@ -10,7 +10,7 @@ import torch
 from mlflow import MlflowClient
 
 from cache.store import FeatureStore
-from emonet.checkpoints import read_info
+from emonet.checkpoints import load_banks, read_info
 from emonet.checkpoints.files import load_bank
 from emonet.errors import RequestError
 from emonet.tracking import default_uri
@@ -102,6 +102,43 @@ def test_experts_that_mix_layers_say_which_they_listen_to(
     assert bank.first.weight.shape[2] == 4 * 2 * 32
     assert "layers.png" in (experiment.folder / "report" / "index.html").read_text("utf-8")
     assert "| layer mix | layers that matter most" in (experiment.folder / "voice" / "README.md").read_text("utf-8")
+
+
+def test_ensembles_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    extract.run(experiment)
+    settings = {**experiment.heads.model_dump(), "inputs": ["statistics"], "calibration": "affine"}
+    single = heads.run(changed(experiment, heads=settings))
+    assert single.uncertainty is None
+    ensemble = changed(experiment, heads={**settings, "ensemble": 3})
+    result = heads.run(ensemble)
+    assert result.uncertainty is not None
+    assert result.uncertainty.members == 3
+    assert set(result.uncertainty.per_target) == {"anger", "fear"}
+    assert result.uncertainty.mean.spread > 0
+    assert result.uncertainty.mean.scaled.test is None, "four validation clips are too few"
+    heads.show(result)
+    assert "90 % intervals by the spread of 3 experts each hold" in capsys.readouterr().err
+    assert json.loads((experiment.folder / "heads.json").read_text())["uncertainty"]["nominal"] == 0.9
+    assert MlflowClient(default_uri(experiment.runs)).get_run(result.run_id).data.metrics["uncertainty/spread"] > 0
+    frame = pd.read_parquet(experiment.folder / "heads" / "predictions.parquet")
+    assert frame["spread.anger"].mean() == pytest.approx(result.uncertainty.per_target["anger"].spread)
+    assert (experiment.folder / "voice" / "experts" / "fear.3.safetensors").is_file()
+    assert "Uncertainty" in (experiment.folder / "report" / "index.html").read_text("utf-8")
+
+    (bank,) = load_banks(experiment.folder / "heads")  # as `predict` and `compare` load them
+    store = FeatureStore.open(experiment.folder / "store.zarr")
+    rows = store.rows("test")
+    states, lengths = torch.from_numpy(store.read(rows)), torch.from_numpy(store.speech_frames(rows))
+    with torch.inference_mode():
+        scores = bank.scores(states, lengths).mean(2).numpy()
+    predicted = frame[[f"prediction.{target}" for target in result.rated]].to_numpy()
+    np.testing.assert_allclose(scores, predicted, atol=1e-4)
+
+    trials = Trials(experiment)
+    one, three = (trials.run(each, lambda _epoch, _error: None) for each in (
+        changed(experiment, heads=settings), ensemble))  # fmt: skip
+    assert three.values["parameters"] == 3 * one.values["parameters"]
+    assert three.values["mae"] == pytest.approx(result.forms["statistics"].validation.mae.mean.value, abs=1e-5)
 
 
 @pytest.mark.slow

@@ -66,6 +66,46 @@ def test_flags_that_a_scorer_has_no_use_for_are_refused(
     assert f"{flags[0]} means nothing to a --scorer" in capsys.readouterr().err
 
 
+def test_uncertainty_of_an_ensemble(
+    ensemble_voice: Path, make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, csv = str(make_wav("a.wav")), tmp_path / "s.csv"
+    command = ["predict", path, "--model", str(ensemble_voice), "--csv", str(csv)]
+    assert main([*command, "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert (plain["coverage"], plain["predictions"][0]["uncertainties"]) == (None, None)
+    assert "anger.uncertainty" not in pd.read_csv(csv).columns
+    assert main([*command, "--uncertainty", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["coverage"] == 0.9
+    (prediction,) = told["predictions"]
+    assert prediction["scores"] == plain["predictions"][0]["scores"]
+    assert set(prediction["uncertainties"]) == {"anger", "fear"}, "sadness had too few clips"
+    table = pd.read_csv(csv)
+    targets = [name for name in table.columns if name in prediction["scores"]]
+    about = [f"{target}.uncertainty" for target in targets]
+    assert list(table.columns) == ["audio", "seconds", "total", *targets, *about, "notices", "error"]
+    assert table["anger.uncertainty"][0] == pytest.approx(prediction["uncertainties"]["anger"])
+    assert table["sadness.uncertainty"].isna().all()
+    assert main([*command, "--uncertainty"]) == 0
+    shown = capsys.readouterr().err
+    assert "± (90 %)" in shown
+    assert f"{prediction['uncertainties']['fear']:.2f}" in shown
+
+
+def test_uncertainty_needs_an_ensemble(
+    voice: Path, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(make_wav("a.wav"))
+    assert main(["predict", path, "--model", str(voice), "--uncertainty"]) == 2
+    error = capsys.readouterr().err
+    assert "this model does not know how uncertain its scores are" in error
+    assert "1 of each target" in error
+    assert "--heads.ensemble 5" in error
+    assert main(["predict", path, "--scorer", "toy", "--uncertainty"]) == 2
+    assert "--uncertainty means nothing to a --scorer" in capsys.readouterr().err
+
+
 def test_the_table_for_people(voice: Path, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(make_wav("a[1].wav")), "--model", str(voice), "--top", "2"]) == 0
     out, err = capsys.readouterr()

@@ -34,6 +34,30 @@ def test_an_expert_that_has_stopped_counts_with_its_best_epoch() -> None:
     assert third == pytest.approx({"val_mae": 1.5, "val_pearson": 0.7, "val_ccc": 0.7, "val_mae/fear": 2.0})
 
 
+def test_experts_of_one_target_are_told_as_their_mean() -> None:
+    experts = ("anger", "anger.2", "fear", "fear.2")
+    stopping = ExpertStopping(ExpertBank(InputSpec("statistics", "all", 2, 2), experts, (2,), seed=0), 1)
+    told = EpochMetrics(experts, stopping, ("anger", "anger", "fear", "fear"))
+    seen = [
+        told.take(epoch, experts, {"mae": errors, "pearson": [0.5] * 4, "ccc": [0.5] * 4})
+        for epoch, errors in enumerate([[1.0, 3.0, 5.0, 7.0], [2.0, 1.0, 6.0, 8.0], [2.0, 0.5, 9.0, 9.0]])
+    ]
+    anger = [metrics.get("val_mae/anger") for metrics in seen]
+    assert anger == [2.0, 1.5, 0.75], "anger has stopped in the end, with 1; anger.2 goes on"
+    assert [metrics.get("val_mae/fear") for metrics in seen] == [6.0, 7.0, None]
+
+
+def test_experts_of_one_target_predict_a_class_together() -> None:
+    experts, targets = ("anger", "anger.2", "fear", "fear.2"), ("anger", "anger", "fear", "fear")
+    stopping = ExpertStopping(ExpertBank(InputSpec("statistics", "all", 2, 2), experts, (2,), seed=0), 1)
+    classes = Classes({"anger": "angry", "fear": "afraid"}, {"angry": 0, "afraid": 1})
+    spec = TargetSpec(tuple(EMOTIONS[target] for target in TARGETS))
+    told = EpochAccuracy(UnweightedAccuracy(classes, spec), experts, stopping, targets)
+    told.add(torch.tensor([[0.0, 3.0, 1.0, 1.0], [3.0, 0.0, 2.0, 2.0]]), torch.tensor([0, 1]))
+    stopping.update(0, [1.0] * 4)
+    assert told.take(0, experts) == {"val_ua": 1.0}, "anger is 1.5 for both clips, fear 1 and 2"
+
+
 def test_what_is_undefined_is_left_out_of_means() -> None:
     (some,) = epochs(([1.0, 3.0], [math.nan, 0.4]))
     assert (some["val_mae"], some["val_pearson"], some["val_ccc"]) == pytest.approx((2.0, 0.4, 0.4))

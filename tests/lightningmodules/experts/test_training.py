@@ -12,9 +12,10 @@ import torch
 
 from cache.store import FeatureStore
 from datamodules.expert_inputs import spec_of
+from emonet.clips import Split
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError, RequestError
-from emonet.experts import ExpertBank, InputSpec
+from emonet.experts import ExpertBank, InputSpec, member_ids
 from emonet.runtime import ignore
 from emonet.targets import EMOTIONS, Classes, ClassLabels
 from emonet.training import GIB, plan_training
@@ -83,6 +84,65 @@ def test_a_layer_mix_that_cannot_be_is_refused(make_store: MakeStore, tmp_path: 
     with pytest.raises(RequestError, match=r"(?s)single layer: there is nothing to mix.*the encoder's last layer"):
         train(single, tmp_path, "statistics", layers="mix")
     assert train(several, tmp_path, "statistics", layers=[4], frames="speech", epochs=1).layer_mix == {}
+
+
+@pytest.mark.parametrize(("form", "layers"), [("statistics", "all"), ("statistics", "mix"), ("flatten", "all")])
+def test_an_ensemble_holds_the_single_expert_and_others_and_means_them(
+    make_store: MakeStore, tmp_path: Path, form: InputForm, layers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members: list[np.ndarray] = []
+    fit = FittedBank.predict
+
+    def watched(self: FittedBank, split: Split) -> np.ndarray:
+        members.append(fit(self, split))
+        return members[-1]
+
+    layered = layers == "mix"
+    store, changes = make_store(layered=layered), {"layers": layers, "frames": "speech" if layered else "all"}
+    weights = np.random.default_rng(0).uniform(0.5, 1, (len(store), 2)).astype(np.float32)
+    single = train(store, tmp_path, form, weights=weights, **changes)
+    monkeypatch.setattr(FittedBank, "predict", watched)
+    ensemble = train(store, tmp_path, form, weights=weights, ensemble=3, **changes)
+    validation, test = members
+    assert validation.shape == (40, 6)
+    # The same start, dropout and batches: only the order of sums may be another one.
+    np.testing.assert_allclose(test[:, ::3], single.predictions["test"], atol=1e-5)
+    assert [ensemble.best_epoch[target] for target in TARGETS] == [single.best_epoch[target] for target in TARGETS]
+    assert set(ensemble.best_epoch) == {"anger", "anger.2", "anger.3", "fear", "fear.2", "fear.3"}
+    assert set(ensemble.layer_mix) == (set(ensemble.best_epoch) if layered else set())
+    by_target = test.reshape(40, 2, 3)
+    np.testing.assert_allclose(ensemble.predictions["test"], by_target.mean(2), rtol=1e-6)
+    np.testing.assert_allclose(ensemble.spread["test"], by_target.std(2, ddof=1), rtol=1e-5)
+    assert ensemble.spread["validation"].shape == (40, 2)
+    assert (ensemble.spread["test"] > 1e-3).all(), "members differ"
+    assert single.spread == {}
+    truth = store.scores(store.rows("validation"))[:, [store.targets.index(target) for target in TARGETS]]
+    errors = np.abs(ensemble.predictions["validation"] - truth).mean(0)
+    assert list(ensemble.validation_mae.values()) == pytest.approx(errors.tolist())
+    assert len(list(ensemble.experts())) == 6
+
+
+def test_members_start_bit_for_bit_as_alone() -> None:
+    spec, names = InputSpec("statistics", "all", 5, 6), member_ids(["fear", "anger"], 2)
+    assert names == ("fear", "fear.2", "anger", "anger.2")
+    bank, alone = (ExpertBank(spec, each, (8, 4), seed=3).train() for each in (names, ["anger"]))
+    for (_, mine), (_, theirs) in zip(bank.tensors(2), alone.tensors(0), strict=True):
+        assert torch.equal(mine, theirs)
+    masks = [one.dropout(7, torch.zeros(())) for one in (bank, alone)]
+    assert all(torch.equal(mine[2], theirs[0]) for mine, theirs in zip(*masks, strict=True) if mine is not None)
+    assert not torch.equal(dict(bank.tensors(2))["proj.weight"], dict(bank.tensors(3))["proj.weight"])
+
+
+def test_members_of_an_ensemble_are_trained_in_groups_too(make_store: MakeStore, tmp_path: Path) -> None:
+    store, said = make_store(missing=True), list[str]()
+    changes = {"hidden": WIDE, "epochs": 1, "standardise": False, "ensemble": 2}
+    reports: list[Mapping[str, float]] = []
+    together = train(store, tmp_path, **changes)
+    grouped = train(store, tmp_path, memory=memory_for(store, 2.6), said=said, epoch=reports.append, **changes)
+    assert "4 experts in 2 groups of up to 2" in said[0]
+    assert [sorted(metrics) for metrics in reports] == [[f"val_mae/{target}"] for target in TARGETS]
+    np.testing.assert_allclose(grouped.predictions["test"], together.predictions["test"], atol=1e-3)
+    np.testing.assert_allclose(grouped.spread["test"], together.spread["test"], atol=1e-3)
 
 
 def scores_of(trained: TrainedExperts, store: FeatureStore) -> np.ndarray:
