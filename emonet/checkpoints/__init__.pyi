@@ -1,7 +1,6 @@
 from .calibration import Calibration, check_targets, fit_calibration, read_calibration
 from .files import (
     INFO,
-    Bank,
     ExpertsInfo,
     LoadedBank,
     bank_folders,
@@ -27,7 +26,6 @@ from .published import (
 __all__ = [
     "INFO",
     "LICENCE",
-    "Bank",
     "Calibration",
     "ExpertsInfo",
     "Intervals",

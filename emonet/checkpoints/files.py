@@ -136,7 +136,7 @@ class LoadedBank(NamedTuple):
     ) -> Float32[Tensor, "batch targets members"]:
         """Scores by each target's experts, whose mean is the target's; arguments as of `InputSpec.prepare`."""
         scores: Tensor = self.bank(self.bank.spec.prepare(states, speech_frames)).float()
-        return scores.unflatten(1, (-1, self.info.ensemble))
+        return scores.view(len(scores), len(self.info.targets), self.info.ensemble)
 
     def half_widths(self, scores: Float32[Tensor, "batch targets members"]) -> Float64[np.ndarray, "batch targets"]:
         """Of the intervals around means of such scores, in their units; NaN where there are none."""

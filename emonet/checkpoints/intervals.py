@@ -32,7 +32,10 @@ class Intervals(Schema):
             spread: deviation over the members of each target, shape (clips, targets).
             targets: ids, one per column.
         """
-        return spread * np.array([self.factors.get(target, math.nan) for target in targets])
+        found: Float64[np.ndarray, "clips targets"] = spread * np.array(
+            [self.factors.get(target, math.nan) for target in targets]
+        )
+        return found
 
 
 def fit_intervals(

@@ -38,5 +38,6 @@ class LayerMix(nn.Module):
 
     def unmixed(self, weight: Float[Tensor, "experts outputs mixed"]) -> Float[Tensor, "experts outputs features"]:
         """Weights on mixed statistics as weights on those of all layers, which give the same."""
-        by_statistic = weight.unflatten(2, (_STATISTICS, 1, -1))
-        return (by_statistic * self.weights().view(len(weight), 1, 1, -1, 1)).flatten(2)
+        experts, outputs, mixed = weight.shape
+        by_statistic = weight.reshape(experts, outputs, _STATISTICS, 1, mixed // _STATISTICS)
+        return (by_statistic * self.weights().view(experts, 1, 1, -1, 1)).flatten(2)

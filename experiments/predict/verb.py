@@ -137,8 +137,8 @@ def _of(prediction: Prediction, coverage: float | None) -> FilePrediction:
     lengths = {name: getattr(prediction, name) for name in ("seconds", "total")}
     known = {name: None if math.isnan(length) else length for name, length in lengths.items()}
     told = {"audio": as_text(prediction.audio), "scores": dict(prediction.scores)}
-    told["uncertainties"] = None if coverage is None else dict(prediction.uncertainties)
-    return FilePrediction.model_validate(asdict(prediction) | known | told)
+    doubts = {"uncertainties": None if coverage is None else dict(prediction.uncertainties)}
+    return FilePrediction.model_validate(asdict(prediction) | known | told | doubts)
 
 
 @dataclass(frozen=True)
