@@ -17,6 +17,9 @@ InputForm = Literal["flatten", "statistics", "attention"]
 Preset = Literal["small", "large"]
 Loss = Literal["mae", "huber", "mse", "ccc"]
 CalibrationKind = Literal["affine", "isotonic"]
+BaselineChoice = Literal[
+    "auto", "egemaps_ridge", "egemaps_svr", "compare2016_ridge", "compare2016_svr", "whisper_last_mean"
+]
 HIDDEN: dict[Preset, tuple[int, ...]] = {"small": (64, 64, 32, 16), "large": (128, 128, 64, 32)}
 """Outputs of the projection and of each hidden layer after it (EmoNet-Voice Small and Large)."""
 
@@ -193,3 +196,5 @@ class EvaluationConfig(Schema):
     """Bootstrap resamples behind each interval (count)."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Coverage of the intervals (0 to 1)."""
+    baselines: tuple[BaselineChoice, ...] = ("auto",)
+    """Beside median, mel_ridge and states_ridge: auto is openSMILE's where it is installed; others are named."""

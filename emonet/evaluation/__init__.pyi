@@ -1,4 +1,3 @@
-from .baselines import baseline_predictions, median_scores
 from .bootstrap import difference, evaluate, independent, resample
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
@@ -59,7 +58,6 @@ __all__ = [
     "SwapTest",
     "TargetDifference",
     "Verdict",
-    "baseline_predictions",
     "calibration_figure",
     "class_confusion_figure",
     "class_metrics",
@@ -75,7 +73,6 @@ __all__ = [
     "holm",
     "independent",
     "judge",
-    "median_scores",
     "metric_figure",
     "open_scorer",
     "resample",

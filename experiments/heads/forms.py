@@ -1,4 +1,4 @@
-"""Forms of input, the work behind the verb `heads`: open the store, train each form, run the baselines."""
+"""Forms of input, the work behind the verb `heads`: open the store, train each form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from emonet.evaluation import ClassScores, Scores, evaluate
 from emonet.schema import Schema
 from experiments.core import Experiment, StageContext, console, named_encoder, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
-from experiments.heads.classes import baseline_class_scores, class_labels, class_scores
+from experiments.heads.classes import class_labels, class_scores
 from experiments.heads.selection import require_selectable
 from experiments.heads.store_check import require_origin
 
@@ -243,24 +243,6 @@ def _calibrated(
 def _log_plan(job: StageContext, label: str, plan: TrainingPlan) -> None:
     figures = {"groups": len(plan.groups), "passes": plan.passes, "gib": plan.peak_bytes / 2**30}
     job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items()})
-
-
-def run_baselines(job: StageContext, data: HeadsData) -> tuple[dict[str, Scores], dict[str, ClassScores]]:
-    """Test figures of the training median and ridge regressions, on the same clips, targets and resamples.
-
-    Where clips have classes, also those of the argmax over each regression, and of the most frequent class.
-    """
-    from emonet.evaluation import baseline_predictions
-    from emonet.windows import Window
-
-    experiment, store = job.experiment, data.store
-    clips = {split: [data.corpus.clips[row] for row in store.rows(split)] for split in SPLITS}
-    truth = {split: data.truth(split) for split in SPLITS}
-    predictions = baseline_predictions(
-        clips, truth, store.targets.subset(data.rated), Window(store.record.window_seconds), job.progress
-    )
-    scores = {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
-    return scores, baseline_class_scores(data, predictions, experiment)
 
 
 def captioner_of(experiment: Experiment) -> str:

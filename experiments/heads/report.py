@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from emonet.baselines import ABOUT, STATES
 from emonet.targets import TargetSpec
 from experiments.core import INDEX, Experiment, decoration, render, write_text
 
@@ -45,6 +46,7 @@ class Findings:
         note: what the corpus says of itself.
         facts: label -> text, how it was made.
         classes: label -> classification figures, as `rows`; empty where clips have no classes.
+        remarks: sentences that stand below the figures.
     """
 
     rows: Mapping[str, Scores]
@@ -54,6 +56,7 @@ class Findings:
     note: str
     facts: Mapping[str, str]
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
 
 def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
@@ -76,6 +79,8 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
         name=experiment.name,
         description=experiment.description,
         note=findings.note,
+        remarks=findings.remarks,
+        about={name: text for name, text in ABOUT.items() if name in findings.rows},
         metrics=list(METRICS.values()),
         rows=findings.rows,
         first=next(iter(findings.rows.values())),
@@ -98,7 +103,8 @@ def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
     from emonet.evaluation import class_confusion_figure, confusion_figure, metric_figure, scatter_figure
 
     spec, rows, shown = findings.spec, findings.rows, (findings.truth, findings.predictions)
-    first, baseline = next(iter(rows)), "mel_ridge"
+    first = next(iter(rows))
+    baseline = STATES if STATES in rows else "mel_ridge"
     compared = {first: rows[first]} | ({baseline: rows[baseline]} if baseline in rows else {})
     errors = {label: rows[label] for label in [*compared, "median"] if label in rows}
     drawings: dict[Picture, Callable[[Path], None]] = {

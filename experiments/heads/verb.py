@@ -14,6 +14,7 @@ from emonet.evaluation import ClassScores, Scores
 from emonet.schema import Registered
 from experiments.core import Experiment, StageContext, StageResult, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
+from experiments.heads.baselines import baseline_notes, run_baselines, wanted_baselines
 from experiments.heads.classes import digest_of_labels
 from experiments.heads.forms import (
     FormScores,
@@ -22,7 +23,6 @@ from experiments.heads.forms import (
     digest_of_weights,
     open_corpus_of,
     open_data,
-    run_baselines,
     scratch_folder,
     train_forms,
 )
@@ -52,11 +52,11 @@ class HeadsResult(StageResult):
     test: Scores
     """Test figures of the chosen experts."""
     baselines: dict[str, Scores] = Field(default_factory=dict)
-    """Test figures of median, mel_ridge and, where openSMILE is installed, opensmile_ridge."""
+    """Test figures of simple models, by name: median, mel_ridge, states_ridge and those of `evaluation.baselines`."""
     classes: ClassScores | None = None
     """Test figures of the class that the chosen experts' argmax gives; None where clips have no classes."""
     baseline_classes: dict[str, ClassScores] = Field(default_factory=dict)
-    """The same of the most frequent class (majority), mel_ridge and, where openSMILE is installed, opensmile_ridge."""
+    """The same of the most frequent class (majority), and of the argmax over each regression."""
     clips: dict[Split, int]
     """Usable clips by split (count)."""
     experts: Path
@@ -91,7 +91,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": _evaluation(experiment),
         "seed": experiment.seed,
     }
     outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
@@ -105,6 +105,14 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
     return run_stage(experiment, "heads", HeadsResult, inputs, outputs, work, out=folder, parent=parent, resume=resume)
 
 
+def _evaluation(experiment: Experiment) -> dict[str, Any]:
+    """Its settings; without a field that came later while it says nothing, so that done stages stay known."""
+    settings = experiment.evaluation.model_dump(mode="json")
+    if settings["baselines"] == ["auto"]:
+        del settings["baselines"]
+    return settings
+
+
 def show(result: HeadsResult) -> None:
     """The table of test figures on stderr."""
     from experiments.heads.table import class_figures, class_rows, figures
@@ -112,6 +120,8 @@ def show(result: HeadsResult) -> None:
     console.console.print(figures(result))
     if result.classes is not None:
         console.console.print(class_figures(result.experiment, class_rows(result)))
+    for note in baseline_notes(result):
+        console.say(f"[yellow]note[/] {console.name(note)}")
     if result.comparison:
         from emonet.checkpoints import read_info
 
@@ -126,6 +136,7 @@ def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     if data.skipped:
         skipped = console.name(", ".join(data.skipped))
         job.say(f"no expert, since not rated in both the training and the validation split: {skipped}")
+    wanted_baselines(job, data)
     for note in notes(data, experiment.heads):
         job.say(f"[yellow]note[/] {console.name(note)}")
     comparison: tuple[GroupComparison, ...] = ()
@@ -157,9 +168,11 @@ def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
 
 def _finish(job: StageContext, done: HeadsResult, data: HeadsData, folder: Path) -> Mapping[str, Any]:
     """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
+    from emonet.checkpoints import read_info
+
     if not done.baselines:
         with decoration("the baselines"):
-            baselines, classes = run_baselines(job, data)
+            baselines, classes = run_baselines(job, data, read_info(done.experts).spec)
             done = job.keep({**dict(done), "baselines": baselines, "baseline_classes": classes})
     with decoration("the report"):
         job.run.artifact(_report(job.experiment, data, done, folder), "report")
@@ -216,6 +229,7 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         truth=data.truth("test"),
         predictions=predictions_of(done),
         note=data.store.note,
+        remarks=baseline_notes(done),
         facts=facts,
     )
     return write_report(experiment, findings, folder / "report")
