@@ -47,7 +47,13 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
     rows = {"experts, flatten": scores(predictions), "median": scores(np.ones_like(truth)), "mel_ridge": scores(truth)}
     experiment = Experiment(name="toy", description="for <tests>", runs=tmp_path, evaluation=config)
     findings = Findings(
-        rows, EMOTIONS.subset(TARGETS), truth, predictions, note="a stand-in", facts={"Corpus": "a & b"}
+        rows,
+        EMOTIONS.subset(TARGETS),
+        truth,
+        predictions,
+        note="a stand-in",
+        facts={"Corpus": "a & b"},
+        remarks=["the experts lose to <ridge>"],
     )
     folder = write_report(experiment, findings, experiment.folder / "report")
     page = Page()
@@ -55,6 +61,14 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
     assert page.links == []
     assert sorted(page.images) == ["confusion.png", "mae.png", "pearson.png", "scatter.png"]
     assert all(imread(folder / image).ndim == 3 for image in page.images)
-    for text in ("for <tests>", "a stand-in", "a & b", "mel_ridge", "Sadness", f"{rows['median'].mae.mean}"):
+    for text in (
+        "for <tests>",
+        "a stand-in",
+        "a & b",
+        "the experts lose to <ridge>.",
+        "mel_ridge is a ridge",
+        "Sadness",
+        f"{rows['median'].mae.mean}",
+    ):
         assert text in page.words
     assert write_report(experiment, findings, experiment.folder / "report") == folder  # again, over the old one
