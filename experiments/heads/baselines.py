@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from experiments.heads.classes import baseline_class_scores
 
 if TYPE_CHECKING:
     from emonet.baselines import Wanted
+    from emonet.clips import Split
     from emonet.evaluation import ClassScores, Estimate, Scores
     from emonet.experts import InputSpec
     from emonet.runtime import Progress
@@ -83,26 +84,25 @@ def states_ridge(data: HeadsData, spec: InputSpec, progress: Progress) -> Float[
     from emonet.baselines import fit_ridge, some_clips
 
     pooled = replace(spec, form="statistics", pool_over="speech")
-    rows = {split: data.store.rows(split) for split in SPLITS}
-    fitted = {split: some_clips(data.truth(split), pooled.features) for split in ("train", "validation")}
-    read = {split: rows[split][some] for split, some in fitted.items()}
-    total = sum(map(len, read.values())) + len(rows["test"])
+    fitted_on: tuple[Split, ...] = ("train", "validation")
+    some = {split: some_clips(data.truth(split), pooled.features) for split in fitted_on}
+    rows = {split: data.store.rows(split)[chosen] for split, chosen in some.items()}
+    test, done = data.store.rows("test"), 0
+    total = sum(map(len, rows.values())) + len(test)
     progress(0, total)
-    parts, done = [], 0
-    for split, some in fitted.items():
-        batches = []
-        for batch in _statistics(data, pooled, read[split]):
-            batches.append(batch)
+
+    def batches(wanted: np.ndarray) -> Iterator[np.ndarray]:
+        nonlocal done
+        for batch in _statistics(data, pooled, wanted):
             done += len(batch)
+            yield batch
             progress(done, total)
-        parts.append((np.concatenate(batches), data.truth(split)[some]))
-    model = fit_ridge(*parts)
-    predictions = []
-    for batch in _statistics(data, pooled, rows["test"]):
-        predictions.append(model.predict(batch))
-        done += len(batch)
-        progress(done, total)
-    return np.concatenate(predictions)
+
+    train, validation = (
+        (np.concatenate([*batches(rows[split])]), data.truth(split)[some[split]]) for split in fitted_on
+    )
+    model = fit_ridge(train, validation)
+    return np.concatenate([model.predict(batch) for batch in batches(test)])
 
 
 def _statistics(data: HeadsData, spec: InputSpec, rows: np.ndarray) -> Iterator[Float32[np.ndarray, "clips features"]]:
@@ -121,7 +121,7 @@ def baseline_notes(result: HeadsResult) -> list[str]:
 
 
 def _lost(result: HeadsResult) -> str | None:
-    pairs: Mapping[str, tuple[Estimate, Estimate]] = {}
+    pairs: dict[str, tuple[Estimate, Estimate]] = {}
     if STATES in result.baselines:
         pairs |= {"Pearson": (result.test.pearson.mean, result.baselines[STATES].pearson.mean)}
     if result.classes is not None and STATES in result.baseline_classes:
