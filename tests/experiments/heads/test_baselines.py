@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, Scores, evaluate, sample_classes
 from emonet.experts import InputSpec
+from emonet.tracking import Run
 from experiments import extract
-from experiments.core import Experiment
+from experiments.core import Experiment, StageContext
 from experiments.heads import verb as heads
-from experiments.heads.baselines import baseline_notes, states_ridge
+from experiments.heads.baselines import baseline_notes, run_baselines, states_ridge
 from experiments.heads.forms import HeadsData
 from experiments.heads.verb import HeadsResult
 
@@ -88,6 +90,17 @@ def test_ridge_on_states_is_that_of_scikit_learn_on_statistics_of_the_heard_stat
         best = min(models, key=lambda model: float(np.square(model.predict(held) - given).mean()))
         np.testing.assert_allclose(found[:, column], best.predict(x["test"]), rtol=1e-4, atol=1e-4)
     assert np.corrcoef(found[:, 0], data.truth("test")[:, 0])[0, 1] > 0.3
+
+
+def test_where_the_recordings_are_gone_ridge_on_the_states_is_there(
+    data: HeadsData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = Experiment.model_validate({"runs": tmp_path, "evaluation": {"resamples": 5, "baselines": []}})
+    job = StageContext(experiment, cast("Run", None), tmp_path / "heads.json", lambda fields: fields)
+    figures, classes = run_baselines(job, data, InputSpec("statistics", "all", FRAMES, WIDTH))
+    assert (list(figures), classes) == (["median", "states_ridge"], {})
+    assert (figures["states_ridge"].pearson.mean.value or 0) > 0
+    assert "baselines that hear the clips could not be made (AudioError: 0 bytes" in capsys.readouterr().err
 
 
 def scores(noise: float) -> Scores:
