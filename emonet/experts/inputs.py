@@ -130,7 +130,7 @@ class InputSpec:
         """The states of the layers that experts hear."""
         if self.picked is None:
             return states
-        layered = states.view(*states.shape[:2], self.picked.of, -1)
+        layered = states.view(*states.shape[:2], self.picked.of, self.width // self.layers)
         return layered[:, :, torch.tensor(self.picked.positions)].flatten(2)
 
     def summary(self, features: Features) -> Float32[Tensor, "batch features"]:
