@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers import WhisperForConditionalGeneration, WhisperModel, WhisperProcessor
 
 from emonet.audio import decode, pad
 from emonet.captioner import open_captioner, save_captioner
@@ -24,7 +23,7 @@ def test_layers_and_a_short_window_are_those_of_transformers(whisper_base: Path,
     )
     assert (encoder.layers, encoder.depth, encoder.frames) == ((2, 3, 4, 5), 6, 550)
     waveforms = pad([decode(corpora / "speech" / "jfk.flac", seconds=11.0).samples], encoder.window)
-    theirs = WhisperEncoder.from_pretrained(whisper_base, dtype=torch.float32).eval()
+    theirs = WhisperModel.from_pretrained(whisper_base, dtype=torch.float32).encoder.eval()
     positions = torch.nn.Embedding(550, 512)
     positions.weight.data = theirs.embed_positions.weight.data[:550].clone()
     theirs.embed_positions, theirs.max_source_positions, theirs.config.max_source_positions = positions, 550, 550
@@ -43,7 +42,7 @@ def test_a_captioner_of_a_short_window_still_writes_what_is_said(
     whisper_base: Path, corpora: Path, tmp_path: Path
 ) -> None:
     config = CaptionerConfig(model=str(whisper_base), window_seconds=12.0)
-    save_captioner(*open_captioner(config, lambda: [], 0), tmp_path / "captioner")
+    save_captioner(*open_captioner(config, list, 0), tmp_path / "captioner")
     model = WhisperForConditionalGeneration.from_pretrained(tmp_path / "captioner")
     processor = WhisperProcessor.from_pretrained(tmp_path / "captioner")
     sound = decode(corpora / "speech" / "jfk.flac", seconds=Window(12.0).seconds).samples
