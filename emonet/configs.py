@@ -53,6 +53,8 @@ class AugmentConfig(Schema):
 class CaptionerConfig(Schema):
     """Stage 1: the Whisper that learns to write how the speaker feels."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"frozen_layers"})
+
     model: str = "scratch:nano"
     """The weights: hub id (NAME[@REVISION]), folder, registry URI, or scratch:SIZE: nano, tiny, base, small, medium."""
     window_seconds: float | Literal["auto"] = 30.0
@@ -66,8 +68,9 @@ class CaptionerConfig(Schema):
     """Batches whose gradients are added up before a step; their loss is averaged over tokens (count)."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of AdamW (per step)."""
-    encoder_rate: float = Field(1.0, gt=0, le=1)
-    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions."""
+    encoder_rate: float = Field(1.0, ge=0, le=1)
+    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions, and
+    0 keeps the encoder as it is."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""
     warmup: float = Field(0.1, ge=0, le=1)
@@ -84,6 +87,8 @@ class CaptionerConfig(Schema):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     freeze: tuple[Literal["encoder_conv", "encoder", "decoder", "embeddings"], ...] = ()
     """Parts of Whisper that keep their weights."""
+    frozen_layers: int = Field(0, ge=0)
+    """The encoder's first layers, and what lies before them, that keep their weights (count)."""
     patience: PositiveInt = 5
     """Epochs without a better validation loss after which training stops (count)."""
     sample_captions: int = Field(4, ge=0)

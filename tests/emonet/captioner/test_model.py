@@ -26,6 +26,7 @@ CAPTIONS = ["The speaker feels strong anger.", "One hears slight joy."] * 3
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(captioner.SIZES, "nano", Size(32, 1, 1, 2, None))
+    monkeypatch.setitem(captioner.SIZES, "two", Size(32, 2, 1, 2, None))
 
 
 @pytest.fixture
@@ -173,6 +174,17 @@ def test_frozen_parts(pair: Pair) -> None:
     assert model.model.encoder.layers[0].fc1.weight.requires_grad
     with pytest.raises(RequestError, match="every part"):
         freeze(model, ["encoder", "decoder", "embeddings"])
+
+
+def test_frozen_layers_of_the_encoder() -> None:
+    model, _ = scratch("two", Window(1.0), CAPTIONS, 0)
+    freeze(model, [], encoder_layers=1)
+    frozen = {name.split(".")[2] for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert frozen == {"conv1", "conv2", "embed_positions", "layers"}
+    assert all(weight.requires_grad for weight in model.model.encoder.layers[1].parameters())
+    assert all(weight.requires_grad for weight in model.model.decoder.parameters())
+    with pytest.raises(RequestError, match=r"(?s)fewer layers.*frozen-layers 0 to 2.*found:\s+3"):
+        freeze(model, [], encoder_layers=3)
 
 
 def test_only_matrices_decay(pair: Pair) -> None:
