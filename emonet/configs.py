@@ -217,6 +217,7 @@ class HeadsConfig(Schema):
 class EvaluationConfig(Schema):
     """How the test figures are made."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"baselines"})
     resamples: PositiveInt = 1000
     """Bootstrap resamples behind each interval (count)."""
     confidence: float = Field(0.95, gt=0, lt=1)

@@ -116,7 +116,7 @@ def _whisper_last(captioner: str | None) -> FeatureSet:
 
     def measure(waves: Sequence[np.ndarray]) -> Float32[np.ndarray, "clips features"]:
         if not encoders:
-            encoders.append(open_encoder(source))
+            encoders.append(open_encoder(source, layers="last"))
         parts = encoders[0].stream(torch.split(pad(waves, window), encoders[0].batch_size()))
         means: np.ndarray = torch.cat([states.float().mean(1) for states in parts]).numpy()
         return means

@@ -111,11 +111,11 @@ def states_ridge(data: HeadsData, spec: InputSpec, progress: Progress) -> Float[
 def _statistics(data: HeadsData, spec: InputSpec, rows: np.ndarray) -> Iterator[Float32[np.ndarray, "clips features"]]:
     import torch
 
-    store = data.store
+    store, pooled = data.store, data.store.record.pool == "statistics"
     for first in range(0, len(rows), READ_CLIPS):
         some = rows[first : first + READ_CLIPS]
         states, heard = torch.from_numpy(store.read(some)), torch.from_numpy(store.speech_frames(some))
-        yield spec.prepare(states, heard).values.float().numpy()
+        yield spec.prepare(states, heard, pooled=pooled).values.float().numpy()
 
 
 def baseline_notes(result: HeadsResult) -> list[str]:

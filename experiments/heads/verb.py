@@ -94,7 +94,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         "heads": experiment.heads.distinguishing(exclude={"memory"}),
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
-        "evaluation": _evaluation(experiment),
+        "evaluation": experiment.evaluation.distinguishing(),
         "seed": experiment.seed,
     }
     outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
@@ -106,14 +106,6 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         return _finish(job, done, open_data(experiment, corpus), folder)
 
     return run_stage(experiment, "heads", HeadsResult, inputs, outputs, work, out=folder, parent=parent, resume=resume)
-
-
-def _evaluation(experiment: Experiment) -> dict[str, Any]:
-    """Its settings; without a field that came later while it says nothing, so that done stages stay known."""
-    settings = experiment.evaluation.model_dump(mode="json")
-    if settings["baselines"] == ["auto"]:
-        del settings["baselines"]
-    return settings
 
 
 def show(result: HeadsResult) -> None:

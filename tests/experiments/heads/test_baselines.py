@@ -6,16 +6,19 @@ from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from cache.store import ExtractionRecord, FeatureStore
 from emonet.baselines.regressions import ALPHAS
 from emonet.clips import SPLITS, Clip, Corpus
-from emonet.configs import EvaluationConfig
+from emonet.configs import EvaluationConfig, Pool
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, Scores, evaluate, sample_classes
 from emonet.experts import InputSpec
+from emonet.experts.inputs import statistics
+from emonet.runtime import ignore
 from emonet.tracking import Run
 from experiments import extract
 from experiments.core import Experiment, StageContext
@@ -30,9 +33,21 @@ FRAMES, WIDTH, CLIPS = 25, 6, 90
 TARGETS = ("anger", "fear")
 
 
+MakeData = Callable[..., HeadsData]
+
+
 @pytest.fixture
-def data(tmp_path: Path, fill_store: Callable[..., str]) -> HeadsData:
+def make_data(tmp_path: Path, fill_store: Callable[..., str]) -> MakeData:
     """Clips of 0.1 to 0.4 s in a window of 0.5 s; one failed, and fear is not always rated."""
+    return lambda pool="none": filled(tmp_path / f"{pool}.zarr", fill_store, pool)
+
+
+@pytest.fixture
+def data(make_data: MakeData) -> HeadsData:
+    return make_data()
+
+
+def filled(path: Path, fill_store: Callable[..., str], pool: Pool) -> HeadsData:
     rng = np.random.default_rng(0)
     clips = []
     for row in range(CLIPS):
@@ -52,18 +67,20 @@ def data(tmp_path: Path, fill_store: Callable[..., str]) -> HeadsData:
         precision="float32",
         batch_size=8,
         shard_clips=32,
+        pool=pool,
     )
     truth = corpus.scores()[:, [corpus.targets.index("anger")]]
     states = rng.normal(0, 1, (CLIPS, FRAMES, WIDTH)) + 0.2 * truth[:, :, None] * rng.normal(0, 1, WIDTH)
-    fill_store(
-        tmp_path / "store.zarr",
-        record,
-        corpus,
-        states.astype(np.float16),
-        failed={4: "broken"},
-        seconds=lambda row: 0.1 * (1 + row % 4),
-    )
-    return HeadsData(FeatureStore.open(tmp_path / "store.zarr"), corpus, TARGETS)
+    states = states.astype(np.float16)
+
+    def seconds(row: int) -> float:
+        return 0.1 * (1 + row % 4)
+
+    if pool == "statistics":
+        lengths = torch.tensor([record.speech_frames(seconds(row)) for row in range(CLIPS)])
+        states = statistics(torch.from_numpy(states), lengths).half().numpy().reshape(CLIPS, 4, WIDTH)
+    fill_store(path, record, corpus, states, failed={4: "broken"}, seconds=seconds)
+    return HeadsData(FeatureStore.open(path), corpus, TARGETS)
 
 
 def test_ridge_on_states_is_that_of_scikit_learn_on_statistics_of_the_heard_states(data: HeadsData) -> None:
@@ -90,6 +107,12 @@ def test_ridge_on_states_is_that_of_scikit_learn_on_statistics_of_the_heard_stat
         best = min(models, key=lambda model: float(np.square(model.predict(held) - given).mean()))
         np.testing.assert_allclose(found[:, column], best.predict(x["test"]), rtol=1e-4, atol=1e-4)
     assert np.corrcoef(found[:, 0], data.truth("test")[:, 0])[0, 1] > 0.3
+
+
+def test_a_pooled_store_gives_the_same(make_data: MakeData) -> None:
+    spec = InputSpec("statistics", "speech", FRAMES, WIDTH)
+    full, pooled = (states_ridge(make_data(pool), spec, ignore) for pool in ("none", "statistics"))
+    np.testing.assert_allclose(pooled, full, atol=0.02)  # statistics are kept in float16
 
 
 def test_where_the_recordings_are_gone_ridge_on_the_states_is_there(
@@ -158,6 +181,6 @@ def test_a_baseline_that_cannot_be_computed_is_refused_before_anything_is_traine
 
 
 def test_stages_that_were_done_before_baselines_could_be_chosen_stay_known() -> None:
-    assert set(heads._evaluation(Experiment())) == {"resamples", "confidence"}
-    asked = Experiment.model_validate({"evaluation": {"baselines": ["auto", "whisper_last_mean"]}})
-    assert heads._evaluation(asked)["baselines"] == ["auto", "whisper_last_mean"]
+    assert set(EvaluationConfig().distinguishing()) == {"resamples", "confidence"}
+    asked = EvaluationConfig(baselines=("auto", "whisper_last_mean"))
+    assert asked.distinguishing()["baselines"] == ["auto", "whisper_last_mean"]
