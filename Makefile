@@ -69,7 +69,7 @@ ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 dashboard: $(STAMP) ## open the sweeps' pages on http://127.0.0.1:8080
 	$(RUN) dashboard --experiment "$$EXPERIMENT" $(ARGS)
 
-bench-extract: $(DEV) ## speed of the extraction against what people write today (minutes)
+bench-extract: $(DEV) ## speed of the extraction against what people write today (at most 10 minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
 
 bench-cache: $(DEV) ## size and speed of the feature store against other formats (minutes)
