@@ -28,35 +28,21 @@ NOTHING_RAN = 5  # pytest's code where no test was found
 
 
 def limits(setting: Setting) -> list[Row]:
-    """What the device gives at best."""
-    found = measure_limits(
-        setting.device, frames=setting.spec.frames, width=setting.spec.width, copied=setting.scale.copied
-    )
-    (setting.folder / LIMITS).write_text(json.dumps(asdict(found)))
-    return found.rows()
-
-
-def measure_limits(device: torch.device, *, frames: int, width: int, copied: int, rounds: int = 3) -> Limits:
-    """Measure products of an encoder's shapes and square ones, and a copy.
-
-    Args:
-        device: where.
-        frames: rows of the encoder's products.
-        width: of its states.
-        copied: bytes of the copy.
-        rounds: of each (count).
-    """
-    products = {}
+    """What the device gives at best: products of an encoder's shapes and square ones, and a copy."""
+    device, scale, products = setting.device, setting.scale, dict[str, float]()
     for name in ARITHMETICS:
         dtype = torch.bfloat16 if name == "bf16" else torch.float32
         with _float32_as("tf32" if name == "TF32" else "ieee"):
-            rate = MatmulRate(device, dtype, frames=frames, width=width)
-            for _ in range(rounds):
+            rate = MatmulRate(device, dtype, frames=setting.spec.frames, width=setting.spec.width)
+            for _ in range(scale.rounds):
                 rate.measure()
             products[name] = rate.best
-    source = torch.zeros(copied, dtype=torch.uint8, device=device)
+    source = torch.zeros(scale.copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return Limits(products, 2 * copied / timed(lambda: target.copy_(source), device, 3 * rounds))
+    copying = timed(lambda: target.copy_(source), device, 3 * scale.rounds)
+    found = Limits(products, 2 * scale.copied / copying)
+    (setting.folder / LIMITS).write_text(json.dumps(asdict(found)))
+    return found.rows()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from emonet.runtime import Arithmetic, generator, resolve_precision
 from emonet.targets import EMOTIONS
 from emonet.windows import SAMPLE_RATE, Window
 
-LIMITS = "limits.json"  # what the first part leaves to the others
+LIMITS = "rates.json"  # what the first part leaves to the others
 VOICES = 16  # recordings of the synthetic corpus, one speaker each; the last two are for validation
 HELD_OUT = 2
 
@@ -35,6 +35,7 @@ class Scale:
         batch: clips per step of the experts (count).
         captions: clips per step of the captioner (count).
         steps: that are measured (count).
+        rounds: of the device's limits (count).
         copied: bytes of the copy that tells the memory's rate.
     """
 
@@ -45,11 +46,18 @@ class Scale:
     batch: int
     captions: int
     steps: int
+    rounds: int
     copied: int
 
 
-FULL = Scale(2000, {"base": (512, 6), "small": (768, 12)}, 40, 8, 64, 32, 8, 4 << 30)
-SMALL = Scale(32, {"base": (64, 1), "small": (64, 2)}, 3, 2, 4, 2, 2, 1 << 24)
+FULL = Scale(
+    clips=2000, encoders={"base": (512, 6), "small": (768, 12)},
+    experts=40, trained=8, batch=64, captions=32, steps=8, rounds=3, copied=4 << 30,
+)  # fmt: skip
+SMALL = Scale(
+    clips=32, encoders={"base": (64, 1), "small": (64, 2)},
+    experts=3, trained=2, batch=4, captions=2, steps=2, rounds=1, copied=1 << 24,
+)  # fmt: skip
 """To try the check itself, on a processor."""
 
 

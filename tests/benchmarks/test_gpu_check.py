@@ -14,6 +14,7 @@ from benchmarks.gpu_check import PARTS, in_a_process, main, work_on
 from benchmarks.gpu_device import run_tests
 from benchmarks.gpu_limits import Limits, timed
 from benchmarks.gpu_setting import SMALL, Setting, synthetic_corpus
+from benchmarks.rows import Row
 from emonet.errors import EmonetError
 
 ROOT = Path(__file__).parents[2]
@@ -32,18 +33,23 @@ def a_test(folder: Path, body: str) -> str:
     return str(file)
 
 
-def test_every_part_works_at_small_size(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_experts_and_their_forward_pass(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other parts are in the whole check below, which is slow."""
     monkeypatch.setattr(peers, "BURST", 0.01)
     monkeypatch.setattr(peers, "SQUARES", (64,))
-    found = {name: part.run(setting) for name, part in PARTS.items() if name != "tests"}
-    assert all(found.values())
-    rows = [row for name, part in found.items() if name != "limits" for row in part]
+    assert [row.unit for row in PARTS["limits"].run(setting)] == ["TFLOP/s"] * 3 + ["GB/s"]
+    rows = PARTS["experts in a bank"].run(setting) + PARTS["forward"].run(setting)
+    assert_compared(rows)
+    assert {row.name for row in rows} == {
+        *(f"3 experts, at once, a step of 4 clips, {name}" for name in ("float32", "mixed", "bf16")),
+        *(f"forward, {clips} clips, 3 experts in {name}" for clips in (1, 32) for name in ("float32", "bf16", "int8")),
+    }
+
+
+def assert_compared(rows: list[Row]) -> None:
     compared = [row for row in rows if row.peer]
     assert {row.peer.split()[-2] for row in compared} == {"matmul", "memory"}
     assert all(row.ratio is not None and 0 < row.ratio < 2 for row in compared)
-    named = " ".join(row.name for row in rows)
-    for words in ("extraction, base", "extraction, small", "out of the store", "mixed", "int8", "captioner"):
-        assert words in named
 
 
 def test_limits_say_which_one_is_the_narrower() -> None:
@@ -115,6 +121,7 @@ def test_a_process_that_dies_leaves_its_last_words(tmp_path: Path) -> None:
     assert "--unknown" in failed
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_is_told_and_the_others_run(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,4 +155,8 @@ def test_the_whole_check_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert main([*SMALLEST, "--tests", "tests/emonet/experts/test_dropout.py", "--out", str(out)]) == 0
     content = json.loads(out.read_text())
     assert list(content["about"]["parts"]) == list(PARTS)
-    assert all(row["ratio"] is None or row["ratio"] > 0 for row in content["rows"])
+    rows = [Row(**row) for row in content["rows"]]
+    assert_compared(rows)
+    named = " ".join(row.name for row in rows)
+    for words in ("extraction, base", "extraction, small", "out of the store", "mixed", "int8", "captioner"):
+        assert words in named
