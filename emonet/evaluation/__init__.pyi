@@ -1,4 +1,4 @@
-from .baselines import baseline_predictions, median_scores
+from .baselines import Ridge, baseline_predictions, median_scores
 from .bootstrap import difference, evaluate, independent, resample
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
@@ -12,6 +12,7 @@ from .comparison import (
     excludes_zero,
 )
 from .comparison_plots import calibration_figure, differences_figure, embedded
+from .fold_figures import FoldEstimate, fold_classes, fold_scores
 from .metrics import weighted_metrics
 from .permutation import SwapTest, describe, holm, swapped
 from .plots import (
@@ -23,6 +24,7 @@ from .plots import (
     SCATTERED,
     class_confusion_figure,
     confusion_figure,
+    folds_figure,
     metric_figure,
     scatter_figure,
     scores_figure,
@@ -49,10 +51,12 @@ __all__ = [
     "Contender",
     "ContenderFacts",
     "Estimate",
+    "FoldEstimate",
     "Metric",
     "MetricName",
     "PairwiseDifference",
     "PluggedScorer",
+    "Ridge",
     "Scored",
     "Scorer",
     "Scores",
@@ -72,6 +76,9 @@ __all__ = [
     "embedded",
     "evaluate",
     "excludes_zero",
+    "fold_classes",
+    "fold_scores",
+    "folds_figure",
     "holm",
     "independent",
     "judge",
