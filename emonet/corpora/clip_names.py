@@ -29,7 +29,7 @@ class ClipNames:
         for row, clip in enumerate(clips):
             files = [str(clip.audio)] if isinstance(clip.audio, Path) else []
             for name in (clip.id, *files):
-                parts = _parts(name)
+                parts = parts_of(name)
                 self._places[parts[-1]].add((row, parts))
             known = person(clip.speaker)
             for spelling in {known, known.rpartition("/")[2]}:
@@ -41,7 +41,7 @@ class ClipNames:
         Returns:
             No rows where no clip is meant, or different recordings are.
         """
-        wanted = _parts(name)
+        wanted = parts_of(name)
         near: dict[int, list[int]] = defaultdict(list)
         for row, parts in self._places.get(wanted[-1], ()):
             near[_agreeing(wanted, parts)].append(row)
@@ -55,8 +55,8 @@ class ClipNames:
         return next(iter(found.values())) if len(found) == 1 else []
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """Folders and name, without a suffix of audio."""
+def parts_of(name: str) -> tuple[str, ...]:
+    """Folders and name of a clip or file, without a suffix of audio; one part at least."""
     path = PurePosixPath(name.replace("\\", "/"))
     parts = path.with_suffix("").parts if path.suffix.lower() in AUDIO else path.parts
     return parts or ("",)

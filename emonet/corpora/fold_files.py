@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emonet.clips import Corpus, Folds, check_folds, deal_folds, folds_of, leave_one_out
-from emonet.corpora.clip_names import ClipNames
+from emonet.corpora.clip_names import ClipNames, parts_of
 from emonet.corpora.emobox import open_emobox
 from emonet.corpora.manifest import as_name
 from emonet.errors import RequestError, brief, raise_collected, shortened
@@ -46,13 +46,13 @@ def open_folds(wanted: str, corpus: Corpus) -> Folds:
 
 
 def _of_file(path: Path, corpus: Corpus) -> Folds:
-    names, rejected = ClipNames(corpus.clips), {one.id for one in corpus.rejected}
+    names, rejected = ClipNames(corpus.clips), {parts_of(one.id)[-1] for one in corpus.rejected}
     tested: dict[str, list[int]] = defaultdict(list)
     placed: dict[int, str] = {}
     problems, unknown = [], []
     for name, fold in _read(path):
         rows = names.speaker(name) or names.clips(name)
-        if not rows and name not in rejected:
+        if not rows and parts_of(name)[-1] not in rejected:
             unknown.append(name)
         for row in rows:
             if placed.setdefault(row, fold) != fold:
