@@ -16,7 +16,7 @@ import numpy as np
 
 from emonet.clips import Corpus, Fold, Folds, number_of
 from emonet.corpora.clip_names import ClipNames
-from emonet.errors import RequestError, raise_collected, shortened
+from emonet.errors import RequestError, brief, raise_collected, shortened
 
 Role = Literal["train", "valid", "test"]
 _FOLD = re.compile(r"fold_?(\w+)", re.IGNORECASE)
@@ -111,6 +111,8 @@ def _entries(path: Path) -> Iterator[str]:
     else:
         entries = [{"key": key, **entry} for key, entry in json.loads(text).items()]
     for entry in entries:
+        if not isinstance(entry, dict):
+            raise TypeError(f"{brief(entry)} is no clip")
         yield str(entry["wav"] if entry.get("wav") else entry["key"])
 
 

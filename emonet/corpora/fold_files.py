@@ -82,15 +82,21 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
     except (OSError, ValueError, csv.Error, RecursionError) as error:  # ValueError: no UTF-8, or no such date
         reason = (error.strerror or error) if isinstance(error, OSError) else error
         raise RequestError("the file of folds cannot be read", where=path, expected=_FORM, found=reason) from error
-    given = [(as_name(name), as_name(fold)) for name, fold in pairs]
+    given = [(_text(name), _text(fold)) for name, fold in pairs]
     problems = [
         f"{brief(name)}: {brief(fold)} is no fold of a speaker or clip"
-        for (name, fold), (known, told) in zip(pairs, given, strict=True)
-        if not known or not told or isinstance(fold, bool)
+        for (name, fold), told in zip(pairs, given, strict=True)
+        if not all(told)
     ]
     problems = problems or ([] if given else ["it names nothing"])
     raise_collected("the file of folds cannot be used", problems, where=path, hint=_FORM)
-    return ((str(known), str(told)) for known, told in given)
+    return iter(given)
+
+
+def _text(value: Any) -> str:
+    """A name as people write it, `7` for 7.0; empty where it is none."""
+    named = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return (as_name(value) or "") if named else ""
 
 
 def _mapping(path: Path) -> Iterator[tuple[Any, Any]]:
