@@ -54,9 +54,11 @@ def _of_file(path: Path, corpus: Corpus) -> Folds:
         rows = names.speaker(name) or names.clips(name)
         if not rows and parts_of(name)[-1] not in rejected:
             unknown.append(name)
-        for row in rows:
-            if placed.setdefault(row, fold) != fold:
-                problems.append(f"clip {corpus.clips[row].id!r} is in the folds {placed[row]} and {fold}")
+        problems += [
+            f"clip {corpus.clips[row].id!r} is in the folds {placed[row]} and {fold}"
+            for row in rows
+            if placed.setdefault(row, fold) != fold
+        ]
         tested[fold] += [row for row in rows if placed[row] == fold]
     if unknown:
         problems.append(f"neither a speaker nor a clip of the corpus, or several of them: {shortened(unknown, 5)}")

@@ -85,7 +85,9 @@ def folds_figure(rows: Mapping[str, FoldEstimate], label: str, path: Path) -> No
     for height, (_, one) in enumerate(shown):
         mean = float(one.mean or 0.0)
         low, high = (mean if end is None else end for end in (one.low, one.high))
-        axis.errorbar(mean, height + 0.15, xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], fmt="o", color=ACCENT)
+        axis.errorbar(
+            mean, height + 0.15, xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], fmt="o", color=ACCENT
+        )
         values = [value for value in one.per_fold if value is not None]
         axis.plot(values, [height - 0.15] * len(values), "o", color=FAINT, markersize=4, alpha=0.8)
     axis.set_yticks(range(len(shown)), [labelled(name) for name, _ in shown])

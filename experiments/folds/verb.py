@@ -160,9 +160,7 @@ def _fields(
     """The fields of the result."""
     has = {target for one in done for target in one.facts.rated}
     rated = tuple(target for target in corpus.targets.ids if target in has)
-    found = {
-        name: tested(name, table, rated, corpus, experiment) for name in (MAJORITY, MEDIAN, STATES_RIDGE, EXPERTS)
-    }
+    found = {name: tested(name, table, rated, corpus, experiment) for name in (MAJORITY, MEDIAN, STATES_RIDGE, EXPERTS)}
     experts = found.pop(EXPERTS)
     return {
         **dict(experts.figures),

@@ -137,7 +137,7 @@ def test_damaged_lists_are_told(corpus: Corpus, tmp_path: Path, text: str) -> No
 
 @pytest.mark.parametrize("wanted", ["seven", "emobox:nowhere", "1.5", ""])
 def test_what_names_no_folds_is_refused(corpus: Corpus, wanted: str) -> None:
-    with pytest.raises(RequestError, match="there (are no such folds|is no such folder)"):
+    with pytest.raises(RequestError, match=r"there (are no such folds|is no such folder)"):
         open_folds(wanted, corpus)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +79,9 @@ def test_folds_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
 
     assert [fold.clips["test"] for fold in result.folds] == [12, 12, 11], "one clip is broken"
     assert all(fold.speakers == {"train": 5, "validation": 1, "test": 3} for fold in result.folds)
-    assert all((fold.held_out, fold.input, fold.shared_speakers) == ("speakers", "statistics", ()) for fold in result.folds)
+    assert all(
+        (fold.held_out, fold.input, fold.shared_speakers) == ("speakers", "statistics", ()) for fold in result.folds
+    )
     assert (set(result.rated), result.transductive, result.marks) == ({"anger", "fear"}, False, ())
     assert set(result.baselines) == {"median", "states_ridge"}, "there are no classes"
     assert result.ua is None
@@ -164,7 +165,9 @@ def _yaml(experiment: Experiment) -> str:
     return str(path)
 
 
-def test_what_test_speakers_were_rated_changes_no_expert(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_test_speakers_were_rated_changes_no_expert(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of one fold; other folds train on these speakers, and do change."""
     experiment = changed(experiment, heads=QUICK | {"loss": "mse", "learning_rate": 0.01})  # MAE sees signs alone
     before = _predictions(experiment, "3")
@@ -232,7 +235,11 @@ def test_two_speakers_hold_out_clips_and_say_so(experiment: Experiment, capsys: 
 @pytest.mark.parametrize(
     ("changes", "asked", "message"),
     [
-        ({"standardise": "speaker", "inputs": ["statistics", "attention"]}, "3", "standardised by themselves as statistics alone"),
+        (
+            {"standardise": "speaker", "inputs": ["statistics", "attention"]},
+            "3",
+            "standardised by themselves as statistics alone",
+        ),
         ({"compare_inputs": True}, "3", "compares no forms of input"),
         ({"select_by": "ua"}, "3", "heads.select_by ua is undefined: there are no classes"),
         ({"standardise": "speaker", "states_gib": 1e-6}, "3", "speakers are standardised in memory"),
