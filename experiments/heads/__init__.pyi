@@ -1,7 +1,7 @@
 from .classes import MAJORITY, classes_of, digest_of_labels, require_classes
 from .forms import HeadsData, calibrated, digest_of_weights, open_corpus_of, open_data
 from .learnable import require_correlation
-from .selection import best_by_figures, require_inductive, require_selectable, selected_by, validation_figures
+from .selection import best_by_figures, require_inductive, require_selectable, validation_figures
 from .table import metric_table, stacked
 from .verb import run, show
 
@@ -21,7 +21,6 @@ __all__ = [
     "require_inductive",
     "require_selectable",
     "run",
-    "selected_by",
     "show",
     "stacked",
     "validation_figures",
