@@ -160,10 +160,9 @@ class FeatureStore:
         """
         if len(splits) != len(self):
             raise ValueError(f"{len(splits)} splits for {len(self)} clips")
-        other = copy.copy(self)
+        column, other = np.array(splits, object), copy.copy(self)
         other.division = digest(list(splits))
-        other.clips = self.clips.assign(split=list(splits))
-        other._columns = self._columns.assign(split=list(splits))
+        other.clips, other._columns = self.clips.assign(split=column), self._columns.assign(split=column)
         return other
 
     def scores(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows targets"]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
 from emonet.clips import Corpus
-from emonet.evaluation import ClassScores, Scores, evaluate, fold_classes, fold_scores, sample_classes
+from emonet.evaluation import ClassScores, FoldEstimate, Scores, evaluate, fold_classes, fold_scores, sample_classes
 from emonet.targets import NO_CLASS, Classes
 from experiments.core import Experiment
 from experiments.folds.results import FoldFigures
@@ -43,8 +44,8 @@ def tested(name: str, table: pd.DataFrame, rated: tuple[str, ...], corpus: Corpu
     """
     folds, _ = pd.factorize(table["fold"])
     speakers = table["speaker"].tolist()
-    options = {"speakers": speakers, "config": experiment.evaluation, "seed": experiment.seed}
-    found: dict[str, object] = {}
+    options: dict[str, Any] = {"speakers": speakers, "config": experiment.evaluation, "seed": experiment.seed}
+    found: dict[str, FoldEstimate] = {}
     scores, classes = None, None
     if f"{column_of(name)}.{rated[0]}" in table:
         truth, predictions = (
@@ -52,7 +53,7 @@ def tested(name: str, table: pd.DataFrame, rated: tuple[str, ...], corpus: Corpu
         )
         truth, predictions = np.where(np.isnan(predictions), np.nan, truth), np.nan_to_num(predictions)
         scores = evaluate(truth, predictions, targets=rated, **options)
-        found |= fold_scores(truth, predictions, scores, folds=folds, **options)
+        found.update(fold_scores(truth, predictions, scores, folds=folds, **options).items())
     told = Classes.among(corpus.classes, rated)
     if told is not None and class_column(name) in table:
         given, predicted = (_positions(table[column], told) for column in ("class", class_column(name)))

@@ -39,7 +39,7 @@ def told(result: FoldsResult) -> str:
 
 
 def _filled(table: Table, rows: Mapping[str, FoldFigures], names: list[str]) -> Table:
-    for label, figures in reversed(rows.items()):
+    for label, figures in list(rows.items())[::-1]:
         estimates = [figures.of(name) for name in names]
         if not any(estimates):
             continue

@@ -89,7 +89,7 @@ class FoldTrainer:
             EmonetError: if the training diverged, or the store changed.
         """
         store = self._store.with_splits(fold.splits(len(self._corpus)))
-        data = HeadsData.of(store, self._corpus)
+        data = HeadsData.of(store, self._corpus, f"fold {fold.name} of {store.path}")
         require_selectable(data, self._config)
         form, predictions = self._experts(data, scratch)
         predicted = {EXPERTS: predictions, MEDIAN: median_scores(data.truth("train"), len(store.rows("test")))}

@@ -52,13 +52,14 @@ def run(experiment: Experiment, asked: str) -> FoldsResult:
         **digest_of_labels(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
         "seed": experiment.seed,
-        "folds": _digest(folds),
+        "division": _digest(folds),
     }
     folder = experiment.folder / FOLDER
     parts = experiment.folder / f"{PARTS}{digest(inputs)[:16]}"
 
     def work(job: StageContext) -> Mapping[str, Any]:
-        done = _train(job, FoldTrainer(job, store, corpus), _held_out(job, folds, corpus), parts)
+        held = _held_out(job, asked, folds, corpus)
+        done = _train(job, FoldTrainer(job, store, corpus), held, parts)
         job.commit()
         table = pd.concat([one.table for one in done], ignore_index=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -112,8 +113,8 @@ def _digest(folds: Folds) -> str:
                    for fold in folds.folds])  # fmt: skip
 
 
-def _held_out(job: StageContext, folds: Folds, corpus: Corpus) -> list[tuple[Fold, HeldOut]]:
-    """The folds with their validation clips; what is odd about them is said before any training."""
+def _held_out(job: StageContext, asked: str, folds: Folds, corpus: Corpus) -> list[tuple[Fold, HeldOut]]:
+    """The folds with their validation clips; what is odd about them is said, and tagged, before any training."""
     held = [hold_out(fold, corpus.clips) for fold in folds.folds]
     few = [fold.name for fold, kind in held if kind == "clips"]
     notes = list(folds.remarks)
@@ -121,6 +122,11 @@ def _held_out(job: StageContext, folds: Folds, corpus: Corpus) -> list[tuple[Fol
         notes.append(f"one training speaker in the folds {', '.join(few)}: clips of that speaker are held out")
     for note in notes:
         job.say(f"[yellow]note[/] {console.name(note)}")
+    marks = {
+        "transductive": job.experiment.heads.standardise == "speaker",
+        "speakers_shared": any(fold.shared(corpus.clips) for fold in folds.folds),
+    }
+    job.run.tags({"folds": asked, **{name: json.dumps(value) for name, value in marks.items()}})
     return held
 
 
@@ -182,11 +188,6 @@ def _log(job: StageContext, result: FoldsResult, note: str, folder: Path) -> Non
     """Log the figures, and write the report."""
     from experiments.folds.report import write_report
 
-    job.run.tags({
-        "folds": result.asked,
-        "transductive": json.dumps(result.transductive),
-        "speakers_shared": json.dumps(bool(result.shared_speakers)),
-    })  # fmt: skip
     for label, figures in result.rows.items():
         prefix = "folds" if label == EXPERTS else f"folds/baseline/{label}"
         job.run.metrics({f"{prefix}/{name}": value for name, value in figures.flat().items()})

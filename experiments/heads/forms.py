@@ -66,13 +66,18 @@ class HeadsData:
     rated: tuple[str, ...]
 
     @classmethod
-    def of(cls, store: FeatureStore, corpus: Corpus) -> HeadsData:
+    def of(cls, store: FeatureStore, corpus: Corpus, where: object = None) -> HeadsData:
         """A store's clips with an expert for each target that is rated in both the training and the validation split.
+
+        Args:
+            store: states and scores.
+            corpus: that the store was made from.
+            where: what an error names; by default the store.
 
         Raises:
             RequestError: if there is no such target.
         """
-        return cls(store, corpus, _rated(store, corpus))
+        return cls(store, corpus, _rated(store, corpus, where or store.path))
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -155,13 +160,13 @@ def open_data(experiment: Experiment, corpus: Corpus, *, tested: bool = True) ->
     return HeadsData.of(store, corpus)
 
 
-def _rated(store: FeatureStore, corpus: Corpus) -> tuple[str, ...]:
+def _rated(store: FeatureStore, corpus: Corpus, where: object) -> tuple[str, ...]:
     train, validation = (~np.isnan(store.scores(store.rows(split))) for split in ("train", "validation"))
     trainable = (train & (corpus.weights()[store.rows("train")] > 0)).any(0) & validation.any(0)
     if not trainable.any():
         raise RequestError(
             "no target is rated in both the training and the validation split",
-            where=store.path,
+            where=where,
             found=", ".join(f"{len(store.rows(split))} {split} clips" for split in SPLITS),
             hint="emonet corpus shows what is rated",
         )

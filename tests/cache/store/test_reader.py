@@ -458,7 +458,7 @@ def test_other_splits_over_the_same_states(store: Path) -> None:
     assert other.rows().tolist() == usable.tolist()
     for split in SPLITS:
         assert other.rows(split).tolist() == [row for row in usable if splits[row] == split]
-    assert [None if isinstance(split, float) else split for split in other.clips["split"]] == splits
+    assert other.clips["split"].tolist() == splits
     assert (other.fingerprint, own.division) == (own.fingerprint, "")
     assert other.division != own.with_splits(splits[::-1]).division
     np.testing.assert_array_equal(other.read(usable[:3]), own.read(usable[:3]))

@@ -232,6 +232,13 @@ def test_two_speakers_hold_out_clips_and_say_so(experiment: Experiment, capsys: 
     assert "one training speaker in the folds one, two: clips of that speaker are held out" in said
 
 
+def test_a_fold_that_cannot_be_trained_is_named(experiment: Experiment) -> None:
+    file = experiment.runs.parent / "few.csv"
+    file.write_text("clip,fold\na0,one\nc0,two\nc1,two\n")
+    with pytest.raises(RequestError, match=r"(?s)no target is rated in both.*where: +fold two of .*1 validation"):
+        folds.run(experiment, str(file))
+
+
 @pytest.mark.parametrize(
     ("changes", "asked", "message"),
     [
