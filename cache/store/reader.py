@@ -160,7 +160,7 @@ class FeatureStore:
         """
         if len(splits) != len(self):
             raise ValueError(f"{len(splits)} splits for {len(self)} clips")
-        column, other = np.array(splits, object), copy.copy(self)
+        column, other = pd.Series(list(splits), dtype=object), copy.copy(self)
         other.division = digest(list(splits))
         other.clips, other._columns = self.clips.assign(split=column), self._columns.assign(split=column)
         return other

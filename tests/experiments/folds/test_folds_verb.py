@@ -201,21 +201,21 @@ def test_a_run_that_is_killed_goes_on_after_the_last_fold(
     train, trained = FoldTrainer.run, []
 
     def dying(self: FoldTrainer, fold: object, held_out: object, scratch: Path) -> object:
-        if len(trained) == 2:
+        if trained:
             raise KeyboardInterrupt
         trained.append(fold.name)
         return train(self, fold, held_out, scratch)
 
-    whole = folds.run(experiment, "3")
+    whole = folds.run(experiment, "2")
     with monkeypatch.context() as patch:
         patch.setattr(FoldTrainer, "run", dying)
         with pytest.raises(KeyboardInterrupt):
-            folds.run(changed(experiment, force=True), "3")
-    assert len(list(experiment.folder.glob(".folds-*/*.json"))) == 2
+            folds.run(changed(experiment, force=True), "2")
+    assert len(list(experiment.folder.glob(".folds-*/*.json"))) == 1
     (experiment.folder / "folds.json").unlink()
     monkeypatch.setattr(FoldTrainer, "run", lambda self, fold, *a: trained.append(fold.name) or train(self, fold, *a))
-    again = folds.run(experiment, "3")
-    assert trained == ["1", "2", "3"]
+    again = folds.run(experiment, "2")
+    assert trained == ["1", "2"]
     assert (again.mae, again.folds) == (whole.mae, whole.folds)
 
 
