@@ -3,6 +3,7 @@
 PYTHON     ?= python3
 EXPERIMENT ?= sandbox
 CORPUS     ?=
+ENCODER    ?=
 ARGS       ?=
 WORKERS    ?=
 MODELS     ?= @champion @candidate
@@ -22,11 +23,13 @@ RUN := $(BIN)/emonet
 override PYTHON := $(value PYTHON)
 override EXPERIMENT := $(value EXPERIMENT)
 override CORPUS := $(value CORPUS)
+override ENCODER := $(value ENCODER)
 override WORKERS := $(value WORKERS)
 override ON := $(value ON)
 override TORCH_INDEX := $(value TORCH_INDEX)
-export PYTHON EXPERIMENT CORPUS WORKERS ON TORCH_INDEX
-OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(ARGS)
+export PYTHON EXPERIMENT CORPUS ENCODER WORKERS ON TORCH_INDEX
+OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(if $(ENCODER),--extraction.captioner "$$ENCODER") \
+  $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -34,7 +37,7 @@ OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(ARGS
   bench-extract bench-cache bench-heads bench-sweep check format test test-slow test-portable test-install clean
 
 help: ## show this list
-	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
+	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ENCODER=FOLDER] [ARGS='--captioner.epochs 5']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV) ## create .venv with pinned versions (every other target does so when needed)

@@ -16,7 +16,9 @@ from jaxtyping import Float16, Float32, Int
 
 from cache.store import FeatureStore
 from emonet.clips import SPLITS, Split
-from emonet.experts import Features, InputSpec, Scaling, ScalingMeter
+from emonet.configs import HeadsConfig, InputForm
+from emonet.errors import RequestError
+from emonet.experts import Features, InputSpec, LayerPick, Scaling, ScalingMeter
 from emonet.runtime import Progress, ignore
 
 READ_CLIPS = 16  # clips read at once: 37 MB of Whisper small's states
@@ -81,9 +83,46 @@ class Inputs:
         """Prepared clips at these rows of the store, read from it."""
         return self.prepare(rows, self.store.read(rows))
 
-    def prepare(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch frames width"]) -> Features:
+    def prepare(self, rows: Int[np.ndarray, " batch"], states: Float16[np.ndarray, "batch _ width"]) -> Features:
         """Prepared clips at these rows of the store, whose states have been read."""
-        return self.spec.prepare(torch.from_numpy(states), torch.from_numpy(self.store.speech_frames(rows)))
+        lengths = torch.from_numpy(self.store.speech_frames(rows))
+        return self.spec.prepare(torch.from_numpy(states), lengths, pooled=self.store.pooled)
+
+
+def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputSpec:
+    """What experts of a form see of a store's clips.
+
+    Args:
+        store: where the states are.
+        form: of the input.
+        config: which layers, and which frames are pooled over.
+
+    Raises:
+        RequestError: if the store does not have these layers, or keeps only statistics of what the form needs.
+    """
+    record = store.record
+    if store.pooled and (form != "statistics" or config.frames != "speech"):
+        raise RequestError(
+            "this store keeps statistics over the states that hear a clip, not the states themselves",
+            where=store.path,
+            expected="--heads.inputs statistics --heads.frames speech",
+            found=f"--heads.inputs {form} --heads.frames {config.frames}",
+            hint="other forms need the states: emonet extract --extraction.pool none --force",
+        )
+    if config.layers == "all":
+        return InputSpec(form, config.frames, record.frames, record.width, layers=len(record.layers or (0,)))
+    there, wanted = record.layers or (), tuple(sorted(set(config.layers)))
+    if not wanted or not set(wanted) <= set(there):
+        raise RequestError(
+            "the store does not have the states of these layers",
+            where=store.path,
+            expected=f"some of {' '.join(map(str, there))}" if there else "--heads.layers all, its encoder's last",
+            found=f"--heads.layers {' '.join(map(str, config.layers))}",
+            hint="emonet extract --extraction.layers all --force makes a store of all layers",
+        )
+    picked = LayerPick(len(there), tuple(map(there.index, wanted))) if wanted != there else None
+    width = record.width // len(there) * len(wanted)
+    return InputSpec(form, config.frames, record.frames, width, layers=len(wanted), picked=picked)
 
 
 def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, progress: Progress = ignore) -> Inputs:

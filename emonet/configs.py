@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,10 @@ EncoderPrecision = Literal["float32", "bf16", "float16", "int8"]
 """Arithmetic that states may have been computed in: Whisper's in the first two."""
 CodecTier = Literal["none", "lossless", "bfloat", "int8"]
 InputForm = Literal["flatten", "statistics", "attention"]
+Pool = Literal["none", "statistics"]
+Layers = Literal["last", "middle", "all"] | tuple[PositiveInt, ...]
+"""Which of an encoder's layers give the states, counted from 1 as Hugging Face's hidden_states are: the last one stands
+behind the final norm. `middle` is the half around three fifths of the depth."""
 Preset = Literal["small", "large"]
 Loss = Literal["mae", "huber", "mse", "ccc"]
 CalibrationKind = Literal["affine", "isotonic"]
@@ -49,10 +53,13 @@ class AugmentConfig(Schema):
 class CaptionerConfig(Schema):
     """Stage 1: the Whisper that learns to write how the speaker feels."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"frozen_layers"})
+
     model: str = "scratch:nano"
     """The weights: hub id (NAME[@REVISION]), folder, registry URI, or scratch:SIZE: nano, tiny, base, small, medium."""
-    window_seconds: float = 30.0
-    """Audio that the model hears (seconds); below 30 only for models from scratch."""
+    window_seconds: float | Literal["auto"] = 30.0
+    """Audio that the model hears (seconds, up to 30): a pretrained model's positions are cut to it; auto takes the
+    fewest whole seconds that hold 99 % of the corpus' clips."""
     epochs: PositiveInt = 10
     """Most passes over the training clips (count)."""
     batch_size: PositiveInt = 32
@@ -61,8 +68,9 @@ class CaptionerConfig(Schema):
     """Batches whose gradients are added up before a step; their loss is averaged over tokens (count)."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of AdamW (per step)."""
-    encoder_rate: float = Field(1.0, gt=0, le=1)
-    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions."""
+    encoder_rate: float = Field(1.0, ge=0, le=1)
+    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions, and
+    0 keeps the encoder as it is."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""
     warmup: float = Field(0.1, ge=0, le=1)
@@ -79,6 +87,8 @@ class CaptionerConfig(Schema):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     freeze: tuple[Literal["encoder_conv", "encoder", "decoder", "embeddings"], ...] = ()
     """Parts of Whisper that keep their weights."""
+    frozen_layers: int = Field(0, ge=0)
+    """The encoder's first layers, and what lies before them, that keep their weights (count)."""
     patience: PositiveInt = 5
     """Epochs without a better validation loss after which training stops (count)."""
     sample_captions: int = Field(4, ge=0)
@@ -92,6 +102,8 @@ class CaptionerConfig(Schema):
 class ExtractionConfig(Schema):
     """Between the stages: the frozen encoder's states of every clip, in the feature store."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"layers", "window_seconds", "pool"})
+
     encoder: str = "captioner"
     """What makes the states: captioner (its encoder), or NAME[:ARGUMENT] of a plug-in, which needs no captioner."""
     captioner: str | None = None
@@ -100,6 +112,15 @@ class ExtractionConfig(Schema):
     """Clips per pass through the encoder (count); auto tries what a GPU holds, or follows the encoder's size."""
     shard_clips: PositiveInt = 64
     """Clips per shard, the unit that a killed extraction resumes at (count)."""
+    layers: Layers = "last"
+    """Layers whose states are kept, side by side: last (behind the final norm, as published), middle (the half around
+    three fifths of the depth), all, or numbers from 1; those above the highest one are not computed."""
+    window_seconds: float | Literal["auto"] | None = None
+    """Audio that the encoder hears (seconds, up to the captioner's window, by default all of it); auto takes the fewest
+    whole seconds that hold 99 % of the corpus' clips."""
+    pool: Pool = "none"
+    """What is kept of the states: all (none), or statistics over those that hear the clip: mean, minimum, maximum and
+    deviation, some tens of kilobytes a clip."""
     precision: Precision = "auto"
     """Arithmetic of the encoder: bf16 where the processor or GPU has it with auto, else float32."""
     codec: CodecTier = "lossless"
@@ -127,8 +148,12 @@ class ExtractionConfig(Schema):
 class HeadsConfig(Schema):
     """Stage 2: the experts, one per rated target."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"layers"})
+
     inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
     """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
+    layers: Literal["all"] | tuple[PositiveInt, ...] = "all"
+    """Which of the store's layers an expert hears: all, or numbers as in extraction.layers."""
     preset: Preset = "small"
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
     hidden: tuple[PositiveInt, ...] = ()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticSerializationError, to_json
@@ -20,6 +21,16 @@ class Schema(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    later_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came when results without them were there: their defaults are what those were made with."""
+
+    def distinguishing(self, *, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """What tells results apart, JSON-able: all fields, but for later ones that hold their default.
+
+        So what was made before there was such a field still counts as made with these settings.
+        """
+        default = {name for name in self.later_fields if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude={*exclude, *default})
 
     def model_dump_json(self, **options: Any) -> str:
         """As pydantic's; bytes of paths that are not UTF-8, which it refuses, are spelled as `emonet.names` does."""

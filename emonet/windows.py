@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emonet.errors import RequestError
@@ -63,6 +64,20 @@ class Window:
         frames = frames or self.frames
         heard = seconds * SAMPLE_RATE / STATE_SAMPLES * (frames / self.frames)
         return max(1, min(frames, math.ceil(heard - 1e-6)))
+
+    @classmethod
+    def holding(cls, lengths: Sequence[float], share: float = 0.99) -> Window:
+        """The shortest window of whole seconds, up to 30, that is as long as this share of the clips.
+
+        Args:
+            lengths: of the clips, in seconds; NaN where it is not known. With none, the window is of 30 s.
+            share: of the clips (0 to 1).
+        """
+        known = sorted(length for length in lengths if not math.isnan(length))
+        if not known:
+            return cls()
+        needed = known[math.ceil(share * len(known) - 1e-9) - 1]
+        return cls(min(PRETRAINED_SECONDS, max(1.0, math.ceil(needed - 1e-6))))
 
     @classmethod
     def of_frames(cls, frames: int) -> Window:

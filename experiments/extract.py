@@ -26,6 +26,7 @@ from experiments.core import (
     resolve_source,
     run_stage,
     show_sounds,
+    with_window,
 )
 
 STORE = "store.zarr"
@@ -65,6 +66,7 @@ def run(experiment: Experiment) -> ExtractResult:
     source = named_encoder(experiment) or _own(experiment)
     place = resolve_source(source, experiment)
     corpus = open_experiments_corpus(experiment)
+    experiment = with_window(experiment, "extraction", corpus)
     path = experiment.folder / STORE
     identity = identity_of(place)
 
@@ -74,7 +76,7 @@ def run(experiment: Experiment) -> ExtractResult:
     inputs = {
         "corpus": corpus.fingerprint,
         "captioner": identity,
-        "extraction": experiment.extraction.model_dump(mode="json", exclude=set(NOT_IN_THE_BYTES)),
+        "extraction": experiment.extraction.distinguishing(exclude=NOT_IN_THE_BYTES),
     }
     shards = -(-len(corpus) // experiment.extraction.shard_clips)
     outputs = [path / "clips.parquet", *(marker_file(path, shard) for shard in range(shards))]
@@ -86,8 +88,9 @@ def show(result: ExtractResult) -> None:
     """A summary on stderr."""
     clips, frames, width = result.shape
     kept = ", frames: speech" if result.kept == "speech" else ""
+    rows = "states" if result.pool == "none" else "statistics"
     console.say(
-        f"{console.name(result.store)}: {console.counted(clips, 'clip')} x {frames} states x {width}, "
+        f"{console.name(result.store)}: {console.counted(clips, 'clip')} x {frames} {rows} x {width}, "
         f"{result.failed} failed, "
         f"{result.bytes_stored / 1e6:.1f} MB stored as {result.codec}{kept} ({result.bytes_raw / 1e6:.1f} MB raw)"
     )
@@ -184,14 +187,15 @@ def _fill(job: StageContext, corpus: Corpus, source: str, place: str, path: Path
             return extract_on(
                 devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
             )
-    from cache.extraction import extract
+    from cache.extraction import encoder_settings, extract
     from emonet.encoders import open_encoder
 
     device = devices[0] if devices else None
-    encoder = open_encoder(place, precision=config.precision, device=device, compile=config.compile)
+    encoder = open_encoder(place, device=device, **encoder_settings(config))
+    layers = "" if encoder.layers == (encoder.depth,) else f", layers {' '.join(map(str, encoder.layers))}"
     job.say(
         f"encoder of {console.name(source)}: {encoder.window.seconds:g} s -> {encoder.frames} states x "
-        f"{encoder.width}, {encoder.precision} on {encoder.device.type}"
+        f"{encoder.width}{layers}, {encoder.precision} on {encoder.device.type}"
     )
     with job.progress("encoding") as progress:
         return extract(corpus, encoder, path, config, source=source, force=force, progress=progress, notices=notices)

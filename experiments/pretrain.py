@@ -22,6 +22,7 @@ from experiments.core import (
     resolve_source,
     run_stage,
     show_sounds,
+    with_window,
 )
 
 if TYPE_CHECKING:
@@ -96,15 +97,15 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
         EmonetError: if the hub cannot be reached or a GPU's memory does not suffice.
     """
-    from emonet.encoders import require_window, weights_identity
+    from emonet.encoders import weights_identity
 
     corpus = open_experiments_corpus(experiment)
+    experiment = with_window(experiment, "captioner", corpus)
     source = resolve_source(experiment.captioner.model, experiment)
-    require_window(source, experiment.captioner.window_seconds)
     folder = (out or experiment.folder) / CAPTIONER
     inputs = {
         "corpus": corpus.fingerprint,
-        "captioner": experiment.captioner.model_dump(mode="json"),
+        "captioner": experiment.captioner.distinguishing(),
         "weights": weights_identity(source),
         "seed": experiment.seed,
     }

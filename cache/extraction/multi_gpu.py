@@ -104,7 +104,10 @@ def extract_on(
 
 def serve() -> None:
     """Do a job that comes over the pipe, in a process of its own."""
-    from cache.extraction.run import extract  # only here: the process that starts these needs no encoder
+    from cache.extraction.run import (
+        encoder_settings,
+        extract,
+    )  # only here: the process that starts these needs no encoder
     from emonet.encoders import open_encoder
 
     signal.signal(signal.SIGTERM, _stop)
@@ -113,7 +116,7 @@ def serve() -> None:
     job: Job = pickle.loads(next(requests))  # noqa: S301 from the process that started this one
     try:
         config = job.config
-        encoder = open_encoder(job.place, precision=config.precision, device=job.device, compile=config.compile)
+        encoder = open_encoder(job.place, device=job.device, **encoder_settings(config))
         parent.send(_LOADED)
         force = next(requests) == _FORCE
         meter = Meter(encoder.flops_per_clip)

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import final
 
 import numpy as np
+import torch
 from jaxtyping import Float16
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from emonet.clips import Clip, Corpus, Rejection
 from emonet.corpora import Sounds, refuse_copies
 from emonet.encoders import ReadyEncoder
 from emonet.errors import AudioError, EmonetError
+from emonet.experts import statistics
 from emonet.runtime import Progress
 from emonet.windows import Window
 
@@ -141,7 +143,8 @@ class Filling:
 
     def _put(self, done: _Pass, states: Float16[np.ndarray, "clips frames width"]) -> None:
         unreadable = []
-        for position, (heard, one) in enumerate(zip(done.heard, states, strict=True), done.first):
+        kept = states if self._writer.record.pool == "none" else self._pooled(done, states)
+        for position, (heard, one) in enumerate(zip(done.heard, kept, strict=True), done.first):
             if isinstance(heard, AudioError):
                 done.sink.fail(position, heard.reason)
                 unreadable.append(Rejection(self._corpus.clips[done.sink.rows[position]].id, heard.reason))
@@ -158,6 +161,14 @@ class Filling:
         else:
             self._done += len(states)
         self._show()
+
+    def _pooled(
+        self, done: _Pass, states: Float16[np.ndarray, "clips frames width"]
+    ) -> Float16[np.ndarray, "clips 4 width"]:
+        seconds = [0.0 if isinstance(one, AudioError) else one.seconds for one in done.heard]
+        lengths = torch.tensor([self._writer.record.speech_frames(one) for one in seconds])
+        pooled: np.ndarray = statistics(torch.from_numpy(states), lengths).half().numpy()
+        return pooled.reshape(len(states), -1, states.shape[2])
 
     def _count(self, *, fresh: bool = False) -> None:
         """See what is on disk by now, whoever wrote it; what others wrote is seen late unless the look is `fresh`."""

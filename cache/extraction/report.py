@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cache.extraction.throughput import Speed
 from emonet.clips import Rejection
-from emonet.configs import CodecTier, EncoderPrecision
+from emonet.configs import CodecTier, EncoderPrecision, Pool
 from emonet.corpora import NOTHING_HEARD, SoundReport
 from emonet.schema import Schema
 
@@ -32,6 +32,8 @@ class ExtractionReport(Schema):
     """Size of the finished shards on disk (bytes)."""
     codec: CodecTier
     """How states are stored."""
+    pool: Pool = "none"
+    """What is kept of the states: all (none), or statistics over those that hear the clip."""
     kept: Literal["all", "speech"] = "all"
     """Which states are stored: all, or those that hear the clip."""
     largest_error: float = Field(ge=0)

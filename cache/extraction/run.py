@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from cache.extraction.pipeline import Filling, failed, rejections, silence_of, sounds_of
 from cache.extraction.report import ExtractionReport, speed_fields
@@ -41,7 +42,7 @@ def extract(
         corpus: its clips become the rows, in their order.
         encoder: makes the states.
         path: the folder NAME.zarr.
-        config: how; `captioner`, `precision`, `devices` and `compile` were heeded when the encoder was made.
+        config: how; what the encoder was made with (`encoder_settings`) and on was heeded then.
         source: where the encoder came from, for the record.
         force: start anew where a store already exists.
         progress: called with clips done, those of other processes included.
@@ -49,13 +50,14 @@ def extract(
         notices: called before it begins.
 
     Raises:
-        RequestError: if the corpus is empty, the store there was made from something else, one part of several is to
-            start anew, or the same sound is in two splits.
+        RequestError: if the corpus is empty, the store there was made from something else, pooled states are to be
+            stored in int8 or in part, one part of several is to start anew, or the same sound is in two splits.
         EmonetError: if too many clips cannot be read, decoding processes cannot be started, the disk is full, states do
             not fit into float16, or the store is removed meanwhile.
     """
     if not len(corpus):
         raise RequestError("the corpus has no clips", where=corpus.name, hint=f"emonet corpus {corpus.name}")
+    _check_pool(config)
     started = time.monotonic()
     record = record_of(corpus, encoder, config, source=source)
     decoders = Decoders(config.workers, timeout=config.decode_timeout)
@@ -74,6 +76,19 @@ def extract(
     with decoders, writer:
         Filling(writer, corpus, encoder, decoders, config.max_failed, copies, meter, progress).run()
         return _report(writer, corpus, config, meter, started)
+
+
+def encoder_settings(config: ExtractionConfig) -> dict[str, Any]:
+    """What of a configuration `open_encoder` takes.
+
+    Raises:
+        RequestError: if the window is still `auto`, which the clips' lengths decide.
+    """
+    if config.window_seconds == "auto":
+        raise RequestError("the window is not known yet", expected="seconds", found="auto")
+    fields = {"layers", "window_seconds", "precision", "compile"}
+    settings = {name: getattr(config, name) for name in fields}
+    return settings | {"layers": None if config.layers == "last" else config.layers}
 
 
 def record_of(
@@ -101,6 +116,8 @@ def record_of(
         window_seconds=encoder.window.seconds,
         frames=encoder.frames,
         width=encoder.width,
+        layers=None if encoder.layers == (encoder.depth,) else encoder.layers,
+        pool=config.pool,
         mels=encoder.mels,
         precision=encoder.precision,
         batch_size=min(batch_size, config.shard_clips),
@@ -108,6 +125,23 @@ def record_of(
         codec=config.codec,
         kept=config.frames,
     )
+
+
+def _check_pool(config: ExtractionConfig) -> None:
+    if config.pool == "none":
+        return
+    if config.codec == "int8":
+        raise RequestError(
+            "a pooled store has no int8 codec: one scale cannot serve a mean and a deviation",
+            expected="--extraction.codec lossless, none or bfloat",
+            found="int8",
+        )
+    if config.frames == "speech":
+        raise RequestError(
+            "--extraction.frames speech is for stores of states; statistics are over those that hear the clip anyway",
+            expected="--extraction.frames all, or --extraction.pool none",
+            found=f"--extraction.pool {config.pool}",
+        )
 
 
 def _report(
@@ -134,6 +168,7 @@ def _report(
         bytes_raw=readable * record.clip_bytes,
         bytes_stored=sum(marker.stored_bytes for marker in markers),
         codec=record.codec,
+        pool=record.pool,
         kept=record.kept,
         largest_error=largest,
         rms_error=rms,

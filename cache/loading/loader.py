@@ -172,7 +172,7 @@ class ShuffledClips(IterableDataset[ClipBatch]):
                 yield ClipBatch(pool.rows[start:end], states[start:end])
 
     def _memory_for(self, workers: int) -> PoolMemory:
-        shape = (self._order.largest_pool(workers), self._store.record.frames, self._store.record.width)
+        shape = (self._order.largest_pool(workers), *self._store.record.shape[1:])
         if self._memory is None or self._memory.shape != shape:
             self._memory = PoolMemory(shape)
         return self._memory

@@ -234,6 +234,7 @@ def _config(record: ExtractionRecord) -> ExtractionConfig:
         precision=record.precision,
         codec=record.codec,
         frames=record.kept,
+        pool=record.pool,
         max_failed=1.0,
         copies="note",
     )

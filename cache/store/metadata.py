@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from emonet.audio import NoticeKind
-from emonet.configs import CodecTier, EncoderPrecision
+from emonet.configs import CodecTier, EncoderPrecision, Pool
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema, digest
 from emonet.targets import TargetSpec
@@ -19,10 +19,16 @@ from emonet.windows import Window
 FORMAT = "emonet-feature-store"
 FORMAT_VERSION = 2
 MARKERS = "shards"
+STATISTICS = 4  # of a pooled store: mean, minimum, maximum and unbiased deviation of each value over time
+
+
+_DESCRIPTIONS = {"corpus", "encoder", "layers"}
 
 
 class ExtractionRecord(Schema):
     """Everything that fixes the bytes of a store; it stands in the attributes of the Zarr group."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"pool"})
 
     format_version: int = FORMAT_VERSION
     """Version of the layout described in docs/store.md."""
@@ -35,13 +41,18 @@ class ExtractionRecord(Schema):
     encoder: str
     """Where the encoder was loaded from, or `plugin:NAME[:ARGUMENT]`; a description, not compared."""
     encoder_digest: str
-    """SHA-256 over the encoder's weights, or over a plug-in's name and what it says of itself."""
+    """SHA-256 over the encoder's weights and layers, or over a plug-in's name and what it says of itself."""
+    layers: tuple[int, ...] | None = None
+    """Which layers of the encoder stand side by side in the width, counted from 1; none: the last one, behind the final
+    norm. A description, not compared: the digest covers it."""
     window_seconds: float = Field(gt=0)
     """Audio that the encoder hears of each clip (seconds)."""
     frames: int = Field(ge=1)
-    """States per clip, 20 ms each unless a plug-in's are others (count)."""
+    """States per clip that the encoder gives, 20 ms each unless a plug-in's are others (count)."""
     width: int = Field(ge=1)
     """Values per state (count)."""
+    pool: Pool = "none"
+    """What is kept of the states: all (none), or statistics over those that hear the clip."""
     mels: int = Field(ge=0)
     """Mel bands of the encoder's input (count); 0 for a plug-in's, which has an input of its own."""
     precision: EncoderPrecision
@@ -57,8 +68,8 @@ class ExtractionRecord(Schema):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Clips, frames, width."""
-        return self.clips, self.frames, self.width
+        """Clips, kept rows of each (its frames, or the statistics over them), width."""
+        return self.clips, self.frames if self.pool == "none" else STATISTICS, self.width
 
     @property
     def shards(self) -> int:
@@ -68,7 +79,7 @@ class ExtractionRecord(Schema):
     @property
     def clip_bytes(self) -> int:
         """Bytes of one clip's states before compression."""
-        return self.frames * self.width * 2
+        return self.shape[1] * self.width * 2
 
     def speech_frames(self, seconds: float) -> int:
         """How many of a clip's states hear so many seconds of it: at least 1, at most all."""
@@ -80,8 +91,8 @@ class ExtractionRecord(Schema):
         return range(first, min(first + self.shard_clips, self.clips))
 
     def identity(self) -> dict[str, object]:
-        """The fields that must agree; the two descriptions are left out."""
-        return self.model_dump(exclude={"corpus", "encoder"})
+        """What makes two stores different, by field; descriptions are left out."""
+        return self.distinguishing(exclude=_DESCRIPTIONS)
 
     def require(
         self,
@@ -102,8 +113,10 @@ class ExtractionRecord(Schema):
         Raises:
             RequestError: listing each field that differs with both values.
         """
-        mine = self.identity()
-        theirs = wanted.identity() if isinstance(wanted, ExtractionRecord) else {**mine, **wanted}
+        mine = self.model_dump(exclude=_DESCRIPTIONS)
+        theirs = (
+            wanted.model_dump(exclude=_DESCRIPTIONS) if isinstance(wanted, ExtractionRecord) else {**mine, **wanted}
+        )
         lines = [f"    - {name}: the store has {mine[name]}, wanted {theirs[name]}" for name in mine]
         differing = [line for line, name in zip(lines, mine, strict=True) if mine[name] != theirs[name]]
         if targets is not None and targets[0].to_json() != targets[1].to_json():

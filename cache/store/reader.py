@@ -105,9 +105,14 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         record = self.record
-        kept = ", only states that hear the clip" if record.kept == "speech" else ""
-        shape = f"{record.clips} clip{'' if record.clips == 1 else 's'} x {record.frames} x {record.width}"
+        kept = ", only states that hear the clip" if record.kept == "speech" else ", pooled" if self.pooled else ""
+        shape = f"{record.clips} clip{'' if record.clips == 1 else 's'} x {record.shape[1]} x {record.width}"
         return f"FeatureStore({str(self.path)!r}, {shape}, {record.codec}{kept})"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a clip reads as statistics over its states: mean, minimum, maximum, deviation (4 by width)."""
+        return self.record.pool != "none"
 
     @property
     def clip_bytes(self) -> int:
@@ -252,7 +257,7 @@ class FeatureStore:
         return read_silence(self.path)
 
     def _target(self, rows: int, out: np.ndarray | None) -> Float16[np.ndarray, "rows frames width"]:
-        shape = (rows, self.record.frames, self.record.width)
+        shape = (rows, *self.record.shape[1:])
         if out is None:
             return np.empty(shape, np.float16)
         if out.shape != shape or out.dtype != np.float16 or not out.flags.c_contiguous:

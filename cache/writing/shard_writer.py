@@ -142,7 +142,7 @@ class ShardSink:
         Raises:
             EmonetError: if the states do not fit the store.
         """
-        expected = (self._record.frames, self._record.width)
+        expected = self._record.shape[1:]
         if states.shape != expected or states.dtype != np.float16 or position not in range(len(self.rows)):
             found = f"{states.dtype} {states.shape} at position {position}"
             raise EmonetError("the states do not fit the shard", expected=f"float16 {expected}", found=found)

@@ -371,5 +371,5 @@ def _markers(path: Path) -> set[int]:
 def _stored_bytes(record: ExtractionRecord) -> int:
     """The most that a clip takes in a store: its chunk before compression, and its scales."""
     tier = TIERS[record.codec]
-    states = record.frames * record.width * np.dtype(tier.dtype).itemsize
+    states = record.shape[1] * record.width * np.dtype(tier.dtype).itemsize
     return states + (record.width * np.dtype("float32").itemsize if tier.scaled else 0)

@@ -20,7 +20,7 @@ from transformers.utils.logging import disable_progress_bar
 from emonet.captioner.timestamps import timestamp_settings
 from emonet.captioner.tokenizer import LANGUAGE_TOKENS, NO_TIMESTAMPS, TASKS, prompt_ids, text_ids, train_tokenizer
 from emonet.configs import CaptionerConfig
-from emonet.encoders import locate, require_window, wrong_window
+from emonet.encoders import locate, too_long
 from emonet.errors import RequestError
 from emonet.runtime import replacing
 from emonet.windows import Window
@@ -80,20 +80,43 @@ def open_captioner(
         source: what `config.model` resolves to, where it is a registry URI.
 
     Raises:
-        RequestError: if there is no such model, or its window is not `config.window_seconds`.
+        RequestError: if there is no such model, or it hears less than `config.window_seconds`.
         EmonetError: if the hub cannot be reached.
     """
     source = source or config.model
+    if config.window_seconds == "auto":
+        raise RequestError("the window is not known yet", expected="seconds", found="auto")
+    window = Window(config.window_seconds)
+    _check_whole(window)
     if is_scratch(source):
-        return scratch(
-            source.removeprefix(SCRATCH), Window(config.window_seconds), captions(), seed, dropout=config.dropout
-        )
-    require_window(source, config.window_seconds)
+        return scratch(source.removeprefix(SCRATCH), window, captions(), seed, dropout=config.dropout)
     model, processor = load_captioner(source, dropout=config.dropout)
-    window = window_of(model)
-    if window.seconds != config.window_seconds:
-        raise wrong_window(source, window.seconds, config.window_seconds)
+    heard = window_of(model)
+    if window.frames > heard.frames:
+        raise too_long(source, heard.seconds, window.seconds, "--captioner.window-seconds")
+    if window.frames < heard.frames:
+        _cut(model, processor, window)
     return model, processor
+
+
+def _check_whole(window: Window) -> None:
+    if window.seconds != int(window.seconds):
+        raise RequestError(
+            "the window of a captioner is whole seconds, as its saved feature extractor counts in them",
+            expected=f"{int(window.seconds)} or {int(window.seconds) + 1} s",
+            found=f"{window.seconds:g} s",
+        )
+
+
+def _cut(model: WhisperForConditionalGeneration, processor: WhisperProcessor, window: Window) -> None:
+    """Let a pretrained Whisper hear a shorter window: its first positions, and log-mels of that length."""
+    encoder = model.model.encoder
+    positions = torch.nn.Embedding(window.frames, model.config.d_model).requires_grad_(False)
+    positions.weight.data = encoder.embed_positions.weight.detach()[: window.frames].clone()
+    encoder.embed_positions = positions
+    model.config.max_source_positions = encoder.max_source_positions = window.frames
+    given = processor.feature_extractor.to_dict() | {"chunk_length": int(window.seconds)}
+    processor.feature_extractor = WhisperFeatureExtractor.from_dict(given)
 
 
 def scratch(size: str, window: Window, captions: Sequence[str], seed: int, *, dropout: float = 0.0) -> Pair:
@@ -107,7 +130,7 @@ def scratch(size: str, window: Window, captions: Sequence[str], seed: int, *, dr
         dropout: after each layer's parts (0 to 1).
 
     Raises:
-        RequestError: if there is no such size, no caption, or the window is not whole seconds.
+        RequestError: if there is no such size, or no caption.
     """
     if size not in SIZES:
         raise RequestError(
@@ -115,12 +138,6 @@ def scratch(size: str, window: Window, captions: Sequence[str], seed: int, *, dr
             expected=f"one of {', '.join(SIZES)}",
             found=size,
             hint="scratch:nano",
-        )
-    if window.seconds != int(window.seconds):
-        raise RequestError(
-            "the window of a captioner from scratch is whole seconds, as its saved feature extractor counts in them",
-            expected=f"{int(window.seconds)} or {int(window.seconds) + 1} s",
-            found=f"{window.seconds:g} s",
         )
     shape, tokenizer = SIZES[size], train_tokenizer(captions)
     config = WhisperConfig(

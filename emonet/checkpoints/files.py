@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emonet.configs import HIDDEN, InputForm
 from emonet.errors import RequestError, raise_collected
-from emonet.experts import QUERY_KEY, ExpertBank, ExpertsPrecision, InputSpec, QuantizedBank, layer_keys
+from emonet.experts import QUERY_KEY, ExpertBank, ExpertsPrecision, InputSpec, LayerPick, QuantizedBank, layer_keys
 from emonet.runtime import replacing
 from emonet.schema import Schema
 from emonet.targets import TargetSpec
@@ -45,7 +45,11 @@ class ExpertsInfo(Schema):
     frames: int = Field(gt=0)
     """States per clip (count)."""
     width: int = Field(gt=0)
-    """Values per state (count)."""
+    """Values per state that the experts hear (count)."""
+    encoder_layers: tuple[int, ...] | None = None
+    """The encoder's layers that stand side by side in its states, counted from 1; none: the last one."""
+    layers: tuple[int, ...] | None = None
+    """Of these, those that the experts hear; none: all."""
     hidden: tuple[PositiveInt, ...] = Field(min_length=1)
     """Outputs of the projection and of each hidden layer (count)."""
     encoder_digest: str
@@ -71,7 +75,10 @@ class ExpertsInfo(Schema):
     @property
     def spec(self) -> InputSpec:
         """How states become inputs."""
-        return InputSpec(self.form, self.pool_over, self.frames, self.width, self.queries)
+        given = self.encoder_layers or (0,)
+        heard = self.layers or given
+        picked = None if heard == given else LayerPick(len(given), tuple(map(given.index, heard)))
+        return InputSpec(self.form, self.pool_over, self.frames, self.width, self.queries, len(heard), picked)
 
     @property
     def target_spec(self) -> TargetSpec:

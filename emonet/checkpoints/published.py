@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emonet.checkpoints.files import ExpertsInfo, LoadedBank, Reader, check_banks, fill_bank, read_expert, write_experts
 from emonet.checkpoints.state_dicts import DEPTH, UnusableError, hidden_widths, not_finite, read_tensors
-from emonet.encoders import Encoder
+from emonet.encoders import ReadyEncoder
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import ExpertsPrecision
 from emonet.runtime import Progress, ignore, is_hidden, replacing
@@ -67,19 +67,20 @@ class PublishedFolder:
         there = {expert.target.id for expert in self.experts}
         return tuple(target for target in PUBLISHED.ids if target not in there)
 
-    def banks(self, encoder: Encoder) -> tuple[PublishedBank, ...]:
+    def banks(self, encoder: ReadyEncoder) -> tuple[PublishedBank, ...]:
         """The experts in groups of one form and one depth, each of which makes a bank.
 
         Raises:
             RequestError: if the encoder's states are not those that the experts hear.
         """
         wanted = sorted({expert.width for expert in self.experts})
-        if encoder.frames != _FRAMES or wanted != [encoder.width]:
+        inner = encoder.depth is not None and encoder.layers != (encoder.depth,)
+        if inner or encoder.frames != _FRAMES or wanted != [encoder.width]:
             raise RequestError(
                 "the published experts hear other states than this encoder gives",
                 where=self.path,
-                expected=f"{_FRAMES} states of {' and of '.join(map(str, wanted))} values",
-                found=f"{encoder.frames} states of {encoder.width} values",
+                expected=f"{_FRAMES} states of {' and of '.join(map(str, wanted))} values, of the last layer",
+                found=f"{encoder.frames} states of {encoder.width} values{', of inner layers' if inner else ''}",
                 hint="--encoder laion/BUD-E-Whisper@REVISION (1.0), which EmoNet-Voice's experts were trained on",
             )
 
@@ -105,7 +106,7 @@ class PublishedBank:
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, experts: Sequence[PublishedExpert], encoder: Encoder) -> PublishedBank:
+    def of(cls, experts: Sequence[PublishedExpert], encoder: ReadyEncoder) -> PublishedBank:
         """Describe a group of experts that were given this encoder."""
         order = sorted(experts, key=lambda expert: PUBLISHED.index(expert.target.id))
         first = order[0]
@@ -194,7 +195,7 @@ def open_published(folder: Path) -> PublishedFolder:
 
 
 def load_published(
-    folder: Path, encoder: Encoder, precision: ExpertsPrecision = "float32", *, progress: Progress = ignore
+    folder: Path, encoder: ReadyEncoder, precision: ExpertsPrecision = "float32", *, progress: Progress = ignore
 ) -> tuple[LoadedBank, ...]:
     """Read published experts into banks; expert by expert, so that compact ones never take much more than their size.
 
@@ -214,7 +215,7 @@ def load_published(
 
 
 def import_published(
-    published: PublishedFolder, encoder: Encoder, out: Path, *, progress: Progress = ignore
+    published: PublishedFolder, encoder: ReadyEncoder, out: Path, *, progress: Progress = ignore
 ) -> tuple[ExpertsInfo, ...]:
     """Write published experts as `emonet.checkpoints.load_banks` reads them; whole or not at all.
 
@@ -275,6 +276,9 @@ def _own_form(info: ExpertsInfo) -> Iterator[str]:
         return
     if info.frames != _FRAMES:
         yield f"{info.frames} states a clip, and published experts hear {_FRAMES} (30 s)"
+    if info.encoder_layers is not None:
+        layers = " ".join(map(str, info.layers or info.encoder_layers))
+        yield f"states of layers {layers}, and published experts hear those of the last"
     if len(info.hidden) != DEPTH:
         widths = "-".join(map(str, info.hidden))
         yield f"hidden layers of {widths}, and published experts have {DEPTH}, the projection included"

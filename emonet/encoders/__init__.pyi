@@ -1,5 +1,5 @@
 from .base import Encoder, ReadyEncoder
-from .hub import file_digest, locate, require_window, weights_identity, wrong_window
+from .hub import file_digest, locate, too_long, weights_identity
 from .plugged import open_encoder, read_note
 from .whisper import FrozenEncoder
 
@@ -11,7 +11,6 @@ __all__ = [
     "locate",
     "open_encoder",
     "read_note",
-    "require_window",
+    "too_long",
     "weights_identity",
-    "wrong_window",
 ]

@@ -69,6 +69,10 @@ class ReadyEncoder(Encoder, Protocol):
         """Mel bands of its input (count); 0 where it has another input."""
 
     @property
+    def depth(self) -> int | None:
+        """Layers of the whole encoder (count), those that are not there included; None where it is not known."""
+
+    @property
     def flops_per_clip(self) -> float:
         """Operations of one window; 0 where they are not known."""
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from emonet.errors import EmonetError, RequestError
-from emonet.windows import PRETRAINED_SECONDS
 
 TIMEOUT = 10.0  # seconds; transformers alone would retry for half a minute before it says that there is no network
-_FOLDER_HINT = "give a folder instead: download the model where there is a network and copy it here"
+_FOLDER_HINT = (
+    "give a folder instead: download the model where there is a network, copy it here, and name it with "
+    "--extraction.captioner FOLDER (make: ENCODER=FOLDER) or --captioner.model FOLDER"
+)
 _EXPECTED = "a folder, a hub id such as openai/whisper-small or openai/whisper-small@REVISION, or scratch:SIZE"
 _TEXTS = ("*.json", "*.txt", "*.jinja")  # configurations and tokenizers
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
@@ -44,24 +46,21 @@ def locate(source: str) -> str:
     return str(there)
 
 
-def require_window(source: str, seconds: float) -> None:
-    """Check, before anything is fetched, that a window is that of the hub's models.
+def too_long(source: str, heard: float, wanted: float, flag: str) -> RequestError:
+    """What to say where a Whisper hears less than the window that is asked for.
 
-    Raises:
-        RequestError: if `source` is a hub id and the window another one.
+    Args:
+        source: the Whisper.
+        heard: what its positions hold (seconds).
+        wanted: the window (seconds).
+        flag: that sets it.
     """
-    if is_on_hub(source) and seconds != PRETRAINED_SECONDS:
-        raise wrong_window(source, PRETRAINED_SECONDS, seconds)
-
-
-def wrong_window(source: str, expected: float, found: float) -> RequestError:
-    """What to say where a captioner hears another window than the one that is asked for (seconds)."""
     return RequestError(
-        "the window is not the one that this captioner was trained with",
+        "the window is longer than this Whisper hears",
         where=source,
-        expected=f"window_seconds {expected:g}",
-        found=f"window_seconds {found:g}",
-        hint=f"--captioner.window-seconds {expected:g}",
+        expected=f"up to {heard:g} s",
+        found=f"{wanted:g} s",
+        hint=f"{flag} {heard:g}",
     )
 
 

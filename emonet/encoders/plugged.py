@@ -11,7 +11,7 @@ from jaxtyping import Float16, Float32
 from pydantic import ValidationError
 from torch import Tensor
 
-from emonet.configs import EncoderPrecision, Precision
+from emonet.configs import EncoderPrecision, Layers, Precision
 from emonet.encoders.base import Encoder, ReadyEncoder
 from emonet.encoders.whisper import OVERFLOW, FrozenEncoder
 from emonet.errors import EmonetError, RequestError
@@ -58,6 +58,7 @@ class PluggedEncoder:
         RequestError: if it is no `Encoder`, or says something of itself that cannot be.
     """
 
+    depth = None
     flops_per_clip = 0.0
     mels = 0
     parameters = None
@@ -198,6 +199,8 @@ class PluggedEncoder:
 def open_encoder(
     source: str,
     *,
+    layers: Layers | None = None,
+    window_seconds: float | None = None,
     precision: Precision = "auto",
     device: str | None = None,
     compile: bool = False,  # noqa: A002 - its name in the configuration
@@ -206,20 +209,30 @@ def open_encoder(
 
     Args:
         source: a captioner's folder or hub id, `plugin:NAME[:ARGUMENT]`, or a folder that an encoder was saved in.
+        layers: of a Whisper, whose states it gives; None leaves those that it was saved with, or the last. A plug-in
+            has its own.
+        window_seconds: audio that a Whisper hears, its first positions; None is all of them.
         precision: `float32`, `bf16` or `auto`; a plug-in may have its own.
         device: e.g. `cpu` or `cuda:0`; by default the first GPU, else the processor.
         compile: compile Whisper's layers in the first pass; plug-ins do as they like.
 
     Raises:
-        RequestError: if there is no such encoder, or its plug-in is not installed, cannot be used, or gives other
-            states than it did when the encoder was saved.
+        RequestError: if there is no such encoder, it has no such layer or window, or its plug-in is not installed,
+            cannot be used, or gives other states than it did when the encoder was saved.
         EmonetError: if the hub cannot be reached.
     """
     if source.startswith(PLUGIN):
         return PluggedEncoder.load(source.removeprefix(PLUGIN), precision=precision, device=device)
     if (note := read_note(Path(source).expanduser())) is not None:
         return _noted(note, Path(source), precision, device)
-    return FrozenEncoder.load(source, precision=precision, device=device, compile=compile)
+    return FrozenEncoder.load(
+        source,
+        layers=layers,
+        window_seconds=window_seconds,
+        precision=precision,
+        device=device,
+        compile=compile,
+    )
 
 
 def read_note(folder: Path) -> PluginNote | None:

@@ -14,14 +14,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from emonet.audio import LogMel
-from emonet.configs import Precision
+from emonet.configs import Layers, Precision
 from emonet.encoders.attention import attend
 from emonet.encoders.device_copies import Arriving, Transfers
-from emonet.encoders.hub import locate
+from emonet.encoders.hub import locate, too_long
+from emonet.encoders.layers import resolve_layers
 from emonet.encoders.packed_linear import pack, packable
 from emonet.encoders.whisper_network import WhisperEncoder
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import Arithmetic, has_matrix_units, resolve_device, resolve_precision
+from emonet.schema import digest
 from emonet.windows import Window
 
 MOST_CLIPS = 64  # in a pass, where the choice is ours
@@ -53,11 +55,13 @@ class FrozenEncoder:
         self.precision: Arithmetic = resolve_precision(precision, self.device)
         if not isinstance(encoder, WhisperEncoder):
             encoder = WhisperEncoder.of(encoder.config.to_dict(), encoder.state_dict())
-        self.digest: str = weights_digest(encoder)
-        self.width, self.mels = encoder.width, encoder.mels
+        self.layers: tuple[int, ...] = encoder.picked
+        self.depth: int = encoder.depth
+        self.digest: str = states_digest(encoder)
+        self.width: int = encoder.width * len(self.layers)
+        self.mels: int = encoder.mels
         self.window: Window = Window.of_frames(encoder.frames)
         self.frames: int = self.window.frames
-        self.layers: tuple[int, ...] = (len(encoder.layers),)
         self._logmel = LogMel(self.mels).to(self.device)
         self._exact = encoder
         self._most = MOST_CLIPS if self.device.type == "cuda" else _cached_clips(encoder)
@@ -76,6 +80,8 @@ class FrozenEncoder:
         cls,
         source: str,
         *,
+        layers: Layers | None = None,
+        window_seconds: float | None = None,
         precision: Precision = "auto",
         device: str | None = None,
         compile: bool = False,  # noqa: A002 - its name in the configuration
@@ -84,18 +90,25 @@ class FrozenEncoder:
 
         Args:
             source: a folder in Hugging Face's form, or a hub id such as `openai/whisper-small`.
+            layers: whose states it gives, side by side; None leaves those that it was saved with, or the last.
+            window_seconds: audio that it hears, its first positions; None is all of them.
             precision: `float32`, `bf16` or `auto`.
             device: e.g. `cpu` or `cuda:0`; by default the first GPU, else the processor.
             compile: compile the layers in the first pass, which then takes a minute.
 
         Raises:
-            RequestError: if there is no such folder or hub model, it is no Whisper, or the GPU has no bf16.
+            RequestError: if there is no such folder or hub model, it is no Whisper, has no such layer, hears less than
+                this window, or the GPU has no bf16.
             EmonetError: if the hub cannot be reached.
         """
-        return cls(_load(source), precision=precision, device=device, compile=compile)
+        encoder = _narrowed(_load(source), layers, window_seconds, source)
+        return cls(encoder, precision=precision, device=device, compile=compile)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder alone, in float32, so that `load(str(folder))` gives the same digest."""
+        """Write the encoder alone, in float32, so that `load(str(folder))` gives the same digest.
+
+        Layers above the highest one that it gives are left out.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._exact.save(folder)
 
@@ -103,7 +116,7 @@ class FrozenEncoder:
     def flops_per_clip(self) -> float:
         """Operations of one window's convolutions, linear layers and attention products; a multiply-add is two."""
         layers, hidden = len(self._exact.layers), self._exact.hidden
-        frames, width = self.window.frames, self.width
+        frames, width = self.window.frames, self._exact.width
         convolutions = 3 * width * (self.mels * self.window.mel_frames + width * frames)
         linear = frames * width * (4 * width + 2 * hidden)
         attended = 2 * frames**2 * width
@@ -131,7 +144,7 @@ class FrozenEncoder:
         return self._most
 
     def states(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
-        """The encoder's last hidden states.
+        """The states of its layers, side by side.
 
         Args:
             waveforms: 16 kHz audio, padded to the window, shape (batch, window.samples).
@@ -214,6 +227,27 @@ class FrozenEncoder:
         except torch.OutOfMemoryError:
             return False
         return True
+
+
+def states_digest(encoder: WhisperEncoder) -> str:
+    """What tells the states of an encoder from those of others: its weights, and which layers give them.
+
+    SHA-256 in hex over the weights as float32 (names in order, shapes, bytes); over that and the layers where they are
+    others than the last.
+    """
+    weights = weights_digest(encoder)
+    return weights if encoder.picked == (encoder.depth,) else digest([weights, encoder.picked, encoder.depth])
+
+
+def _narrowed(
+    encoder: WhisperEncoder, layers: Layers | None, window_seconds: float | None, source: str
+) -> WhisperEncoder:
+    picked = None if layers is None else resolve_layers(layers, encoder.depth, there=len(encoder.layers), where=source)
+    frames = None
+    if window_seconds is not None and (frames := Window(window_seconds).frames) > encoder.frames:
+        heard = Window.of_frames(encoder.frames).seconds
+        raise too_long(source, heard, window_seconds, "--extraction.window-seconds")
+    return encoder if picked is None and frames is None else encoder.narrowed(layers=picked, frames=frames)
 
 
 def weights_digest(module: torch.nn.Module) -> str:
@@ -301,5 +335,6 @@ def _check_range(largest: Tensor) -> None:
         "the encoder's states do not fit into float16",
         expected="finite values up to 65504",
         found="NaN" if bool(largest.isnan()) else f"{float(largest):.4g}",
-        hint="train the captioner again with a lower learning rate: its training diverged",
+        hint="train the captioner again with a lower learning rate if its training diverged; a published encoder's "
+        "layers may reach so far: --extraction.layers last, or others",
     )

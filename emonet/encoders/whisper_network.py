@@ -19,6 +19,7 @@ from torch.nn import functional
 from emonet.encoders.attention import attend
 
 _WEIGHTS = "model.safetensors"
+_PICKED = "emonet_layers"  # in config.json: which layers give the states, and how many the whole encoder had
 _PREFIXES = ("model.encoder.", "encoder.", "")  # of a captioner, of a model without its head, of an encoder alone
 
 
@@ -110,19 +111,41 @@ class WhisperEncoder(nn.Module):
         self.embed_positions = _Embedding(self.frames, self.width)
         self.layers = nn.ModuleList(Layer(self.width, heads, self.hidden, activation) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(self.width)
+        picked = config.get(_PICKED) or {"layers": [layers], "depth": layers}
+        self.depth: int = picked["depth"]
+        self.picked: tuple[int, ...] = tuple(picked["layers"])
 
-    def forward(self, mel: Float[Tensor, "batch mels mel_frames"]) -> Float[Tensor, "batch frames width"]:
-        """The last layer's states, behind the final norm.
+    def forward(self, mel: Float[Tensor, "batch mels mel_frames"]) -> Float[Tensor, "batch frames states"]:
+        """The states of the picked layers, side by side; the last layer's stand behind the final norm.
 
         Args:
             mel: log-mel of the whole window, shape (batch, mels, 2 * frames).
         """
         heard = functional.gelu(self.conv2(functional.gelu(self.conv1(mel))))
         states = heard.permute(0, 2, 1) + self.embed_positions.weight
-        for layer in self.layers:
+        found = []
+        for number, layer in enumerate(self.layers, 1):
             states = layer(states)
-        normed: Tensor = self.layer_norm(states)
-        return normed
+            if number in self.picked:
+                found.append(self.layer_norm(states) if number == self.depth else states)
+        return found[0] if len(found) == 1 else torch.cat(found, 2)
+
+    def narrowed(self, *, layers: tuple[int, ...] | None = None, frames: int | None = None) -> WhisperEncoder:
+        """The same encoder, its weights shared, up to the highest of some layers and with its first positions only.
+
+        Args:
+            layers: whose states it gives, ascending, from 1 to `depth` and among those that are there.
+            frames: positions (count), as many as there are at most.
+        """
+        weights, config = dict(self.state_dict()), dict(self.config)
+        if frames is not None:
+            config["max_source_positions"] = frames
+            weights["embed_positions.weight"] = weights["embed_positions.weight"][:frames].clone()
+        if layers is not None and layers != self.picked:
+            config |= {"encoder_layers": layers[-1], _PICKED: {"layers": list(layers), "depth": self.depth}}
+            above = tuple(f"layers.{number}." for number in range(layers[-1], len(self.layers)))
+            weights = {name: values for name, values in weights.items() if not name.startswith(above)}
+        return self.of(config, weights)
 
     @classmethod
     def of(cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> WhisperEncoder:

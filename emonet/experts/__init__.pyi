@@ -1,5 +1,5 @@
 from .bank import QUERY_KEY, ExpertBank, layer_keys
-from .inputs import Features, InputSpec
+from .inputs import Features, InputSpec, LayerPick, statistics
 from .quantized import ExpertsPrecision, QuantizedBank, Rounded
 from .scaling import Scaling, ScalingMeter, standardised_within
 from .stacked import SLICE_WEIGHTS, Multiplication, slice_experts
@@ -11,6 +11,7 @@ __all__ = [
     "ExpertsPrecision",
     "Features",
     "InputSpec",
+    "LayerPick",
     "Multiplication",
     "QuantizedBank",
     "Rounded",
@@ -19,4 +20,5 @@ __all__ = [
     "layer_keys",
     "slice_experts",
     "standardised_within",
+    "statistics",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 from emonet.configs import InputForm
 
 QUERIES = 4  # attention: pooled views per expert, each a mean and a deviation
+_STATISTICS = 4  # rows of a pooled store: mean, minimum, maximum, deviation
 VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all states agree
 
 
@@ -35,6 +36,18 @@ class Features(NamedTuple):
         return Features(self.values[index], self.lengths[index])
 
 
+class LayerPick(NamedTuple):
+    """Some of the layers that stand side by side in the states.
+
+    Args:
+        of: layers that there are (count).
+        positions: of those that experts hear, from 0.
+    """
+
+    of: int
+    positions: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """The form of an expert's input, and its size.
@@ -50,8 +63,10 @@ class InputSpec:
         form: which of them.
         pool_over: `all` frames, or only those that hear the clip (`speech`); flatten always takes all.
         frames: states per clip (1500 for 30 s).
-        width: values per state (768 for Whisper small).
+        width: values per state that experts hear (768 for one layer of Whisper small).
         queries: views per expert of the attention form.
+        layers: that stand side by side in this width (count).
+        picked: which of the layers of the states that are given these are; None is all of them.
     """
 
     form: InputForm
@@ -59,6 +74,13 @@ class InputSpec:
     frames: int
     width: int
     queries: int = QUERIES
+    layers: int = 1
+    picked: LayerPick | None = None
+
+    @property
+    def given_width(self) -> int:
+        """Values per state that is given, of which `width` are heard."""
+        return self.width if self.picked is None else self.width // self.layers * self.picked.of
 
     @property
     def features(self) -> int:
@@ -74,18 +96,28 @@ class InputSpec:
         """Size of one prepared clip in bytes."""
         return 4 * self.features if self.form == "statistics" else 2 * self.frames * self.width
 
-    def prepare(self, states: Float[Tensor, "batch frames width"], speech_frames: Int[Tensor, " batch"]) -> Features:
+    def prepare(
+        self, states: Float[Tensor, "batch _ given"], speech_frames: Int[Tensor, " batch"], *, pooled: bool = False
+    ) -> Features:
         """Turn encoder states into what the experts take.
 
         Args:
-            states: encoder states, float16 or float32.
+            states: encoder states, float16 or float32, `frames` by `given_width`; or what a pooled store keeps of
+                them, 4 by `given_width`.
             speech_frames: how many leading states of each clip hear it, 1 to `frames`.
+            pooled: the states are statistics over those that hear the clip.
 
         Raises:
-            ValueError: if the states are not `frames` by `width`.
+            ValueError: if the states have another shape, or other than statistics is made of pooled ones.
         """
-        if tuple(states.shape[1:]) != (self.frames, self.width):
-            raise ValueError(f"states of {tuple(states.shape[1:])}, expected {(self.frames, self.width)}")
+        expected = (_STATISTICS if pooled else self.frames, self.given_width)
+        if tuple(states.shape[1:]) != expected:
+            raise ValueError(f"states of {tuple(states.shape[1:])}, expected {expected}")
+        states = self._heard(states)
+        if pooled:
+            if (self.form, self.pool_over) != ("statistics", "speech"):
+                raise ValueError(f"{self.form} over {self.pool_over} frames cannot be made of statistics over speech")
+            return Features(states.float().flatten(1), speech_frames)
         everything = self.form == "flatten" or self.pool_over == "all"
         lengths = torch.full_like(speech_frames, self.frames) if everything else speech_frames
         if self.form == "flatten":
@@ -93,6 +125,13 @@ class InputSpec:
         if self.form == "statistics":
             return Features(statistics(states, lengths), lengths)
         return Features(states, lengths)
+
+    def _heard(self, states: Tensor) -> Tensor:
+        """The states of the layers that experts hear."""
+        if self.picked is None:
+            return states
+        layered = states.view(*states.shape[:2], self.picked.of, self.width // self.layers)
+        return layered[:, :, torch.tensor(self.picked.positions)].flatten(2)
 
     def summary(self, features: Features) -> Float32[Tensor, "batch features"]:
         """The first layer's input before anything is learned; standardisation is measured on it.

@@ -20,6 +20,7 @@ from emonet.checkpoints import (
     ExpertsInfo,
     LoadedBank,
     PublishedFolder,
+    bank_folders,
     check_banks,
     check_targets,
     check_unique,
@@ -29,6 +30,7 @@ from emonet.checkpoints import (
     load_published,
     open_published,
     read_calibration,
+    read_info,
 )
 from emonet.clips import Clip
 from emonet.configs import Precision
@@ -182,9 +184,10 @@ class EmotionPipeline:
         folder = Path(experts)
         published = holds_published(folder)
         (open_published if published else check_banks)(folder)  # before the encoder is loaded, or even fetched
-        ready = open_encoder(encoder, precision=precision, device=device)
         if published:
+            ready = open_encoder(encoder, precision=precision, device=device)
             return cls(ready, load_published(folder, ready, experts_precision, progress=progress))
+        ready = _open_heard(encoder, read_info(bank_folders(folder)[0]), precision, device)
         return cls(ready, load_banks(folder, experts_precision), read_calibration(folder))
 
     @property
@@ -325,7 +328,7 @@ def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
     Raises:
         RequestError: if the experts were trained on another encoder's states, or their files are damaged.
     """
-    encoder = open_encoder(str(captioner), precision="float32")
+    encoder = _open_heard(str(captioner), read_info(bank_folders(experts)[0]), "float32")
     with replacing(folder) as partial:
         encoder.save(partial / ENCODER)
         shutil.copytree(experts, partial / EXPERTS, ignore=shutil.ignore_patterns("*.parquet"))  # no clips' scores
@@ -365,6 +368,19 @@ def experts_of(folder: Path) -> Path:
     """
     several = any(folder.glob(f"*/{INFO}")) and not (folder / ENCODER).is_dir()
     return folder if several or (folder / INFO).is_file() else _voice_folder(folder) / EXPERTS
+
+
+def _open_heard(
+    encoder: str, info: ExpertsInfo, precision: Precision = "auto", device: str | None = None
+) -> ReadyEncoder:
+    """The encoder with the layers and the window that experts hear."""
+    return open_encoder(
+        encoder,
+        layers=info.encoder_layers,
+        window_seconds=info.window_seconds,
+        precision=precision,
+        device=device,
+    )
 
 
 def _check_fit(encoder: ReadyEncoder, infos: Sequence[ExpertsInfo]) -> None:

@@ -1,4 +1,5 @@
 from . import console
+from .auto_window import with_window
 from .config import Experiment, load, read_labels, refuse_flags, shipped
 from .console import counted, progress, say
 from .corpora import open_experiments_corpus, open_quietly, rejected
@@ -59,5 +60,6 @@ __all__ = [
     "storage_of",
     "value_at",
     "whole",
+    "with_window",
     "write_text",
 ]

@@ -25,8 +25,10 @@ def named_encoder(experiment: Experiment) -> str | None:
             expected="one of them",
             found=f"{config.encoder} and {config.captioner}",
         )
-    if config.compile:
-        raise RequestError("--extraction.compile is for a captioner's encoder", found=f"encoder {config.encoder}")
+    for field, default in (("compile", False), ("layers", "last"), ("window_seconds", None)):
+        if getattr(config, field) != default:
+            flag = f"--extraction.{field.replace('_', '-')}"
+            raise RequestError(f"{flag} is for a captioner's encoder", found=f"encoder {config.encoder}")
     return PLUGIN + config.encoder
 
 

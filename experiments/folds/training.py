@@ -114,10 +114,10 @@ class FoldTrainer:
         return form, calibrated(self._job, data, trained[form])[0].predictions["test"]
 
     def _train(self, data: HeadsData, form: InputForm, scratch: Path) -> TrainedExperts:
-        from datamodules.expert_inputs import divided_inputs
+        from datamodules.expert_inputs import divided_inputs, spec_of
         from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
-        spec, every = self._spec(form), self._every.get(form)
+        spec, every = spec_of(data.store, form, self._config), self._every.get(form)
         inputs = None if every is None else divided_inputs(data.store, spec, every)
         seed = self._job.experiment.seed
         wanted = TrainingRequest(data.store, spec, data.rated, self._config, seed, data.weights(), inputs=inputs)
@@ -134,18 +134,14 @@ class FoldTrainer:
         ridge = Ridge((x["train"], data.truth("train")), (x["validation"], data.truth("validation")))
         return ridge.predict(x["test"])
 
-    def _spec(self, form: InputForm) -> InputSpec:
-        record = self._store.record
-        return InputSpec(form, self._config.frames, record.frames, record.width)
-
     def _in_coordinates(self, form: InputForm) -> bool:
         return form == "flatten" and self._config.features == "principal"
 
     def _prepared(self, form: InputForm) -> Features | None:
         """All clips in memory; None where they do not fit, and each fold reads the store."""
-        from datamodules.expert_inputs import read_all
+        from datamodules.expert_inputs import read_all, spec_of
 
-        spec, clips = self._spec(form), len(self._store.rows())
+        spec, clips = spec_of(self._store, form, self._config), len(self._store.rows())
         size = clips * spec.bytes_per_clip / GIB
         if size > self._config.states_gib:
             if self._config.standardise == "speaker":

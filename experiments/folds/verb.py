@@ -47,7 +47,7 @@ def run(experiment: Experiment, asked: str) -> FoldsResult:
     inputs = {
         "corpus": extracted.corpus,
         "store": extracted.fingerprint,
-        "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
+        "heads": experiment.heads.distinguishing(exclude={"memory"}),
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),

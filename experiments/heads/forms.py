@@ -199,14 +199,14 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
     Raises:
         RequestError: if forms are to be chosen by UA, and no validation clip has a class.
     """
-    from emonet.experts import InputSpec
+    from datamodules.expert_inputs import spec_of
     from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
-    experiment, config, record = job.experiment, job.experiment.heads, data.store.record
+    experiment, config = job.experiment, job.experiment.heads
     require_selectable(data, config)
     labels, tried = class_labels(data), dict[InputForm, TriedForm]()
     for form in get_args(InputForm) if config.compare_inputs else dict.fromkeys(config.inputs):
-        spec = InputSpec(form, config.frames, record.frames, record.width)
+        spec = spec_of(data.store, form, config)
         (scratch / form).mkdir()
 
         def report(metrics: Mapping[str, float], epoch: int, label: str = form) -> None:

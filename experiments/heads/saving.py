@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from emonet.checkpoints import ExpertsInfo
+    from emonet.experts import InputSpec
     from emonet.tracking import Lineage
     from experiments.heads.verb import HeadsResult
     from lightningmodules.experts import TrainedExperts
@@ -121,6 +122,8 @@ def _info(data: HeadsData, trained: TrainedExperts) -> ExpertsInfo:
         window_seconds=record.window_seconds,
         frames=spec.frames,
         width=spec.width,
+        encoder_layers=record.layers,
+        layers=_heard(record.layers, spec),
         hidden=trained.hidden,
         encoder_digest=record.encoder_digest,
         store_fingerprint=store.fingerprint,
@@ -132,6 +135,10 @@ def _info(data: HeadsData, trained: TrainedExperts) -> ExpertsInfo:
             if target is None or target in trained.targets
         },
     )
+
+
+def _heard(layers: tuple[int, ...] | None, spec: InputSpec) -> tuple[int, ...] | None:
+    return None if layers is None or spec.picked is None else tuple(layers[place] for place in spec.picked.positions)
 
 
 def _write_predictions(data: HeadsData, predictions: Float[np.ndarray, "clips experts"], path: Path) -> None:

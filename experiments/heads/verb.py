@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,9 @@ from experiments.heads.input_ladder import GroupComparison, compare_forms, forms
 from experiments.heads.learnable import notes
 from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
 from experiments.heads.selection import best_of, require_inductive, selected_by
+
+if TYPE_CHECKING:
+    from cache.store import ExtractionRecord
 
 
 class HeadsResult(StageResult):
@@ -89,7 +92,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
     inputs = {
         "corpus": extracted.corpus,
         "store": extracted.fingerprint,
-        "heads": experiment.heads.model_dump(mode="json", exclude={"memory"}),
+        "heads": experiment.heads.distinguishing(exclude={"memory"}),
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
         "evaluation": experiment.evaluation.model_dump(mode="json"),
@@ -176,6 +179,13 @@ def _finish(job: StageContext, done: HeadsResult, data: HeadsData, folder: Path)
     return {**dict(done), "registered": publish(job, data, done, folder / VOICE)}
 
 
+def _states(record: ExtractionRecord) -> str:
+    """How many states of what a clip has, in words."""
+    layers = f" of layers {' '.join(map(str, record.layers))}" if record.layers else ""
+    pooled = ", of which statistics are kept" if record.pool != "none" else ""
+    return f"{record.frames} of {record.width} values{layers}, {record.window_seconds:g} s{pooled}"
+
+
 def _comparison(
     experiment: Experiment, data: HeadsData, tried: Mapping[InputForm, TriedForm]
 ) -> tuple[GroupComparison, ...]:
@@ -202,7 +212,7 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         "Corpus": record.corpus,
         "Clips": ", ".join(f"{done.clips[split]} {split}" for split in SPLITS),
         "Encoder": f"{record.encoder} (weights {record.encoder_digest[:12]})",
-        "States": f"{record.frames} of {record.width} values, {record.window_seconds:g} s",
+        "States": _states(record),
         "Experts": f"{len(done.rated)} of {len(done.targets)} targets, {widths}, {done.input}",
         "Calibration": done.calibration,
         "Chosen by": selected_by(experiment.heads),

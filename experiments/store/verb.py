@@ -34,11 +34,13 @@ def show_info(found: StoreInfo) -> None:
     """A few lines on stderr."""
     record = found.record
     states = f"{record.frames} states of {_step(record)}"
+    kept = states if record.pool == "none" else f"{record.shape[1]} statistics over {states}"
     lines = {
         "corpus": record.corpus,
         "note": found.note,
         "encoder": f"{record.encoder}, {record.precision}, {console.counted(record.batch_size, 'clip')} a pass",
-        "shape": f"{console.counted(record.clips, 'clip')} x {states} x {record.width}, float16",
+        "layers": ", ".join(map(str, record.layers)) if record.layers else "the last",
+        "shape": f"{console.counted(record.clips, 'clip')} x {kept} x {record.width}, float16",
         "codec": record.codec + (", only states that hear the clip are kept" if record.kept == "speech" else ""),
         "size": f"{_megabytes(found.bytes_stored)} of {_megabytes(found.bytes_raw)}"
         + ("" if found.share is None else f" ({found.share:.1%})"),
@@ -191,7 +193,12 @@ def _load_encoder(record: ExtractionRecord, arguments: StoreRepairArguments) -> 
     source = arguments.captioner or record.encoder
     try:
         place = resolve_source(source, Experiment(runs=arguments.runs))
-        return open_encoder(place, precision="bf16" if record.precision == "bf16" else "float32")
+        return open_encoder(
+            place,
+            layers=record.layers,
+            window_seconds=record.window_seconds,
+            precision="bf16" if record.precision == "bf16" else "float32",
+        )
     except RequestError as error:
         if arguments.captioner is not None:
             raise

@@ -16,7 +16,7 @@ import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
 from emonet.runtime import Progress, identity, ignore
-from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source
+from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source, with_window
 from experiments.extract import ExtractResult
 from experiments.heads import (
     best_by_figures,
@@ -136,11 +136,11 @@ class Trials:
         return TrialOutcome(values, len(curve.told), seconds, tuple(curve.told), {"input": best})
 
     def _train(self, experiment: Experiment, form: InputForm, curve: _Curve) -> TrainedExperts:
-        from emonet.experts import InputSpec
+        from datamodules.expert_inputs import spec_of
         from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
         store, config = self._data.store, experiment.heads
-        spec = InputSpec(form, config.frames, store.record.frames, store.record.width)
+        spec = spec_of(store, form, config)
         wanted = TrainingRequest(
             store, spec, self._data.rated, config, experiment.seed, self._weights, predicted=("validation",)
         )
@@ -195,7 +195,8 @@ class CaptionerTrials:
             told.append(min([*told[-1:], epoch_metrics[MONITOR]]))
             report(epoch, told[-1])
 
-        settings = {**experiment.captioner.model_dump(), "sample_captions": 0, "hit_clips": 1}
+        captioner = with_window(experiment, "captioner", self._corpus).captioner
+        settings = {**captioner.model_dump(), "sample_captions": 0, "hit_clips": 1}
         config = type(experiment.captioner).model_validate(settings)  # captions are no objective, and take time
         source = resolve_source(config.model, experiment)
         experiment.folder.mkdir(parents=True, exist_ok=True)

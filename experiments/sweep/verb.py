@@ -166,7 +166,7 @@ def study_name(experiment: Experiment, comparable: Mapping[str, Any]) -> str:
     of those that are (Optuna does not let them change). Ranges may change.
     """
     sweep = experiment.sweep
-    space, section = space_of(sweep), _section(experiment).model_dump(mode="json")
+    space, section = space_of(sweep), _section(experiment).distinguishing()
     epochs = sweep.epochs or section["epochs"]
     for path in [*space, f"{SECTIONS[sweep.stage]}.epochs"]:
         _, *sections, name = path.split(".")
