@@ -130,7 +130,8 @@ class FoldTrainer:
         if every is None:
             return None
         places = {split: np.searchsorted(data.store.rows(), data.store.rows(split)) for split in SPLITS}
-        x = {split: every.values.numpy()[rows] for split, rows in places.items()}
+        # In float64: thousands of features that nearly agree are ill-conditioned in float32.
+        x = {split: every.values.numpy()[rows].astype(np.float64) for split, rows in places.items()}
         ridge = Ridge((x["train"], data.truth("train")), (x["validation"], data.truth("validation")))
         return ridge.predict(x["test"])
 
