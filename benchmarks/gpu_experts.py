@@ -77,6 +77,7 @@ def train_in_bank(setting: Setting) -> list[Row]:
 
 def _step_seconds(setting: Setting, precision: Precision, experts: int) -> float:
     bank = random_bank(setting, experts)
+    assert isinstance(bank, ExpertBank)
     optimiser = BankOptimiser(bank, learning_rate=1e-5, weight_decay=0.01, precision=precision)
     features = _features(setting, setting.scale.batch)
     scores = torch.rand(setting.scale.batch, experts, device=setting.device)

@@ -181,8 +181,9 @@ class HeadsConfig(Schema):
     """What flatten is trained on: the states, or their principal coordinates, far cheaper; lifted back when saved."""
     rank: Literal["all"] | Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(gt=0, lt=1)] = "all"
     """Principal coordinates: all, the first so many (count), or those with this share of the energy (0 to 1)."""
-    standardise: bool = True
-    """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form."""
+    standardise: bool | Literal["speaker"] = True
+    """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form.
+    speaker: each speaker's clips by their own first (transductive), for statistics in `emonet heads --folds` alone."""
     select_by: Literal["mae", "pearson", "ua"] = "pearson"
     """The validation metric by which one of several input forms is chosen: a mean over experts, or ua over classes."""
     states_gib: PositiveFloat = 4.0

@@ -14,7 +14,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-ALPHAS = np.logspace(-1, 5, 13)  # ridge: penalties tried; inputs are standardised
+ALPHAS = np.logspace(-1, 7, 17)  # ridge: penalties tried; inputs are standardised
 COSTS = np.logspace(-3, 1, 5)  # support vectors: costs tried; products are divided by the number of features
 TUBE = 0.1  # support vectors: errors that cost nothing, in deviations of a target's scores
 MOST_BYTES = 1 << 30  # of training features

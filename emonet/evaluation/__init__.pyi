@@ -11,6 +11,7 @@ from .comparison import (
     excludes_zero,
 )
 from .comparison_plots import calibration_figure, differences_figure, embedded
+from .fold_figures import FoldEstimate, fold_classes, fold_scores
 from .metrics import weighted_metrics
 from .permutation import SwapTest, describe, holm, swapped
 from .plots import (
@@ -22,6 +23,7 @@ from .plots import (
     SCATTERED,
     class_confusion_figure,
     confusion_figure,
+    folds_figure,
     metric_figure,
     scatter_figure,
     scores_figure,
@@ -48,6 +50,7 @@ __all__ = [
     "Contender",
     "ContenderFacts",
     "Estimate",
+    "FoldEstimate",
     "Metric",
     "MetricName",
     "PairwiseDifference",
@@ -70,6 +73,9 @@ __all__ = [
     "embedded",
     "evaluate",
     "excludes_zero",
+    "fold_classes",
+    "fold_scores",
+    "folds_figure",
     "holm",
     "independent",
     "judge",

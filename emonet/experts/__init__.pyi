@@ -1,7 +1,7 @@
 from .bank import QUERY_KEY, ExpertBank, layer_keys
 from .inputs import Features, InputSpec, LayerPick, statistics
 from .quantized import ExpertsPrecision, QuantizedBank, Rounded
-from .scaling import Scaling, ScalingMeter
+from .scaling import Scaling, ScalingMeter, standardised_within
 from .stacked import SLICE_WEIGHTS, Multiplication, slice_experts
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "ScalingMeter",
     "layer_keys",
     "slice_experts",
+    "standardised_within",
     "statistics",
 ]

@@ -65,6 +65,20 @@ class HeadsData:
     corpus: Corpus
     rated: tuple[str, ...]
 
+    @classmethod
+    def of(cls, store: FeatureStore, corpus: Corpus, where: object = None) -> HeadsData:
+        """A store's clips with an expert for each target that is rated in both the training and the validation split.
+
+        Args:
+            store: states and scores.
+            corpus: that the store was made from.
+            where: what an error names; by default the store.
+
+        Raises:
+            RequestError: if there is no such target.
+        """
+        return cls(store, corpus, _rated(store, corpus, where or store.path))
+
     @property
     def skipped(self) -> tuple[str, ...]:
         """Targets that somebody rated, but not in both the training and the validation split."""
@@ -143,16 +157,16 @@ def open_data(experiment: Experiment, corpus: Corpus, *, tested: bool = True) ->
     store = FeatureStore.open(experiment.folder / STORE)
     if tested and not len(store.rows("test")):
         raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
-    return HeadsData(store, corpus, _rated(store, corpus))
+    return HeadsData.of(store, corpus)
 
 
-def _rated(store: FeatureStore, corpus: Corpus) -> tuple[str, ...]:
+def _rated(store: FeatureStore, corpus: Corpus, where: object) -> tuple[str, ...]:
     train, validation = (~np.isnan(store.scores(store.rows(split))) for split in ("train", "validation"))
     trainable = (train & (corpus.weights()[store.rows("train")] > 0)).any(0) & validation.any(0)
     if not trainable.any():
         raise RequestError(
             "no target is rated in both the training and the validation split",
-            where=store.path,
+            where=where,
             found=", ".join(f"{len(store.rows(split))} {split} clips" for split in SPLITS),
             hint="emonet corpus shows what is rated",
         )
@@ -202,7 +216,7 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
             TrainingRequest(data.store, spec, data.rated, config, experiment.seed, data.weights(), labels=labels),
             TrainingCallbacks(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
         )
-        trained, calibration = _calibrated(job, data, trained)
+        trained, calibration = calibrated(job, data, trained)
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
@@ -220,12 +234,17 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
     return tried
 
 
-def _calibrated(
+def calibrated(
     job: StageContext, data: HeadsData, trained: TrainedExperts
 ) -> tuple[TrainedExperts, Calibration | None]:
     """Experts whose predictions of test clips are calibrated, where that is asked for.
 
     Those of validation clips stay: the curves were fitted on them, and would make a form look better than it is.
+
+    Args:
+        job: whose experiment says so; told which experts are not.
+        data: what they were trained on.
+        trained: the experts.
     """
     kind = job.experiment.heads.calibration
     if kind == "none":

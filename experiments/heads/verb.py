@@ -29,7 +29,7 @@ from experiments.heads.forms import (
 from experiments.heads.input_ladder import GroupComparison, compare_forms, forms_table, groups_table
 from experiments.heads.learnable import notes
 from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
-from experiments.heads.selection import best_of, selected_by
+from experiments.heads.selection import best_of, require_inductive, selected_by
 
 if TYPE_CHECKING:
     from cache.store import ExtractionRecord
@@ -82,9 +82,10 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         parent: id of the MLflow run that this one is a part of.
 
     Raises:
-        RequestError: if `extract` has not finished or belongs to another corpus or captioner, or no target is rated
-            in both the training and the validation split.
+        RequestError: if the experts could not be saved, `extract` has not finished or belongs to another corpus or
+            captioner, or no target is rated in both the training and the validation split.
     """
+    require_inductive(experiment.heads)
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
     folder = out or experiment.folder
