@@ -3,6 +3,7 @@
 PYTHON     ?= python3
 EXPERIMENT ?= sandbox
 CORPUS     ?=
+ENCODER    ?=
 ARGS       ?=
 WORKERS    ?=
 MODELS     ?= @champion @candidate
@@ -22,19 +23,21 @@ RUN := $(BIN)/emonet
 override PYTHON := $(value PYTHON)
 override EXPERIMENT := $(value EXPERIMENT)
 override CORPUS := $(value CORPUS)
+override ENCODER := $(value ENCODER)
 override WORKERS := $(value WORKERS)
 override ON := $(value ON)
 override TORCH_INDEX := $(value TORCH_INDEX)
-export PYTHON EXPERIMENT CORPUS WORKERS ON TORCH_INDEX
-OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(ARGS)
+export PYTHON EXPERIMENT CORPUS ENCODER WORKERS ON TORCH_INDEX
+OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(if $(ENCODER),--extraction.captioner "$$ENCODER") \
+  $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 .PHONY: help setup pretrain extract heads sweep compare serve corpus verify ui dashboard \
-  bench-extract bench-cache bench-heads bench-sweep check format test test-slow test-portable test-install clean
+  bench-extract bench-cache bench-heads bench-sweep gpu-check check format test test-slow test-portable test-install clean
 
 help: ## show this list
-	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ARGS='--captioner.epochs 5']"
+	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ENCODER=FOLDER] [ARGS='--captioner.epochs 5']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV) ## create .venv with pinned versions (every other target does so when needed)
@@ -69,7 +72,7 @@ ui: $(STAMP) ## open MLflow's pages on http://127.0.0.1:5000
 dashboard: $(STAMP) ## open the sweeps' pages on http://127.0.0.1:8080
 	$(RUN) dashboard --experiment "$$EXPERIMENT" $(ARGS)
 
-bench-extract: $(DEV) ## speed of the extraction against what people write today (minutes)
+bench-extract: $(DEV) ## speed of the extraction against what people write today (at most 10 minutes)
 	$(BIN)/python -m benchmarks.extract $(ARGS)
 
 bench-cache: $(DEV) ## size and speed of the feature store against other formats (minutes)
@@ -80,6 +83,9 @@ bench-heads: $(DEV) ## speed, memory and accuracy of full-size experts against t
 
 bench-sweep: $(DEV) ## trials per hour against re-reading states in each trial, and two workers against one (20 minutes)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
+
+gpu-check: $(DEV) ## on a GPU: its tests, and what extraction, experts and captioner make of it (at most 8 minutes)
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 check: $(DEV) ## format, lint, types, import order: what CI holds the code to
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,8 +17,9 @@ import torch
 import transformers
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from benchmarks.budget import plan_runs
 from benchmarks.peers import MatmulRate, Peer, with_ctranslate2, with_transformers
-from benchmarks.rows import Row, interleaved_seconds, publish
+from benchmarks.rows import Row, interleaved_seconds, publish, seconds_of
 from benchmarks.states import default_corpus, spread
 from cache.extraction import ExtractionReport, extract
 from cache.maintenance import verify
@@ -30,7 +32,7 @@ from emonet.runtime import resolve_device
 from experiments.core import say
 
 OURS = "emonet extract"
-WARM_UP = "warm-up"  # folder of a store that does not count
+PROBE = "probe"  # folder of what does not count
 TODAY = "float32, one clip at a time"
 BATCHES = (4, 8)  # clips per pass of those who batch
 HEAD_WIDTH = 64  # of every Whisper
@@ -40,7 +42,8 @@ NOTES = (
     "bf16, N at a time: the same with N clips per pass and all weights in bf16.",
     "CTranslate2: decode, WhisperFeatureExtractor, Whisper.encode in its fastest type here, np.savez in float16.",
     "The limit: the encoder's convolutions, linear layers and attention products at the best matmul rate of this run.",
-    "Models are loaded before; runs take turns, so that a machine's noise hits all alike.",
+    "Models are loaded before, and have had one clip; whom that shows to be too slow for the time is left out.",
+    "Runs take turns, so that a machine's noise hits all alike.",
 )
 
 
@@ -75,17 +78,27 @@ class Ours:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write runs/bench/extract.json."""
     options = command_line().parse_args(arguments)
-    device = resolve_device(options.device)
-    corpus = repeated(spread(open_corpus(options.corpus), options.clips), options.clips)
+    deadline = time.monotonic() + 60 * options.minutes
+    device, speech = resolve_device(options.device), open_corpus(options.corpus)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        captioner = save_captioner(folder / "captioner", width=options.width, layers=options.layers)
-        ours = Ours(FrozenEncoder.load(str(captioner), device=str(device)), corpus, folder)
-        left_out = missing_peers(device)
+        captioner = options.captioner or save_captioner(
+            folder / "captioner", width=options.width, layers=options.layers
+        )
+        encoder = FrozenEncoder.load(str(captioner), device=str(device))
+        first = spread(speech, 1)
+        peers, types = open_peers(captioner, folder, device, first)
+        probed = probe(Ours(encoder, first, folder / PROBE), peers)
+        plan = plan_runs(probed, keep=OURS, seconds=deadline - time.monotonic(), clips=options.clips, runs=options.runs)
+        left_out = missing_peers(device) + [
+            f"{name}: {one:.1f} s a clip; with it, the benchmark would take more than {options.minutes:g} minutes"
+            for name, one in plan.left_out.items()
+        ]
         for line in left_out:
             say(f"left out: {line}")
-        peers, probed = open_peers(captioner, device, corpus)
-        rate = matmul_rate(ours.encoder, hidden=4 * options.width)
+        corpus = repeated(spread(speech, plan.clips), plan.clips)
+        ours, rate = Ours(encoder, corpus, folder), matmul_rate(encoder)
+        peers = {name: peer for name, peer in peers.items() if name not in plan.left_out}
         taken = measure(ours, peers, rate, runs=options.runs)
     seconds = {name: statistics.median(runs) / len(corpus) for name, runs in taken.items()}
     rows = speed_rows(seconds, ours.encoder.flops_per_clip / rate.best, device.type) + own_rows(ours, rate)
@@ -93,11 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "notes": NOTES,
         "left out": left_out,
         "clips": f"{len(corpus)} of {corpus.name}, padded to 30 s",
-        "encoder": f"{options.layers} layers, width {options.width}, random weights",
+        "encoder": f"{encoder.layers[-1]} layers, width {encoder.width}, {options.captioner or 'random weights'}",
         "precision": ours.encoder.precision,
         "device": str(device),
         "seconds of each run": {name: [round(one, 3) for one in runs] for name, runs in taken.items()},
-        "CTranslate2, seconds per clip in each type": probed,
+        "seconds of the first clip": {name: round(one, 3) for name, one in probed.items()},
+        "CTranslate2, seconds per clip in each type": types,
         "matmul TFLOP/s": {name: round(one / 1e12, 4) for name, one in rate.medians().items()},
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -133,37 +147,52 @@ def missing_peers(device: torch.device) -> list[str]:
     return ["CTranslate2: ctranslate2 is not installed"] if absent else []
 
 
-def open_peers(captioner: Path, device: torch.device, corpus: Corpus) -> tuple[dict[str, Peer], dict[str, float]]:
-    """The contestants by name, and the seconds per clip of each of CTranslate2's types."""
+def open_peers(
+    captioner: Path, folder: Path, device: torch.device, corpus: Corpus
+) -> tuple[dict[str, Peer], dict[str, float]]:
+    """The contestants by name, and the seconds per clip of each of CTranslate2's types.
+
+    Args:
+        captioner: folder of a Whisper.
+        folder: for what it is converted to.
+        device: where they compute.
+        corpus: its first clips are what types are tried on.
+    """
     peers = {TODAY: with_transformers(captioner, device, dtype=torch.float32, batch_size=1)}
     for size in BATCHES:
         peers[f"bf16, {size} at a time"] = with_transformers(captioner, device, dtype=torch.bfloat16, batch_size=size)
     if device.type != "cpu" or missing_peers(device):
         return peers, {}
-    kind, peer, probed = with_ctranslate2(captioner, captioner.parent, corpus.clips)
+    kind, peer, probed = with_ctranslate2(captioner, folder, corpus.clips)
     return peers | {f"CTranslate2, {kind}": peer}, probed
 
 
-def matmul_rate(encoder: FrozenEncoder, *, hidden: int) -> MatmulRate:
+def matmul_rate(encoder: FrozenEncoder) -> MatmulRate:
     """Measures products of this encoder's shapes in its arithmetic."""
     dtype = torch.bfloat16 if encoder.precision == "bf16" else torch.float32
-    return MatmulRate(encoder.device, dtype, frames=encoder.window.frames, width=encoder.width, hidden=hidden)
+    return MatmulRate(encoder.device, dtype, frames=encoder.window.frames, width=encoder.width)
+
+
+def probe(ours: Ours, peers: Mapping[str, Peer]) -> dict[str, float]:
+    """Seconds per clip of each contestant's first clips; what they find in memory afterwards, they have from here."""
+    return {name: seconds_of(call) / len(ours.corpus) for name, call in contest(ours, peers).items()}
 
 
 def measure(ours: Ours, peers: Mapping[str, Peer], rate: MatmulRate, *, runs: int) -> dict[str, list[float]]:
-    """Seconds of each run of each contestant, in turn; the first clip goes through each before that."""
-    outputs = {name: ours.folder / f"peer-{number}" for number, name in enumerate(peers)}
-    first = replace(ours.corpus, clips=ours.corpus.clips[:1])
-    Ours(ours.encoder, first, ours.folder / WARM_UP).run()
-    calls: dict[str, Callable[[], None]] = {OURS: ours.run}
-    for name, peer in peers.items():
-        outputs[name].mkdir()
-        peer(first.clips, outputs[name])
-        calls[name] = partial(peer, ours.corpus.clips, outputs[name])
-    calls["matmul"] = rate.measure
-    taken = interleaved_seconds(calls, repeats=runs, warmup=0)
+    """Seconds of each run of each contestant, in turn."""
+    taken = interleaved_seconds({**contest(ours, peers), "matmul": rate.measure}, repeats=runs, warmup=0)
     del taken["matmul"]
     return taken
+
+
+def contest(ours: Ours, peers: Mapping[str, Peer]) -> dict[str, Callable[[], None]]:
+    """What each contestant does, over the same clips, into folders below `ours.folder`."""
+    calls: dict[str, Callable[[], None]] = {OURS: ours.run}
+    for number, (name, peer) in enumerate(peers.items()):
+        folder = ours.folder / f"peer-{number}"
+        folder.mkdir(parents=True)
+        calls[name] = partial(peer, ours.corpus.clips, folder)
+    return calls
 
 
 def speed_rows(seconds: Mapping[str, float], limit: float, kind: str) -> list[Row]:
@@ -208,9 +237,11 @@ def command_line() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extract", description=__doc__)
     parser.add_argument("--corpus", default=default_corpus(), help="real speech (default: %(default)s)")
-    parser.add_argument("--clips", type=int, default=24, help="spread over the corpus (default: %(default)s)")
+    parser.add_argument("--clips", type=int, default=24, help="at most, spread over the corpus (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="that it may take (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="of each contestant (default: %(default)s)")
     parser.add_argument("--device", help="e.g. cuda (default: the first GPU, else cpu)")
+    parser.add_argument("--captioner", type=Path, help="folder of a Whisper (default: one with random weights)")
     parser.add_argument("--width", type=int, default=768, help="of the encoder (default: %(default)s, Whisper small)")
     parser.add_argument("--layers", type=int, default=12, help="of the encoder (default: %(default)s, Whisper small)")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/extract.json"), help="where the rows go")

@@ -161,9 +161,35 @@ def read_inputs(store: FeatureStore, spec: InputSpec, *, memory_gib: float, prog
     if held_bytes(store, spec) > inputs.memory_bytes:
         return inputs
     return Inputs(
-        store, spec, {"train": _load(inputs, "train", progress), "validation": _load(inputs, "validation", ignore)},
+        store, spec,
+        {"train": _load(inputs, inputs.rows["train"], progress),
+         "validation": _load(inputs, inputs.rows["validation"], ignore)},
         inputs.memory_bytes,
     )  # fmt: skip
+
+
+def read_all(store: FeatureStore, spec: InputSpec, *, progress: Progress = ignore) -> Features:
+    """All usable clips of a store, whatever their split, in the order of `store.rows()`: see `divided_inputs`.
+
+    Args:
+        store: where the states are.
+        spec: the form of the input.
+        progress: called with the number of clips read into memory.
+    """
+    return _load(Inputs(store, spec, {}, 0.0), store.rows(), progress)
+
+
+def divided_inputs(store: FeatureStore, spec: InputSpec, every: Features) -> Inputs:
+    """Clips of a store with its present splits, all of them taken out of what `read_all` has read once.
+
+    Args:
+        store: with any splits over the same clips.
+        spec: the form of the input.
+        every: its usable clips.
+    """
+    places = {split: np.searchsorted(store.rows(), store.rows(split)) for split in SPLITS}
+    held = {split: every.rows(torch.from_numpy(some)) for split, some in places.items()}
+    return Inputs(store, spec, held, 0.0)
 
 
 def given_inputs(
@@ -188,9 +214,8 @@ def held_bytes(store: FeatureStore, spec: InputSpec) -> int:
     return (len(store.rows("train")) + len(store.rows("validation"))) * spec.bytes_per_clip
 
 
-def _load(inputs: Inputs, split: Split, progress: Progress) -> Features:
+def _load(inputs: Inputs, rows: Int[np.ndarray, " clips"], progress: Progress) -> Features:
     """Fill one array a few clips at a time, so that memory never holds the states twice."""
-    rows = inputs.rows[split]
     filled = Features(*(tensor.new_empty(len(rows), *tensor.shape[1:]) for tensor in inputs.read(rows[:0])))
     progress(0, len(rows))
     for start in range(0, len(rows), READ_CLIPS):

@@ -21,6 +21,9 @@ behind the final norm. `middle` is the half around three fifths of the depth."""
 Preset = Literal["small", "large"]
 Loss = Literal["mae", "huber", "mse", "ccc"]
 CalibrationKind = Literal["affine", "isotonic"]
+BaselineChoice = Literal[
+    "auto", "egemaps_ridge", "egemaps_svr", "compare2016_ridge", "compare2016_svr", "whisper_last_mean"
+]
 HIDDEN: dict[Preset, tuple[int, ...]] = {"small": (64, 64, 32, 16), "large": (128, 128, 64, 32)}
 """Outputs of the projection and of each hidden layer after it (EmoNet-Voice Small and Large)."""
 
@@ -53,6 +56,8 @@ class AugmentConfig(Schema):
 class CaptionerConfig(Schema):
     """Stage 1: the Whisper that learns to write how the speaker feels."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"frozen_layers"})
+
     model: str = "scratch:nano"
     """The weights: hub id (NAME[@REVISION]), folder, registry URI, or scratch:SIZE: nano, tiny, base, small, medium."""
     window_seconds: float | Literal["auto"] = 30.0
@@ -66,8 +71,9 @@ class CaptionerConfig(Schema):
     """Batches whose gradients are added up before a step; their loss is averaged over tokens (count)."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of AdamW (per step)."""
-    encoder_rate: float = Field(1.0, gt=0, le=1)
-    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions."""
+    encoder_rate: float = Field(1.0, ge=0, le=1)
+    """The encoder's learning rate as a share of the rest's; small keeps what its states hold beside the captions, and
+    0 keeps the encoder as it is."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""
     warmup: float = Field(0.1, ge=0, le=1)
@@ -84,6 +90,8 @@ class CaptionerConfig(Schema):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     freeze: tuple[Literal["encoder_conv", "encoder", "decoder", "embeddings"], ...] = ()
     """Parts of Whisper that keep their weights."""
+    frozen_layers: int = Field(0, ge=0)
+    """The encoder's first layers, and what lies before them, that keep their weights (count)."""
     patience: PositiveInt = 5
     """Epochs without a better validation loss after which training stops (count)."""
     sample_captions: int = Field(4, ge=0)
@@ -176,8 +184,9 @@ class HeadsConfig(Schema):
     """What flatten is trained on: the states, or their principal coordinates, far cheaper; lifted back when saved."""
     rank: Literal["all"] | Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(gt=0, lt=1)] = "all"
     """Principal coordinates: all, the first so many (count), or those with this share of the energy (0 to 1)."""
-    standardise: bool = True
-    """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form."""
+    standardise: bool | Literal["speaker"] = True
+    """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form.
+    speaker: each speaker's clips by their own first (transductive), for statistics in `emonet heads --folds` alone."""
     select_by: Literal["mae", "pearson", "ua"] = "pearson"
     """The validation metric by which one of several input forms is chosen: a mean over experts, or ua over classes."""
     states_gib: PositiveFloat = 4.0
@@ -212,7 +221,10 @@ class HeadsConfig(Schema):
 class EvaluationConfig(Schema):
     """How the test figures are made."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"baselines"})
     resamples: PositiveInt = 1000
     """Bootstrap resamples behind each interval (count)."""
     confidence: float = Field(0.95, gt=0, lt=1)
     """Coverage of the intervals (0 to 1)."""
+    baselines: tuple[BaselineChoice, ...] = ("auto",)
+    """Beside median, mel_ridge and states_ridge: auto is openSMILE's where it is installed; others are named."""

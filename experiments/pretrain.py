@@ -105,7 +105,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
     folder = (out or experiment.folder) / CAPTIONER
     inputs = {
         "corpus": corpus.fingerprint,
-        "captioner": experiment.captioner.model_dump(mode="json"),
+        "captioner": experiment.captioner.distinguishing(),
         "weights": weights_identity(source),
         "seed": experiment.seed,
     }

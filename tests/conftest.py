@@ -32,6 +32,7 @@ settings.load_profile("emonet")
 ROOT = Path(__file__).parent.parent
 VOICE_TARGETS = ("anger", "fear", "sadness")
 CORPORA = ROOT.parent / "shared" / "corpora"
+MODELS = ROOT.parent / "shared" / "models"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,6 +79,15 @@ def corpora() -> Path:
     if not CORPORA.is_dir():
         pytest.skip(f"no corpora at {CORPORA}")
     return CORPORA
+
+
+@pytest.fixture(scope="session")
+def whisper_base() -> Path:
+    """OpenAI's Whisper base in a folder beside the checkout; a test that needs it skips where it is absent."""
+    folder = MODELS / "whisper-base"
+    if not folder.is_dir():
+        pytest.skip(f"no weights at {folder}")
+    return folder
 
 
 @pytest.fixture

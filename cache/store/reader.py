@@ -7,6 +7,7 @@ states, scores = store.read(rows[:64]), store.scores(rows[:64])
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -37,6 +38,7 @@ from cache.store.shard_index import ShardIndex, read_chunk, read_plain
 from cache.store.tiers import TIERS, DamagedChunkError
 from emonet.clips import SPLITS, Split
 from emonet.errors import EmonetError, RequestError
+from emonet.schema import digest
 from emonet.targets import TargetSpec
 
 THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -64,6 +66,7 @@ class FeatureStore:
         self.targets = targets
         self.note = note
         self.fingerprint = fingerprint
+        self.division = ""  # which splits these are, where they are not the store's own
         self._tier = TIERS[record.codec]
         self._indices: dict[str, ShardIndex] = {}
 
@@ -150,6 +153,22 @@ class FeatureStore:
             raise RequestError("there is no such split", where=self.path, expected=expected, found=repr(split))
         usable = self._usable if split is None else self._usable & (self._columns["split"] == split).to_numpy()
         return np.flatnonzero(usable)
+
+    def with_splits(self, splits: Sequence[Split | None]) -> FeatureStore:
+        """The same states and scores, divided otherwise, in memory alone; its fingerprint stays that of the states.
+
+        Args:
+            splits: of each clip, in the order of the table; None leaves it out of all of them.
+
+        Raises:
+            ValueError: if there are not as many as clips.
+        """
+        if len(splits) != len(self):
+            raise ValueError(f"{len(splits)} splits for {len(self)} clips")
+        column, other = pd.Series(list(splits), dtype=object), copy.copy(self)
+        other.division = digest(list(splits))
+        other.clips, other._columns = self.clips.assign(split=column), self._columns.assign(split=column)
+        return other
 
     def scores(self, rows: Sequence[int] | Int[np.ndarray, " rows"]) -> Float32[np.ndarray, "rows targets"]:
         """Scores of `rows`, columns in the order of `targets`; NaN where nobody rated.

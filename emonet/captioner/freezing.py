@@ -12,15 +12,16 @@ from transformers import WhisperForConditionalGeneration
 from emonet.errors import RequestError
 
 
-def freeze(model: WhisperForConditionalGeneration, parts: Iterable[str]) -> None:
+def freeze(model: WhisperForConditionalGeneration, parts: Iterable[str], *, encoder_layers: int = 0) -> None:
     """Keep the weights of some parts as they are.
 
     Args:
         model: the captioner.
         parts: encoder_conv, encoder (its convolutions too), decoder (all but its embeddings), embeddings.
+        encoder_layers: the encoder's first so many layers and its convolutions, too (count).
 
     Raises:
-        RequestError: if nothing would be left to train.
+        RequestError: if nothing would be left to train, or the encoder has fewer layers.
     """
     encoder, decoder = model.model.encoder, model.model.decoder
     members: dict[str, tuple[nn.Module, ...]] = {
@@ -32,6 +33,15 @@ def freeze(model: WhisperForConditionalGeneration, parts: Iterable[str]) -> None
     parts = tuple(parts)
     for part in parts:
         for module in members[part]:
+            module.requires_grad_(False)
+    if encoder_layers > len(encoder.layers):
+        raise RequestError(
+            "the encoder has fewer layers than are to be frozen",
+            expected=f"--captioner.frozen-layers 0 to {len(encoder.layers)}",
+            found=encoder_layers,
+        )
+    if encoder_layers:
+        for module in (encoder.conv1, encoder.conv2, *encoder.layers[:encoder_layers]):
             module.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise RequestError("every part of the captioner is frozen", found=", ".join(parts), hint="freeze fewer parts")

@@ -1,6 +1,7 @@
 from .acted.emodb import open_emodb
 from .acted.nemo import open_nemo
 from .acted.ravdess import open_ravdess
+from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
 from .manifest import open_manifest, path_exists, unspelled
 from .opening import open_corpus
@@ -20,6 +21,7 @@ __all__ = [
     "listen",
     "open_corpus",
     "open_emodb",
+    "open_folds",
     "open_manifest",
     "open_nemo",
     "open_ravdess",

@@ -13,7 +13,10 @@ from typing import Any
 from emonet.errors import EmonetError, RequestError
 
 TIMEOUT = 10.0  # seconds; transformers alone would retry for half a minute before it says that there is no network
-_FOLDER_HINT = "give a folder instead: download the model where there is a network and copy it here"
+_FOLDER_HINT = (
+    "give a folder instead: download the model where there is a network, copy it here, and name it with "
+    "--extraction.captioner FOLDER (make: ENCODER=FOLDER) or --captioner.model FOLDER"
+)
 _EXPECTED = "a folder, a hub id such as openai/whisper-small or openai/whisper-small@REVISION, or scratch:SIZE"
 _TEXTS = ("*.json", "*.txt", "*.jinja")  # configurations and tokenizers
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them

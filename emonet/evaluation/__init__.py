@@ -1,4 +1,4 @@
-"""Evaluation: metrics with bootstrap intervals, comparison, permutation tests, baselines, plots."""
+"""Evaluation: metrics with bootstrap intervals, comparison, permutation tests, plots."""
 
 import lazy_loader
 

@@ -1,4 +1,3 @@
-from .baselines import baseline_predictions, median_scores
 from .bootstrap import difference, evaluate, independent, resample
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
@@ -13,6 +12,7 @@ from .comparison import (
 )
 from .comparison_plots import calibration_figure, differences_figure, embedded
 from .coverage import EnsembleFigures, SpreadScores, ensemble_figures
+from .fold_figures import FoldEstimate, fold_classes, fold_scores
 from .metrics import weighted_metrics
 from .permutation import SwapTest, describe, holm, swapped
 from .plots import (
@@ -24,6 +24,7 @@ from .plots import (
     SCATTERED,
     class_confusion_figure,
     confusion_figure,
+    folds_figure,
     layers_figure,
     metric_figure,
     scatter_figure,
@@ -52,6 +53,7 @@ __all__ = [
     "ContenderFacts",
     "EnsembleFigures",
     "Estimate",
+    "FoldEstimate",
     "Metric",
     "MetricName",
     "PairwiseDifference",
@@ -63,7 +65,6 @@ __all__ = [
     "SwapTest",
     "TargetDifference",
     "Verdict",
-    "baseline_predictions",
     "calibration_figure",
     "class_confusion_figure",
     "class_metrics",
@@ -77,11 +78,13 @@ __all__ = [
     "ensemble_figures",
     "evaluate",
     "excludes_zero",
+    "fold_classes",
+    "fold_scores",
+    "folds_figure",
     "holm",
     "independent",
     "judge",
     "layers_figure",
-    "median_scores",
     "metric_figure",
     "open_scorer",
     "resample",

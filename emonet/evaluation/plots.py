@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from emonet.evaluation.classification import ClassScores
+from emonet.evaluation.fold_figures import FoldEstimate
 from emonet.evaluation.results import METRICS, MetricName, Scores
 from emonet.names import as_text
 from emonet.numbers import shown
@@ -65,6 +66,36 @@ def scores_figure(
         axis.set_title(plain(name), loc="left", fontsize=9, color=INK)
     _save(figure, path)
     return drawn
+
+
+def folds_figure(rows: Mapping[str, FoldEstimate], label: str, path: Path) -> None:
+    """One metric fold by fold for several models: a dot for each fold, the mean over folds with its interval beside.
+
+    Args:
+        rows: label -> figures over folds, in the order of the picture from top to bottom.
+        label: of the metric.
+        path: of the PNG file.
+    """
+    shown = [(name, one) for name, one in rows.items() if one.mean is not None][::-1]
+    if not shown:
+        _blank(f"{label} is undefined in every fold", path)
+        return
+    figure = Figure(figsize=(7.5, 0.55 * len(shown) + 1.0), dpi=DPI, layout="constrained")
+    axis = figure.subplots()
+    for height, (_, one) in enumerate(shown):
+        mean = float(one.mean or 0.0)
+        low, high = (mean if end is None else end for end in (one.low, one.high))
+        axis.errorbar(
+            mean, height + 0.15, xerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], fmt="o", color=ACCENT
+        )
+        values = [value for value in one.per_fold if value is not None]
+        axis.plot(values, [height - 0.15] * len(values), "o", color=FAINT, markersize=4, alpha=0.8)
+    axis.set_yticks(range(len(shown)), [labelled(name) for name, _ in shown])
+    axis.set_ylim(-0.6, len(shown) - 0.4)
+    axis.set_xlabel(f"{label}; red: mean over folds and its interval, grey: each fold", fontsize=8, color=INK)
+    axis.grid(axis="x", color=GRID)
+    bare(axis)
+    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path | BytesIO) -> None:

@@ -2,7 +2,7 @@ from .bank import QUERY_KEY, ExpertBank, layer_keys
 from .ensembles import member_ids
 from .inputs import Features, InputSpec, LayerPick, statistics
 from .quantized import ExpertsPrecision, QuantizedBank, Rounded
-from .scaling import Scaling, ScalingMeter
+from .scaling import Scaling, ScalingMeter, standardised_within
 from .stacked import SLICE_WEIGHTS, Multiplication, slice_experts
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "layer_keys",
     "member_ids",
     "slice_experts",
+    "standardised_within",
     "statistics",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from emonet.experts.inputs import Features, InputSpec
@@ -89,6 +90,27 @@ class ScalingMeter:
         else:
             states = torch.ones(self._spec.width, dtype=torch.float64)
         return Scaling(self._mean.float(), _floored(variance.sqrt()).float(), _floored(states).float())
+
+
+def standardised_within(spec: InputSpec, features: Features, groups: Int64[np.ndarray, " batch"]) -> Features:
+    """Each group's clips less their own mean, and divided by their own deviation (floored as that of `ScalingMeter`).
+
+    Nothing but these clips' own values is used: not who else there is, nor what the clips were rated. The values of a
+    group of one are 0.
+
+    Args:
+        spec: statistics; what becomes of its values can be undone by no expert's first layer.
+        features: of some clips.
+        groups: number of each clip's group, such as its speaker.
+    """
+    values = features.values.clone()
+    for group in np.unique(groups):
+        rows = torch.from_numpy(np.flatnonzero(groups == group))
+        meter = ScalingMeter(spec)
+        meter.update(features.rows(rows))
+        scaling = meter.scaling()
+        values[rows] = (features.values[rows] - scaling.shift) / scaling.scale
+    return Features(values, features.lengths)
 
 
 def _floored(deviation: Float[Tensor, " features"]) -> Float[Tensor, " features"]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from emonet.baselines import ABOUT, licence_of
 from emonet.checkpoints import Calibration
 from emonet.clips import SPLITS, Split
 from emonet.evaluation import CLASS_METRICS, METRICS, ClassScores, EnsembleFigures, Scores
@@ -140,6 +141,8 @@ def render(facts: CardFacts) -> str:
     environment.filters |= {"cell": _cell, "quoted": _quoted, "estimate": format, "shown": shown}
     return environment.get_template(_TEMPLATE).render(
         facts=facts,
+        about=ABOUT,
+        licence_of=licence_of,
         metrics=METRICS,
         class_metrics=CLASS_METRICS,
         splits=SPLITS,

@@ -31,6 +31,15 @@ class StageArguments(Common):
     """Fields of the experiment."""
 
 
+class HeadsArguments(StageArguments):
+    """Flags of `heads`: those of a stage, and whether it is an evaluation over folds."""
+
+    folds: str | None = None
+    """Instead of training a model, train and test fold by fold over speakers: so many folds, loso (one for each
+    speaker), a .yaml, .json or .csv file with the fold of each speaker or clip, or emobox:FOLDER. Everything is chosen
+    within the training speakers of each fold; nothing is saved or registered but figures and predictions."""
+
+
 class CorpusArguments(Common):
     """Report on a corpus: clips, hours, speakers, languages, rated targets, rejected clips with reasons."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from rich.markup import escape
 
@@ -66,6 +67,29 @@ def with_section(arguments: Sequence[str], section: str) -> list[str]:
         return f"--{section}.{argument[2:]}"
 
     return [in_full(argument) for argument in arguments]
+
+
+def with_truth_values(arguments: Sequence[str]) -> list[str]:
+    """Arguments with `True` or `False` behind flags that may have other values, too, as a plain switch has none.
+
+    `--heads.no-standardise` becomes `--heads.standardise False`, and `--heads.standardise` alone gets a `True`.
+    """
+    several = {
+        f"--{section}.{name}".replace("_", "-")
+        for section, field in Experiment.model_fields.items()
+        for name, inner in getattr(field.annotation, "model_fields", {}).items()
+        if bool in get_args(inner.annotation)
+    }
+    found: list[str] = []
+    for argument, after in zip(arguments, [*arguments[1:], "--"], strict=False):
+        flag = argument.replace("_", "-")
+        if (switched := flag.replace(".no-", ".", 1)) in several and switched != flag:
+            found += [switched, "False"]
+        elif flag in several and after.startswith("--"):
+            found += [flag, "True"]
+        else:
+            found.append(argument)
+    return found
 
 
 def shorter(section: str) -> str:

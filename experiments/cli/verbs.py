@@ -27,6 +27,7 @@ from experiments.arguments import (
     ExperimentsArguments,
     ExpertsExportArguments,
     ExpertsImportArguments,
+    HeadsArguments,
     PredictArguments,
     RegistryArguments,
     RegistryPromoteArguments,
@@ -43,7 +44,7 @@ from experiments.arguments import (
     UiArguments,
     parse,
 )
-from experiments.cli.usage import HELP, shorter, split_verb, usage, with_section
+from experiments.cli.usage import HELP, shorter, split_verb, usage, with_section, with_truth_values
 from experiments.core import console, load
 
 SAFE_PATH = "PYTHONSAFEPATH"  # Python's own variable: no module is taken from the working folder
@@ -88,10 +89,11 @@ VERBS: dict[str, Verb] = {
     ),
     "heads": Verb(
         "heads",
-        StageArguments,
+        HeadsArguments,
         "stage 2: one expert per target, tested on unseen speakers, with a report",
         section="heads",
-        stopped="what an earlier run made is kept, and the same command starts the training again",
+        stopped="what an earlier run made is kept (and finished folds of --folds), and the same command starts the "
+        "training again",
     ),
     "sweep": Verb(
         "sweep",
@@ -179,9 +181,9 @@ def _run(arguments: list[str]) -> int:
         return 0 if HELP & set(rest) else 2
     verb = VERBS[name]
     parsed = _parse(name, rest)
-    module = import_module(f"experiments.{verb.module}")
+    module = import_module(f"experiments.{'folds' if _asks_for_folds(parsed) else verb.module}")
     work = getattr(module, verb.function)
-    result = work(parsed.config if isinstance(parsed, StageArguments) else parsed)
+    result = work(*_handed(parsed))
     if parsed.json_output:
         sys.stdout.write(_encodable(_as_json(result)) + "\n")
     elif show := getattr(module, f"show_{verb.function}", getattr(module, "show", None)):
@@ -189,16 +191,27 @@ def _run(arguments: list[str]) -> int:
     return int(getattr(result, "exit_code", 0))
 
 
+def _asks_for_folds(parsed: Any) -> bool:
+    return isinstance(parsed, HeadsArguments) and parsed.folds is not None
+
+
+def _handed(parsed: Any) -> tuple[Any, ...]:
+    """What a verb's function is called with: the experiment of a stage, and the flags of anything else."""
+    if _asks_for_folds(parsed):
+        return parsed.config, parsed.folds
+    return (parsed.config if isinstance(parsed, StageArguments) else parsed,)
+
+
 def _parse(name: str, rest: list[str]) -> Any:
     verb, command = VERBS[name], f"emonet {name}"
-    if verb.arguments is not StageArguments:
+    if not issubclass(verb.arguments, StageArguments):
         return parse(verb.arguments, command, rest)
     experiment = _experiment(rest)
-    default = StageArguments(experiment=experiment, config=load(experiment))
+    default = verb.arguments(experiment=experiment, config=load(experiment))
     description = verb.help
     if verb.section:
         rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
-    return parse(StageArguments, command, rest, default=default, description=description)
+    return parse(verb.arguments, command, with_truth_values(rest), default=default, description=description)
 
 
 def _experiment(rest: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ READ_CLIPS = 16  # at once: 37 MB of Whisper small's states
 TIMED_CLIPS = 5
 TIMED_MS = 300.0  # runs are timed for so long, at most MOST_TIMED of them: other programs disturb single ones
 MOST_TIMED = 50
+FEATURES = "baselines"  # folder of the features that they are fitted on
 SHARE = 0.5  # of the free memory that experts may take at once
 
 
@@ -129,7 +131,7 @@ def timed(work: Callable[[int], object], count: int) -> float:
 
 
 def predict_baselines(
-    clips: ComparedClips, ids: Sequence[str], targets: Sequence[str], window: Window
+    clips: ComparedClips, ids: Sequence[str], targets: Sequence[str], window: Window, runs: Path
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """What the training median and the ridge regressions predict, and why one is left out.
 
@@ -138,10 +140,11 @@ def predict_baselines(
         ids: of those that are compared.
         targets: ids, in the order of the columns.
         window: of one of the models, which the baselines hear, too.
+        runs: where features are kept, of a corpus that no store was named of.
     """
     if clips.corpus is None:
         return _median_of_store(clips, ids, targets)
-    from emonet.evaluation import baseline_predictions
+    from emonet.baselines import Wanted, baseline_predictions, chosen_baselines, licence_of
 
     columns, spec = [clips.targets.index(target) for target in targets], clips.targets.subset(targets)
     parts: dict[Split, list[Clip]] = {split: list(clips.corpus.of_split(split)) for split in SPLITS}
@@ -152,11 +155,23 @@ def predict_baselines(
         return {}, [f"baselines are left out: {problem}"]
     rated = not np.isnan(truth["validation"]).all(0).any() if parts["validation"] else False
     validated = parts if rated else {**parts, "validation": []}
+    heard = sum(map(len, validated.values()))
+    wanted = Wanted(
+        chosen_baselines(["auto"], heard), window, _kept(clips, runs), say=lambda text: console.say(console.name(text))
+    )
     try:
-        found = baseline_predictions(validated, truth, spec, window, console.progress, split=clips.split)
+        found = baseline_predictions(validated, truth, spec, wanted, console.progress, split=clips.split)
     except AudioError as error:
         return {}, [f"baselines are left out: {error.what}"]
-    return found, [] if rated else ["ridge baselines are left out: some target is not rated in the validation split"]
+    notes = [] if rated else ["ridge baselines are left out: some target is not rated in the validation split"]
+    return found, [*notes, *filter(None, [licence_of(found)])]
+
+
+def _kept(clips: ComparedClips, runs: Path) -> Path:
+    """Where features of baselines are kept: beside the store, or in `runs/compare/baselines` by corpus."""
+    if clips.store is not None:
+        return clips.store.path.parent / FEATURES
+    return runs / "compare" / FEATURES / clips.fingerprint[:12]
 
 
 def _unfit(parts: Mapping[Split, Sequence[Clip]], truth: Mapping[Split, np.ndarray]) -> str | None:
@@ -170,7 +185,7 @@ def _unfit(parts: Mapping[Split, Sequence[Clip]], truth: Mapping[Split, np.ndarr
 def _median_of_store(
     clips: ComparedClips, ids: Sequence[str], targets: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    from emonet.evaluation import median_scores
+    from emonet.baselines import median_scores
 
     assert clips.store is not None
     store = clips.store

@@ -87,7 +87,7 @@ def run(arguments: CompareArguments) -> CompareResult:
 
 
 def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
-    """Compare models on the same clips; nothing is written but states that nobody has.
+    """Compare models on the same clips; nothing is written but states and features that nobody has.
 
     Returns:
         What came of it, and with --promote who challenges whom.

@@ -102,7 +102,9 @@ def compare_models(
         group = [model for model in models if model.encoder_digest == digest]
         predicted |= predict(group, found, ids, targets, arguments.experts_precision)
     window = next((found.window for found in states.values()), Window())
-    baselines, notes = predict_baselines(clips, ids, targets, window) if arguments.baselines else ({}, [])
+    baselines, notes = (
+        predict_baselines(clips, ids, targets, window, arguments.runs) if arguments.baselines else ({}, [])
+    )
     costs = Costs(clips, ids, encoders, arguments.experts_precision)
     contenders = [_contender(one, predicted[one.label], costs, origins[one.label]) for one in every]
     contenders += [Contender(name, scores, ContenderFacts(baseline=True)) for name, scores in baselines.items()]

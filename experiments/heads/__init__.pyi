@@ -1,13 +1,16 @@
-from .classes import MAJORITY, digest_of_labels, require_classes, unweighted_accuracy
-from .forms import digest_of_weights, open_corpus_of, open_data
+from .classes import MAJORITY, classes_of, digest_of_labels, require_classes
+from .forms import HeadsData, calibrated, digest_of_weights, open_corpus_of, open_data
 from .learnable import require_correlation
-from .selection import best_form, require_selectable
+from .selection import best_by_figures, require_inductive, require_selectable, validation_figures
 from .table import metric_table, stacked
 from .verb import run, show
 
 __all__ = [
     "MAJORITY",
-    "best_form",
+    "HeadsData",
+    "best_by_figures",
+    "calibrated",
+    "classes_of",
     "digest_of_labels",
     "digest_of_weights",
     "metric_table",
@@ -15,9 +18,10 @@ __all__ = [
     "open_data",
     "require_classes",
     "require_correlation",
+    "require_inductive",
     "require_selectable",
     "run",
     "show",
     "stacked",
-    "unweighted_accuracy",
+    "validation_figures",
 ]

@@ -1,4 +1,4 @@
-"""Forms of input, the work behind the verb `heads`: open the store, train each form, run the baselines."""
+"""Forms of input, the work behind the verb `heads`: open the store, train each form."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from emonet.evaluation import ClassScores, Scores, evaluate
 from emonet.schema import Schema
 from experiments.core import Experiment, StageContext, console, named_encoder, open_quietly, resolve_source
 from experiments.extract import STORE, ExtractResult
-from experiments.heads.classes import baseline_class_scores, class_labels, class_scores
+from experiments.heads.classes import class_labels, class_scores
 from experiments.heads.selection import require_selectable
 from experiments.heads.store_check import require_origin
 from experiments.heads.uncertainty import Uncertainty, fit_uncertainty
@@ -65,6 +65,20 @@ class HeadsData:
     store: FeatureStore
     corpus: Corpus
     rated: tuple[str, ...]
+
+    @classmethod
+    def of(cls, store: FeatureStore, corpus: Corpus, where: object = None) -> HeadsData:
+        """A store's clips with an expert for each target that is rated in both the training and the validation split.
+
+        Args:
+            store: states and scores.
+            corpus: that the store was made from.
+            where: what an error names; by default the store.
+
+        Raises:
+            RequestError: if there is no such target.
+        """
+        return cls(store, corpus, _rated(store, corpus, where or store.path))
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -146,16 +160,16 @@ def open_data(experiment: Experiment, corpus: Corpus, *, tested: bool = True) ->
     store = FeatureStore.open(experiment.folder / STORE)
     if tested and not len(store.rows("test")):
         raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
-    return HeadsData(store, corpus, _rated(store, corpus))
+    return HeadsData.of(store, corpus)
 
 
-def _rated(store: FeatureStore, corpus: Corpus) -> tuple[str, ...]:
+def _rated(store: FeatureStore, corpus: Corpus, where: object) -> tuple[str, ...]:
     train, validation = (~np.isnan(store.scores(store.rows(split))) for split in ("train", "validation"))
     trainable = (train & (corpus.weights()[store.rows("train")] > 0)).any(0) & validation.any(0)
     if not trainable.any():
         raise RequestError(
             "no target is rated in both the training and the validation split",
-            where=store.path,
+            where=where,
             found=", ".join(f"{len(store.rows(split))} {split} clips" for split in SPLITS),
             hint="emonet corpus shows what is rated",
         )
@@ -205,7 +219,7 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
             TrainingRequest(data.store, spec, data.rated, config, experiment.seed, data.weights(), labels=labels),
             TrainingCallbacks(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
         )
-        trained, calibration = _calibrated(job, data, trained)
+        trained, calibration = calibrated(job, data, trained)
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")
         )
@@ -224,12 +238,17 @@ def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[Input
     return tried
 
 
-def _calibrated(
+def calibrated(
     job: StageContext, data: HeadsData, trained: TrainedExperts
 ) -> tuple[TrainedExperts, Calibration | None]:
     """Experts whose predictions of test clips are calibrated, where that is asked for.
 
     Those of validation clips stay: the curves were fitted on them, and would make a form look better than it is.
+
+    Args:
+        job: whose experiment says so; told which experts are not.
+        data: what they were trained on.
+        trained: the experts.
     """
     kind = job.experiment.heads.calibration
     if kind == "none":
@@ -247,24 +266,6 @@ def _calibrated(
 def _log_plan(job: StageContext, label: str, plan: TrainingPlan) -> None:
     figures = {"groups": len(plan.groups), "passes": plan.passes, "gib": plan.peak_bytes / 2**30}
     job.run.metrics({f"{label}/plan/{name}": value for name, value in figures.items()})
-
-
-def run_baselines(job: StageContext, data: HeadsData) -> tuple[dict[str, Scores], dict[str, ClassScores]]:
-    """Test figures of the training median and ridge regressions, on the same clips, targets and resamples.
-
-    Where clips have classes, also those of the argmax over each regression, and of the most frequent class.
-    """
-    from emonet.evaluation import baseline_predictions
-    from emonet.windows import Window
-
-    experiment, store = job.experiment, data.store
-    clips = {split: [data.corpus.clips[row] for row in store.rows(split)] for split in SPLITS}
-    truth = {split: data.truth(split) for split in SPLITS}
-    predictions = baseline_predictions(
-        clips, truth, store.targets.subset(data.rated), Window(store.record.window_seconds), job.progress
-    )
-    scores = {name: data.scores("test", predicted, experiment) for name, predicted in predictions.items()}
-    return scores, baseline_class_scores(data, predictions, experiment)
 
 
 def captioner_of(experiment: Experiment) -> str:

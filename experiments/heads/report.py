@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from emonet.baselines import ABOUT, STATES
 from emonet.targets import TargetSpec
 from experiments.core import INDEX, Experiment, decoration, render, write_text
 
@@ -49,6 +50,7 @@ class Findings:
         classes: label -> classification figures, as `rows`; empty where clips have no classes.
         layers: what the chosen experts make of the encoder's layers; None where they mix none.
         uncertainty: of the chosen experts' ensembles; None where each target has one expert.
+        remarks: sentences that stand below the figures.
     """
 
     rows: Mapping[str, Scores]
@@ -60,6 +62,7 @@ class Findings:
     classes: Mapping[str, ClassScores] = field(default_factory=dict)
     layers: LayerWeights | None = None
     uncertainty: EnsembleFigures | None = None
+    remarks: Sequence[str] = ()
 
 
 def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Path:
@@ -82,6 +85,8 @@ def write_report(experiment: Experiment, findings: Findings, folder: Path) -> Pa
         name=experiment.name,
         description=experiment.description,
         note=findings.note,
+        remarks=findings.remarks,
+        about={name: text for name, text in ABOUT.items() if name in findings.rows},
         metrics=list(METRICS.values()),
         rows=findings.rows,
         first=next(iter(findings.rows.values())),
@@ -112,7 +117,8 @@ def _pictures(folder: Path, findings: Findings) -> Sequence[Picture]:
     )
 
     spec, rows, shown = findings.spec, findings.rows, (findings.truth, findings.predictions)
-    first, baseline = next(iter(rows)), "mel_ridge"
+    first = next(iter(rows))
+    baseline = STATES if STATES in rows else "mel_ridge"
     compared = {first: rows[first]} | ({baseline: rows[baseline]} if baseline in rows else {})
     errors = {label: rows[label] for label in [*compared, "median"] if label in rows}
     drawings: dict[Picture, Callable[[Path], None]] = {

@@ -14,6 +14,7 @@ from emonet.evaluation import ClassScores, EnsembleFigures, Scores
 from emonet.schema import Registered
 from experiments.core import Experiment, StageContext, StageResult, console, decoration, require_result, run_stage
 from experiments.extract import ExtractResult
+from experiments.heads.baselines import baseline_notes, run_baselines, wanted_baselines
 from experiments.heads.classes import digest_of_labels
 from experiments.heads.forms import (
     FormScores,
@@ -22,7 +23,6 @@ from experiments.heads.forms import (
     digest_of_weights,
     open_corpus_of,
     open_data,
-    run_baselines,
     scratch_folder,
     train_forms,
 )
@@ -30,7 +30,7 @@ from experiments.heads.input_ladder import GroupComparison, compare_forms, forms
 from experiments.heads.layers import layer_weights
 from experiments.heads.learnable import notes
 from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
-from experiments.heads.selection import best_of, selected_by
+from experiments.heads.selection import best_of, require_inductive, selected_by
 
 if TYPE_CHECKING:
     from cache.store import ExtractionRecord
@@ -58,11 +58,11 @@ class HeadsResult(StageResult):
     uncertainty: EnsembleFigures | None = None
     """Spread of the chosen experts' ensembles, and how often the truth lies within their intervals."""
     baselines: dict[str, Scores] = Field(default_factory=dict)
-    """Test figures of median, mel_ridge and, where openSMILE is installed, opensmile_ridge."""
+    """Test figures of simple models, by name: median, mel_ridge, states_ridge and those of `evaluation.baselines`."""
     classes: ClassScores | None = None
     """Test figures of the class that the chosen experts' argmax gives; None where clips have no classes."""
     baseline_classes: dict[str, ClassScores] = Field(default_factory=dict)
-    """The same of the most frequent class (majority), mel_ridge and, where openSMILE is installed, opensmile_ridge."""
+    """The same of the most frequent class (majority), and of the argmax over each regression."""
     clips: dict[Split, int]
     """Usable clips by split (count)."""
     experts: Path
@@ -85,9 +85,10 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         parent: id of the MLflow run that this one is a part of.
 
     Raises:
-        RequestError: if `extract` has not finished or belongs to another corpus or captioner, or no target is rated
-            in both the training and the validation split.
+        RequestError: if the experts could not be saved, `extract` has not finished or belongs to another corpus or
+            captioner, or no target is rated in both the training and the validation split.
     """
+    require_inductive(experiment.heads)
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
     folder = out or experiment.folder
@@ -97,7 +98,7 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         "heads": experiment.heads.distinguishing(exclude={"memory"}),
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": experiment.evaluation.distinguishing(),
         "seed": experiment.seed,
     }
     outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
@@ -123,6 +124,8 @@ def show(result: HeadsResult) -> None:
         console.say(str(result.uncertainty))
     if (mix := layer_weights(read_info(result.experts))) is not None:
         console.say(str(mix))
+    for note in baseline_notes(result):
+        console.say(f"[yellow]note[/] {console.name(note)}")
     if result.comparison:
         names = {target.id: target.name for target in read_info(result.experts).target_spec}
         console.console.print(forms_table({form: tried.test for form, tried in result.forms.items()}, names))
@@ -135,6 +138,7 @@ def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
     if data.skipped:
         skipped = console.name(", ".join(data.skipped))
         job.say(f"no expert, since not rated in both the training and the validation split: {skipped}")
+    wanted_baselines(job, data)
     for note in notes(data, experiment.heads):
         job.say(f"[yellow]note[/] {console.name(note)}")
     comparison: tuple[GroupComparison, ...] = ()
@@ -167,9 +171,11 @@ def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
 
 def _finish(job: StageContext, done: HeadsResult, data: HeadsData, folder: Path) -> Mapping[str, Any]:
     """What follows the training, from what it left on disk: baselines, report, logs, and the registered model."""
+    from emonet.checkpoints import read_info
+
     if not done.baselines:
         with decoration("the baselines"):
-            baselines, classes = run_baselines(job, data)
+            baselines, classes = run_baselines(job, data, read_info(done.experts).spec)
             done = job.keep({**dict(done), "baselines": baselines, "baseline_classes": classes})
     with decoration("the report"):
         job.run.artifact(_report(job.experiment, data, done, folder), "report")
@@ -236,6 +242,7 @@ def _report(experiment: Experiment, data: HeadsData, done: HeadsResult, folder: 
         truth=data.truth("test"),
         predictions=predictions_of(done),
         note=data.store.note,
+        remarks=baseline_notes(done),
         facts=facts,
         layers=layer_weights(info),
         uncertainty=done.uncertainty,

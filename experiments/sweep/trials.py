@@ -15,11 +15,17 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
-from emonet.evaluation import weighted_metrics
 from emonet.runtime import Progress, identity, ignore
 from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source, with_window
 from experiments.extract import ExtractResult
-from experiments.heads import best_form, open_corpus_of, open_data, require_selectable, unweighted_accuracy
+from experiments.heads import (
+    best_by_figures,
+    open_corpus_of,
+    open_data,
+    require_inductive,
+    require_selectable,
+    validation_figures,
+)
 from experiments.sweep.heartbeat import reason_of_death
 
 if TYPE_CHECKING:
@@ -93,7 +99,6 @@ class Trials:
         corpus = open_corpus_of(experiment, require_result(experiment, "extract", ExtractResult))
         self._data = open_data(experiment, corpus, tested=False)
         self._weights = self._data.weights()
-        self._truth = self._data.truth("validation")
         self._kept = KeptInputs(experiment.heads.states_gib)
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through all modules takes 0.2 s each time
@@ -117,6 +122,7 @@ class Trials:
         from datamodules.expert_inputs import spec_of
 
         started, config = time.perf_counter(), experiment.heads
+        require_inductive(config)
         require_selectable(self._data, config)
         for form in config.inputs:
             spec_of(self._data.store, form, config)  # refused before any trains
@@ -126,9 +132,9 @@ class Trials:
         for form in dict.fromkeys(config.inputs):
             trained = self._train(experiment, form, curve)
             curve.close()
-            tried[form] = self._figures(trained)
+            tried[form] = validation_figures(self._data, trained)
             parameters[form] = parameters_of(trained.spec, trained.targets, config)
-        best = _best(tried, config)
+        best = best_by_figures(tried, config)
         seconds = time.perf_counter() - started
         values = {**tried[best], "parameters": float(parameters[best]), "seconds": seconds}
         return TrialOutcome(values, len(curve.told), seconds, tuple(curve.told), {"input": best})
@@ -144,19 +150,6 @@ class Trials:
         )
         with _scratch(experiment.folder) as scratch:
             return train_experts(wanted, TrainingCallbacks(curve.take, self._show, scratch, self._say), self._kept)
-
-    def _figures(self, trained: TrainedExperts) -> dict[str, float]:
-        """Mean validation figures: each expert's error is that of the epoch that it is kept at."""
-        predictions = trained.predictions["validation"]
-        found = weighted_metrics(self._truth, predictions, np.ones((1, len(self._truth))))
-        defined = found["pearson"][np.isfinite(found["pearson"])]
-        errors = list(trained.validation_mae.values())
-        figures = {
-            "mae": sum(errors) / len(errors),
-            "pearson": float(defined.mean()) if len(defined) else float("nan"),
-        }
-        accuracy = unweighted_accuracy(self._data, "validation", predictions)
-        return figures if accuracy is None else {**figures, "ua": accuracy}
 
 
 @final
@@ -285,12 +278,6 @@ class _Curve:
         """Begin the next form of input, whose experts take the place of these only where they are better."""
         self._floor = min([self._floor, *self.told[-1:]])
         self._best.clear()
-
-
-def _best(tried: Mapping[InputForm, Mapping[str, float]], config: HeadsConfig) -> InputForm:
-    """The form with the best validation metric, the first of equals, as `emonet heads` chooses."""
-    values = {form: figures[config.select_by] for form, figures in tried.items()}
-    return best_form({form: value if np.isfinite(value) else None for form, value in values.items()}, config)
 
 
 def _freeing(train: Callable[[], TrialOutcome]) -> TrialOutcome:

@@ -54,7 +54,8 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
         self.token_accuracy = MulticlassAccuracy(
             model.config.vocab_size, average="micro", ignore_index=IGNORED, validate_args=False
         )
-        freeze(model, config.freeze)
+        parts = config.freeze if config.encoder_rate else ("encoder", *config.freeze)
+        freeze(model, parts, encoder_layers=config.frozen_layers)
         model.train()
         if config.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})

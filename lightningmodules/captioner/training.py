@@ -103,7 +103,7 @@ def fit_captioner(
     )
     claim(
         folder,
-        digest([corpus.fingerprint, config.model_dump(mode="json"), seed, weights_identity(source or config.model)]),
+        digest([corpus.fingerprint, config.distinguishing(), seed, weights_identity(source or config.model)]),
     )
     with torch.random.fork_rng(), enough_memory(config):
         best, epochs = _train(module, data, processor, folder, watch)

@@ -59,7 +59,8 @@ class KeptInputs:
 
         size = held_bytes(store, spec)
         streamed = size > memory_gib * GIB
-        inputs: Inputs = self._get((store.fingerprint, spec, streamed, memory_gib), 0 if streamed else size, make)
+        key = (store.fingerprint, store.division, spec, streamed, memory_gib)
+        inputs: Inputs = self._get(key, 0 if streamed else size, make)
         return inputs
 
     def coordinates(
@@ -76,13 +77,14 @@ class KeptInputs:
             seed: of the landmarks.
             show: opens a progress callback.
         """
-        key = (store.fingerprint, config.standardise, seed, tuple(splits))
+        standardise = bool(config.standardise)
+        key = (store.fingerprint, store.division, standardise, seed, tuple(splits))
         known = self._known(key)
         if known is None:
             self._make_room(self._limit)  # making coordinates takes memory of its own
             states = principal(
                 store,
-                standardise=config.standardise,
+                standardise=standardise,
                 memory_gib=config.states_gib,
                 seed=seed,
                 show=show,

@@ -45,6 +45,7 @@ class TrainingRequest:
         weights: of every clip of the store and each target in the loss; all 1 by default.
         predicted: splits whose clips are predicted, validation among them; of others none is read but for training.
         labels: classes of the store's clips, for the validation's UA; None tells none.
+        inputs: the store's clips in the form of the input, where they are prepared; None prepares them.
     """
 
     store: FeatureStore
@@ -55,6 +56,7 @@ class TrainingRequest:
     weights: Float32[np.ndarray, "stored targets"] | None = None
     predicted: tuple[Split, ...] = ("validation", "test")
     labels: ClassLabels | None = None
+    inputs: Inputs | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,9 @@ def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptI
 
 def _on_states(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs) -> TrainedExperts:
     plan = _plan(wanted, wanted.spec, watch)  # before anything is read: it may refuse
-    inputs = kept.states(wanted.store, wanted.spec, memory_gib=wanted.config.states_gib, show=watch.show)
+    inputs = wanted.inputs
+    if inputs is None:
+        inputs = kept.states(wanted.store, wanted.spec, memory_gib=wanted.config.states_gib, show=watch.show)
     scaling = inputs.scaling if wanted.config.standardise else None
     return _in_groups(wanted, watch, plan, inputs, scaling).all(wanted)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from benchmarks import peers
+from benchmarks.budget import Plan, plan_runs
 from benchmarks.extract import (
     OURS,
+    PROBE,
     TODAY,
     Ours,
     main,
@@ -20,6 +23,7 @@ from benchmarks.extract import (
     missing_peers,
     open_peers,
     own_rows,
+    probe,
     repeated,
     save_captioner,
     speed_rows,
@@ -114,7 +118,7 @@ def test_ours_is_extracted_anew_and_verified(
     assert [report.clips for report in ours.reports] == [3, 3]
     for store in sorted(tmp_path.glob("*.zarr")):
         assert_close(FeatureStore.open(store).read(range(3)), expected, error=0.05)
-    rate = matmul_rate(ours.encoder, hidden=256)
+    rate = matmul_rate(ours.encoder)
     rate.measure()
     rows = {row.name: row for row in own_rows(ours, rate)}
     assert rows["encoder alone"].figure == pytest.approx(
@@ -137,30 +141,57 @@ def test_everyone_takes_turns(captioner: Path, corpus: Corpus, tmp_path: Path) -
     ours = Ours(FrozenEncoder.load(str(captioner), device="cpu"), corpus, tmp_path)
     heard: list[tuple[int, Path]] = []
     others = {name: lambda clips, folder: heard.append((len(clips), folder)) for name in ("a", "b")}
-    rate = MatmulRate(CPU, torch.float32, frames=8, width=8, hidden=8)
+    rate = MatmulRate(CPU, torch.float32, frames=8, width=8)
     taken = measure(ours, others, rate, runs=2)
     assert {name: len(seconds) for name, seconds in taken.items()} == {OURS: 2, "a": 2, "b": 2}
-    assert [clips for clips, _ in heard] == [1, 1, 3, 3, 3, 3]
+    assert [clips for clips, _ in heard] == [3, 3, 3, 3]
+    assert len({folder for _, folder in heard}) == 2
     assert len(ours.reports) == 2
 
 
 @pytest.mark.usefixtures("short_bursts")
-def test_the_warm_up_does_not_do_the_work_of_the_first_run(captioner: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_the_probe_does_not_do_the_work_of_the_first_run(captioner: Path, corpus: Corpus, tmp_path: Path) -> None:
     """With a single clip it would be the same store, found complete."""
-    single = Corpus("single", corpus.clips[:1])
-    ours = Ours(FrozenEncoder.load(str(captioner), device="cpu"), single, tmp_path)
-    measure(ours, {}, MatmulRate(CPU, torch.float32, frames=8, width=8, hidden=8), runs=1)
+    encoder, single = FrozenEncoder.load(str(captioner), device="cpu"), Corpus("single", corpus.clips[:1])
+    heard: list[int] = []
+    peers = {"slow": lambda clips, folder: heard.append(len(clips)) or time.sleep(0.05)}
+    probed = probe(Ours(encoder, single, tmp_path / PROBE), peers)
+    assert set(probed) == {OURS, "slow"}
+    assert probed["slow"] >= 0.05
+    ours = Ours(encoder, single, tmp_path)
+    measure(ours, peers, MatmulRate(CPU, torch.float32, frames=8, width=8), runs=1)
+    assert heard == [1, 1]
     assert ours.reports[0].encoder_tflops > 0
     assert len(list(tmp_path.rglob("*.zarr"))) == 2
 
 
+def test_who_is_too_slow_for_the_time_is_left_out_slowest_first() -> None:
+    probed = {OURS: 2.7, TODAY: 3.2, "bf16, 4": 24.1, "bf16, 8": 25.3, "CTranslate2": 2.5}  # on AVX2
+    assert plan_runs(probed, keep=OURS, seconds=480, clips=24, runs=3) == Plan(
+        clips=8, left_out={"bf16, 8": 25.3, "bf16, 4": 24.1}
+    )
+    assert plan_runs(probed, keep=OURS, seconds=1500, clips=24, runs=3) == Plan(8, {"bf16, 8": 25.3})
+    assert plan_runs(probed, keep=OURS, seconds=6000, clips=24, runs=3) == Plan(24, {})
+    assert plan_runs(probed, keep=OURS, seconds=3600, clips=24, runs=3) == Plan(16, {})
+
+
+@pytest.mark.parametrize("seconds", [-5.0, 0.0, 1.0])
+def test_with_no_time_left_ours_runs_alone_over_one_clip(seconds: float) -> None:
+    plan = plan_runs({OURS: 2.0, "other": 1.0}, keep=OURS, seconds=seconds, clips=24, runs=3)
+    assert plan == Plan(1, {"other": 1.0})
+
+
+def test_few_clips_are_all_taken_where_they_fit() -> None:
+    assert plan_runs({OURS: 1.0, "other": 1.0}, keep=OURS, seconds=600, clips=2, runs=1) == Plan(2, {})
+
+
 def test_a_peer_that_is_not_installed_is_left_out(
-    captioner: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    captioner: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ctranslate2", None)  # importing it fails, as where it is not installed
     assert missing_peers(CPU) == ["CTranslate2: ctranslate2 is not installed"]
     assert missing_peers(torch.device("cuda")) == []
-    opened, probed = open_peers(captioner, CPU, corpus)
+    opened, probed = open_peers(captioner, tmp_path, CPU, corpus)
     assert list(opened) == [TODAY, "bf16, 4 at a time", "bf16, 8 at a time"]
     assert probed == {}
 
@@ -178,7 +209,7 @@ def test_rows_compare_seconds_so_that_higher_is_better() -> None:
 
 
 def test_the_matmul_rate_is_a_rate() -> None:
-    rate = MatmulRate(CPU, torch.float32, frames=64, width=32, hidden=128)
+    rate = MatmulRate(CPU, torch.float32, frames=64, width=32)
     rate.measure()
     assert set(rate.medians()) >= {"64x32x32", "64x32x128", "64x128x32", "1024x1024x1024"}
     assert rate.best == max(rate.medians().values())

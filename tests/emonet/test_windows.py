@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,3 +49,23 @@ def test_a_clip_of_whole_states_gets_no_state_more() -> None:
     assert [Window(10).speech_frames(seconds) for seconds in (0.02, 0.06, 0.061, 3.0, 9.99, 10)] == [
         1, 3, 4, 150, 500, 500,
     ]  # fmt: skip
+
+
+@given(st.lists(st.floats(0.01, 60) | st.just(float("nan")), max_size=300))
+def test_the_window_that_holds_nearly_all_clips(lengths: list[float]) -> None:
+    window = Window.holding(lengths)
+    known = [length for length in lengths if not math.isnan(length)]
+    assert window.seconds == int(window.seconds)
+    if not known:
+        assert window == Window()
+        return
+    held = sum(length <= window.seconds + 1e-6 for length in known)
+    assert held >= 0.99 * len(known) - 1e-9 or window == Window()
+    shorter = sum(length <= window.seconds - 1 for length in known)
+    assert window.seconds == 1 or shorter < 0.99 * len(known)
+
+
+def test_one_long_clip_of_a_hundred_is_cut() -> None:
+    assert Window.holding([3.2] * 99 + [25.0]) == Window(4)
+    assert Window.holding([3.2] * 98 + [25.0] * 2) == Window(25)
+    assert Window.holding([3.0, float("nan")]) == Window(3)

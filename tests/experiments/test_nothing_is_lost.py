@@ -88,7 +88,7 @@ def test_what_follows_the_training_fails_and_the_same_command_goes_on_from_there
     assert "the report could not be made (FileExistsError" in capsys.readouterr().err
     kept = read_result(experiment, "heads", HeadsResult)
     assert kept is not None
-    assert (kept.settled, set(kept.baselines)) == (False, {"median", "mel_ridge"})
+    assert (kept.settled, set(kept.baselines)) == (False, {"median", "mel_ridge", "states_ridge"})
     experts = sorted((experiment.folder / "heads").glob("*"))
     written = [path.stat().st_mtime_ns for path in experts]
     assert len(experts) == 4

@@ -13,7 +13,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from emonet.captioner import model as captioner
 from emonet.captioner.model import Size
 from emonet.configs import CaptionerConfig
-from emonet.errors import EmonetError, RequestError
+from emonet.errors import EmonetError
 from experiments import pretrain
 from experiments.core import Experiment, load
 from experiments.sweep import verb as sweep
@@ -119,10 +119,12 @@ def test_another_seed_or_window_trains_again(experiment: Experiment) -> None:
     assert other.val_loss != first.val_loss
 
 
-def test_a_pretrained_model_takes_no_other_window(experiment: Experiment) -> None:
-    config = {**experiment.captioner.model_dump(), "model": "openai/whisper-small", "window_seconds": 8}
-    with pytest.raises(RequestError, match="the window is not"):
-        pretrain.run(Experiment.model_validate({**experiment.model_dump(), "captioner": config}))
+@pytest.mark.slow
+def test_the_window_auto_holds_the_clips(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {**experiment.captioner.model_dump(), "window_seconds": "auto", "epochs": 1}
+    found = pretrain.run(Experiment.model_validate({**experiment.model_dump(), "captioner": config}))
+    assert found.window_seconds == int(found.window_seconds) >= 1
+    assert f"window: {found.window_seconds:g} s, from the lengths of" in capsys.readouterr().err
 
 
 def test_the_module_is_light() -> None:

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 SERVER = """
 import json, os, sys
 import emonet.tracking.runs, experiments.extract, experiments.heads.verb, experiments.pretrain, lightningmodules.captioner.training
-import lightningmodules.experts.training, cache.extraction.multi_gpu, emonet.encoders.whisper, emonet.evaluation.baselines
+import lightningmodules.experts.training, cache.extraction.multi_gpu, emonet.encoders.whisper, emonet.baselines.fitting
 import sklearn.linear_model
 from experiments.cli import main
 

@@ -133,6 +133,40 @@ def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEn
     assert verify(tmp_path / "s.zarr", deep=True).problems == ()
 
 
+def test_a_pooled_store_keeps_statistics_over_the_states_that_hear_the_clip(
+    make_corpus: Make, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    corpus = make_corpus(7, broken=(2,))
+    encoder = FrozenEncoder.load(str(tiny_encoder), layers="all", precision="float32", device="cpu")
+    run(corpus, encoder, tmp_path / "full.zarr")
+    report = run(corpus, encoder, tmp_path / "pooled.zarr", pool="statistics")
+    assert (report.shape, report.pool, report.bytes_raw) == ((7, 4, 64), "statistics", 6 * 4 * 64 * 2)
+    full, pooled = (FeatureStore.open(tmp_path / f"{name}.zarr") for name in ("full", "pooled"))
+    assert (full.pooled, pooled.pooled, pooled.record.frames, pooled.record.layers) == (False, True, 50, (1, 2))
+    assert full.fingerprint != pooled.fingerprint
+    rows = full.rows()
+    assert np.array_equal(pooled.speech_frames(rows), full.speech_frames(rows))
+    for whole, frames, found in zip(full.read(rows), full.speech_frames(rows), pooled.read(rows), strict=True):
+        states = whole[:frames].astype(np.float64)
+        expected = np.stack([states.mean(0), states.min(0), states.max(0), states.std(0, ddof=1)])
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    assert "pooled" in repr(pooled)
+    assert not verify(pooled.path, deep=True).problems
+    with pytest.raises(RequestError, match="pool: the store has statistics, wanted none"):
+        run(corpus, encoder, tmp_path / "pooled.zarr")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"codec": "int8"}, "no int8 codec"), ({"frames": "speech"}, "stores of states")]
+)
+def test_what_a_pooled_store_does_not_do(
+    changes: dict[str, str], message: str, make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        run(make_corpus(2), encoder, tmp_path / "s.zarr", pool="statistics", **changes)
+    assert not (tmp_path / "s.zarr").exists()
+
+
 def test_failed_clips_are_listed_and_the_rest_is_done(
     make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:

@@ -447,3 +447,24 @@ def test_labels_and_what_they_stand_for_are_kept(
     (new.path / "zarr.json").write_text(json.dumps(attributes))
     with pytest.raises(RequestError, match="attributes of the store are damaged"):
         FeatureStore.open(new.path).classes  # noqa: B018 read from disk
+
+
+def test_other_splits_over_the_same_states(store: Path) -> None:
+    own = FeatureStore.open(store)
+    table = own.clips.copy()
+    splits = [None, *("test" if row % 2 else "train" for row in range(1, len(own)))]
+    other = own.with_splits(splits)
+    usable = own.rows()
+    assert other.rows().tolist() == usable.tolist()
+    for split in SPLITS:
+        assert other.rows(split).tolist() == [row for row in usable if splits[row] == split]
+    assert other.clips["split"].tolist() == splits
+    assert (other.fingerprint, own.division) == (own.fingerprint, "")
+    assert other.division != own.with_splits(splits[::-1]).division
+    np.testing.assert_array_equal(other.read(usable[:3]), own.read(usable[:3]))
+    np.testing.assert_array_equal(other.scores(usable), own.scores(usable))
+    assert own.clips.equals(table), "the store itself is as it was"
+    assert own.rows("train").tolist() == FeatureStore.open(store).rows("train").tolist()
+    assert pickle.loads(pickle.dumps(other)).rows("test").tolist() == other.rows("test").tolist()
+    with pytest.raises(ValueError, match=f"1 splits for {len(own)} clips"):
+        own.with_splits(["train"])

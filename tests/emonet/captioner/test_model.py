@@ -26,6 +26,7 @@ CAPTIONS = ["The speaker feels strong anger.", "One hears slight joy."] * 3
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(captioner.SIZES, "nano", Size(32, 1, 1, 2, None))
+    monkeypatch.setitem(captioner.SIZES, "two", Size(32, 2, 1, 2, None))
 
 
 @pytest.fixture
@@ -126,15 +127,30 @@ def test_folders_that_are_no_captioner(pair: Pair, tmp_path: Path) -> None:
         load_captioner(str(tmp_path / "whole"))
 
 
-def test_the_window_must_be_the_models(pair: Pair, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="the window is not") as caught:
-        open_captioner(CaptionerConfig(model="openai/whisper-small", window_seconds=8), lambda: CAPTIONS, 0)
-    assert "window_seconds 30" in str(caught.value)
-    assert "window_seconds 8" in str(caught.value)
+def test_a_pretrained_model_takes_a_shorter_window(tmp_path: Path) -> None:
+    save_captioner(*scratch("nano", Window(3.0), CAPTIONS, 0), tmp_path / "mine")
+    mine = str(tmp_path / "mine")
+    model, processor = open_captioner(CaptionerConfig(model=mine, window_seconds=2.0), lambda: CAPTIONS, 0)
+    whole, _ = load_captioner(mine)
+    assert window_of(model) == Window(2.0)
+    kept = model.model.encoder.embed_positions.weight
+    assert torch.equal(kept, whole.model.encoder.embed_positions.weight[:100])
+    assert not kept.requires_grad
+    save_captioner(model, processor, tmp_path / "cut")
+    opened = WhisperForConditionalGeneration.from_pretrained(tmp_path / "cut")
+    sound = np.zeros(16_000, np.float32)
+    heard = WhisperProcessor.from_pretrained(tmp_path / "cut")(sound, sampling_rate=16_000, return_tensors="pt")
+    assert heard.input_features.shape == (1, 80, 200)
+    assert opened.generate(heard.input_features, max_new_tokens=3).shape[0] == 1
+    with pytest.raises(RequestError, match=r"(?s)longer than this Whisper hears.*up to 2 s.*found:\s+30 s"):
+        open_captioner(CaptionerConfig(model=str(tmp_path / "cut")), lambda: CAPTIONS, 0)
+    with pytest.raises(RequestError, match="whole seconds"):
+        open_captioner(CaptionerConfig(model=mine, window_seconds=1.5), lambda: CAPTIONS, 0)
+
+
+def test_a_model_with_a_vocabulary_asks_for_no_captions(pair: Pair, tmp_path: Path) -> None:
     save_captioner(*pair, tmp_path / "mine")
     mine = str(tmp_path / "mine")
-    with pytest.raises(RequestError, match="expected: window_seconds 1"):
-        open_captioner(CaptionerConfig(model=mine), lambda: CAPTIONS, 0)
     unasked = partial(pytest.fail, "a model with a vocabulary of its own asked for captions")
     model, _ = open_captioner(CaptionerConfig(model=mine, window_seconds=1.0, dropout=0.25), unasked, 0)
     assert model.model.encoder.layers[0].dropout == 0.25
@@ -158,6 +174,17 @@ def test_frozen_parts(pair: Pair) -> None:
     assert model.model.encoder.layers[0].fc1.weight.requires_grad
     with pytest.raises(RequestError, match="every part"):
         freeze(model, ["encoder", "decoder", "embeddings"])
+
+
+def test_frozen_layers_of_the_encoder() -> None:
+    model, _ = scratch("two", Window(1.0), CAPTIONS, 0)
+    freeze(model, [], encoder_layers=1)
+    frozen = {name.split(".")[2] for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert frozen == {"conv1", "conv2", "embed_positions", "layers"}
+    assert all(weight.requires_grad for weight in model.model.encoder.layers[1].parameters())
+    assert all(weight.requires_grad for weight in model.model.decoder.parameters())
+    with pytest.raises(RequestError, match=r"(?s)fewer layers.*frozen-layers 0 to 2.*found:\s+3"):
+        freeze(model, [], encoder_layers=3)
 
 
 def test_only_matrices_decay(pair: Pair) -> None:

@@ -21,7 +21,7 @@ from emonet.encoders.packed_linear import PackedLinear, packable
 from emonet.encoders.whisper import weights_digest
 from emonet.errors import EmonetError, RequestError
 from emonet.windows import SAMPLE_RATE, Window
-from tests.tiny import random_encoder
+from tests.tiny import random_encoder, write_encoder
 
 pytestmark = pytest.mark.numeric
 
@@ -94,6 +94,65 @@ def test_saved_alone_it_is_the_same(captioner: Path, tmp_path: Path) -> None:
     waveforms = pad(clips(2), encoder.window)
     assert again.digest == encoder.digest
     assert torch.equal(again(waveforms), encoder(waveforms))
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("deep"), encoder_layers=4, max_source_positions=100)
+
+
+@pytest.mark.parametrize("layers", [(2,), (1, 3), (4,), (2, 4)])
+def test_layers_are_the_hidden_states_of_transformers(deep: Path, layers: tuple[int, ...]) -> None:
+    encoder = FrozenEncoder.load(str(deep), layers=layers, precision="float32", device="cpu")
+    assert (encoder.layers, encoder.depth, encoder.width) == (layers, 4, 32 * len(layers))
+    waveforms = pad(clips(2), encoder.window)
+    with torch.no_grad():
+        every = WhisperEncoder.from_pretrained(deep).eval()(encoder._logmel(waveforms), output_hidden_states=True)
+    expected = torch.cat([every.hidden_states[layer] for layer in layers], 2)
+    torch.testing.assert_close(encoder(waveforms), expected.half())
+
+
+def test_layers_above_the_highest_are_neither_computed_nor_kept(deep: Path, tmp_path: Path) -> None:
+    whole, low = (
+        FrozenEncoder.load(str(deep), layers=layers, precision="float32", device="cpu") for layers in (None, (1, 2))
+    )
+    assert low.parameters < whole.parameters
+    assert low.flops_per_clip < 0.7 * whole.flops_per_clip
+    low.save(tmp_path / "low")
+    again = FrozenEncoder.load(str(tmp_path / "low"), precision="float32", device="cpu")
+    waveforms = pad(clips(2), low.window)
+    assert (again.layers, again.depth, again.digest) == ((1, 2), 4, low.digest)
+    assert torch.equal(again(waveforms), low(waveforms))
+    assert (
+        FrozenEncoder.load(str(tmp_path / "low"), layers=(2,)).digest
+        == FrozenEncoder.load(str(deep), layers=(2,)).digest
+    )
+    with pytest.raises(RequestError, match=r"(?s)no such layer.*1 to 2 \(of 4; the others were not kept\)"):
+        FrozenEncoder.load(str(tmp_path / "low"), layers="last")
+    WhisperEncoder.from_pretrained(tmp_path / "low")  # an ordinary folder of an encoder
+
+
+def test_a_shorter_window_is_the_first_positions(deep: Path) -> None:
+    encoder = FrozenEncoder.load(str(deep), window_seconds=0.8, precision="float32", device="cpu")
+    assert (encoder.window, encoder.frames) == (Window(0.8), 40)
+    cut = WhisperEncoder.from_pretrained(deep).eval()
+    positions = torch.nn.Embedding(40, 32)
+    positions.weight.data = cut.embed_positions.weight.data[:40].clone()
+    cut.embed_positions, cut.config.max_source_positions, cut.max_source_positions = positions, 40, 40
+    waveforms = pad(clips(2), encoder.window)
+    with torch.no_grad():
+        expected = cut(encoder._logmel(waveforms)).last_hidden_state
+    torch.testing.assert_close(encoder(waveforms), expected.half())
+    with pytest.raises(RequestError, match=r"(?s)longer than this Whisper hears.*up to 2 s.*found:\s+3 s"):
+        FrozenEncoder.load(str(deep), window_seconds=3.0)
+
+
+def test_other_states_have_another_digest(deep: Path) -> None:
+    settings: list[dict[str, Any]] = [{}, {"layers": (3,)}, {"layers": "middle"}, {"layers": "all"}]
+    settings += [{**one, "window_seconds": 1.0} for one in settings]
+    digests = [FrozenEncoder.load(str(deep), **one).digest for one in settings]
+    assert len(set(digests)) == len(digests)
+    assert FrozenEncoder.load(str(deep), layers=(4,), window_seconds=2.0).digest == digests[0]
 
 
 def test_the_digest_sees_every_weight() -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from emonet.baselines.fitting import Wanted, fit_baselines
 from emonet.clips import Clip
 from emonet.errors import EmonetError, RequestError
 from emonet.evaluation import PluggedScorer, Scored, Scorer, open_scorer
-from emonet.evaluation.baselines import fit_baselines
 from emonet.inference import EmotionPipeline
 from emonet.runtime import ignore
 from emonet.targets import EMOTIONS
@@ -144,7 +144,9 @@ def test_baselines_are_scorers_that_refuse_what_cannot_be_decoded(make_wav: Make
         "validation": [clip("e", 310)],
     }
     truth: Any = {"train": np.array([[0], [1], [2], [4]], np.float32), "validation": np.ones((1, 1), np.float32)}
-    fitted = fit_baselines(clips, truth, spec, Window(1.0), lambda name: nullcontext(ignore))
+    fitted = fit_baselines(
+        clips, truth, spec, Wanted(["median", "mel_ridge"], Window(1.0)), lambda name: nullcontext(ignore)
+    )
     wanted = [clips["train"][0], Clip("gone", tmp_path / "none.wav", "s", "test")]
     for name, baseline in fitted.items():
         assert isinstance(baseline, Scorer)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from emonet.experts import InputSpec, ScalingMeter, scaling
+from emonet.experts import Features, InputSpec, ScalingMeter, scaling, standardised_within
 from emonet.experts.scaling import FLOOR
 
 pytestmark = pytest.mark.numeric
@@ -77,3 +78,19 @@ def test_what_never_varies_has_no_deviation_at_all() -> None:
 def test_without_clips_there_is_no_scaling() -> None:
     with pytest.raises(ValueError, match="no training clips"):
         ScalingMeter(InputSpec("statistics", "all", FRAMES, WIDTH)).scaling()
+
+
+def test_each_group_is_standardised_by_itself_alone() -> None:
+    spec = InputSpec("statistics", "all", FRAMES, WIDTH)
+    values = torch.randn(31, spec.features, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    groups = np.array([row % 3 for row in range(30)] + [7])
+    features = Features(values, torch.ones(31, dtype=torch.int64))
+    found = standardised_within(spec, features, groups).values
+    for group in range(3):
+        mine = found[groups == group]
+        torch.testing.assert_close(mine.mean(0), torch.zeros(spec.features), atol=1e-5, rtol=0)
+        torch.testing.assert_close(mine.std(0, correction=0), torch.ones(spec.features))
+    assert not found[30].any(), "one clip alone"
+    others = Features(torch.where(torch.from_numpy(groups == 1)[:, None], values, values * 100), features.lengths)
+    torch.testing.assert_close(standardised_within(spec, others, groups).values[groups == 1], found[groups == 1])
+    assert float(values.mean()) == pytest.approx(5, abs=0.5), "what it was given stays as it is"

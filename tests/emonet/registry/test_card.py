@@ -104,6 +104,10 @@ def test_figures_stand_beside_the_baselines_with_intervals(facts: CardFacts) -> 
     assert "`median` answers each clip" in card
     assert "_ridge" not in card  # only what was measured is explained
     assert "`mel_ridge` is a ridge regression" in render(replace(facts, baselines={"mel_ridge": figures(1.0)}))
+    assert "openSMILE" not in card
+    licensed = render(replace(facts, baselines={"compare2016_svr": figures(1.0)}))
+    assert "`compare2016_svr` is a linear support vector regression on openSMILE's 6,373" in licensed
+    assert "research and other non-commercial use only" in licensed
     anger = facts.test.pearson.per_target["anger"].value
     row = next(line for line in card.splitlines() if line.startswith("| anger |"))
     assert f"{anger:.3f}" in row

@@ -160,6 +160,39 @@ def test_fields_of_a_stages_own_section_need_no_prefix(verb: str, short: list[st
     assert cli._parse(verb, prefixed).config == cli._parse(verb, short).config
 
 
+@pytest.mark.parametrize(
+    ("flags", "standardise"),
+    [
+        ([], True),
+        (["--no-standardise"], False),
+        (["--heads.no-standardise"], False),
+        (["--standardise"], True),
+        (["--standardise", "--seed", "3"], True),
+        (["--standardise", "False"], False),
+        (["--heads.standardise", "True"], True),
+        (["--standardise=speaker"], "speaker"),
+        (["--standardise", "speaker"], "speaker"),
+        (["--experiment", "paper-small"], False),
+        (["--experiment", "paper-small", "--standardise"], True),
+    ],
+)
+def test_standardise_is_a_switch_and_has_values(flags: list[str], standardise: object, tmp_path: Path) -> None:
+    assert cli._parse("heads", flags).config.heads.standardise is standardise
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"heads: {{standardise: {str(standardise).lower()}}}\n")
+    assert load(str(path)).heads.standardise == standardise
+
+
+def test_heads_alone_have_folds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._parse("heads", ["--folds", "loso", "--epochs", "3"]).folds == "loso"
+    assert cli._parse("heads", []).folds is None
+    assert main(["extract", "--folds", "3"]) == 2
+    assert "folds" in capsys.readouterr().err
+    assert main(["heads", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "nothing is saved or registered but figures and predictions" in said
+
+
 @pytest.mark.parametrize(("given", "rank"), [("100", 100), ("1", 1), ("0.95", 0.95), ("0.001", 0.001), ("all", "all")])
 def test_ranks_are_counts_shares_or_all(given: str, rank: object, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"

@@ -17,7 +17,7 @@ def test_every_shipped_experiment_loads_under_its_own_name(name: str) -> None:
 
 
 def test_the_expected_experiments_are_shipped() -> None:
-    assert set(shipped()) == {"sandbox", "ravdess", "paper-small", "paper-large"}
+    assert set(shipped()) == {"sandbox", "quick", "ravdess", "ravdess-base", "paper-base", "paper-small", "paper-large"}
 
 
 def test_a_file_of_ones_own_is_named_after_itself(tmp_path: Path) -> None:

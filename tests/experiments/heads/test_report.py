@@ -59,6 +59,7 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
         facts={"Corpus": "a & b"},
         layers=LayerWeights((2, 4), {"fear": (0.25, 0.75), "sadness": (0.5, 0.5), "anger": (0.01, 0.99)}),
         uncertainty=uncertainty,
+        remarks=["the experts lose to <ridge>"],
     )
     folder = write_report(experiment, findings, experiment.folder / "report")
     page = Page()
@@ -70,10 +71,11 @@ def test_the_page_shows_figures_and_pictures_and_needs_no_network(tmp_path: Path
         "for <tests>",
         "a stand-in",
         "a & b",
-        "mel_ridge",
-        "Sadness",
         "0.99",
         "Each target has 5 experts",
+        "the experts lose to <ridge>.",
+        "mel_ridge is a ridge",
+        "Sadness",
         f"{rows['median'].mae.mean}",
     ):
         assert text in page.words

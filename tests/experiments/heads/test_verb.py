@@ -34,7 +34,9 @@ def changed(experiment: Experiment, **changes: object) -> Experiment:
     return Experiment.model_validate({**experiment.model_dump(), **changes})
 
 
-def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
+def test_heads_end_to_end(
+    experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (experiment.runs.parent / "e1.wav").write_bytes(b"")  # left out everywhere
     extract.run(experiment)
     result = heads.run(experiment)
@@ -49,7 +51,7 @@ def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
     chosen = max(result.forms, key=lambda form: result.forms[form].validation.pearson.mean.value or -1)
     assert result.input == chosen
     assert result.test == result.forms[chosen].test
-    assert set(result.baselines) >= {"median", "mel_ridge"}
+    assert list(result.baselines)[:3] == ["median", "mel_ridge", "states_ridge"]
     assert result.test.resampled == "speakers"
     assert result.forms[chosen].validation.resampled == "clips"
     written = json.loads((experiment.folder / "heads.json").read_text())
@@ -75,9 +77,10 @@ def test_heads_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
     assert "up to date" in err
     heads.show(result)
     table = capsys.readouterr().err
-    for label in ("median", "mel_ridge", "flatten", "statistics", "attention", "Spearman"):
+    for label in ("median", "mel_ridge", "states_ridge", "flatten", "statistics", "attention", "Spearman"):
         assert label in table
 
+    monkeypatch.setattr("emonet.baselines.feature_tables.shared_decoders", lambda: pytest.fail("features are kept"))
     again = heads.run(changed(experiment, force=True))
     assert (again.test, again.forms, again.baselines) == (result.test, result.forms, result.baselines)
     assert again.registered.version == 2
@@ -224,7 +227,7 @@ def test_experts_of_classes_are_told_apart_by_argmax(
     assert (scores.clips, scores.left_out, scores.resampled) == (15, 5, "speakers")
     assert np.array(scores.confusion).sum(1).tolist() == [5, 5, 5]
     assert result.forms["statistics"].classes == scores
-    assert set(result.baseline_classes) >= {"majority", "mel_ridge"}
+    assert set(result.baseline_classes) >= {"majority", "mel_ridge", "states_ridge"}
     assert result.baseline_classes["majority"].ua.value == pytest.approx(1 / 3)
     frame = pd.read_parquet(result.experts / "predictions.parquet")
     known = frame[frame["label"].notna()]

@@ -10,6 +10,7 @@ import pytest
 
 from cache.principal import basis_files as derived
 from cache.store import FeatureStore
+from datamodules.expert_inputs import divided_inputs, read_all
 from emonet.configs import HeadsConfig, InputForm
 from emonet.experts import InputSpec
 from emonet.runtime import ignore
@@ -113,3 +114,34 @@ def test_coordinates_beyond_the_limit_are_read_as_far_as_they_are_wanted(
     for split in ("train", "validation"):
         assert one.held[split].values.equal(two.held[split].values)
     np.testing.assert_array_equal(one.held["train"].values.numpy(), first.coordinates[store.rows("train")])
+
+
+@pytest.mark.parametrize(("form", "changes"), [("statistics", {}), ("flatten", {"features": "principal"})])
+def test_other_splits_of_a_store_are_other_inputs(
+    make_store: MakeStore, tmp_path: Path, form: InputForm, changes: dict[str, Any]
+) -> None:
+    store, kept = make_store(), KeptInputs(limit_gib=1.0)
+    splits = store.clips["split"].tolist()
+    divided = store.with_splits(splits[::-1])
+    train(store, tmp_path, form, changes, kept)
+    among, alone = (train(divided, tmp_path, form, changes, one) for one in (kept, KeptInputs()))
+    np.testing.assert_array_equal(among.predictions["validation"], alone.predictions["validation"])
+
+
+def test_inputs_that_were_read_once_give_what_fresh_ones_give(
+    make_store: MakeStore, tmp_path: Path, reads: list[int]
+) -> None:
+    store = make_store()
+    divided = store.with_splits([("test", "train", "validation", None, "train")[row % 5] for row in range(len(store))])
+    spec = InputSpec("statistics", "all", store.record.frames, store.record.width)
+    fresh = train(divided, tmp_path, "statistics", {}, None)
+    every = read_all(store, spec)
+    del reads[:]
+    inputs = divided_inputs(divided, spec, every)
+    config = HeadsConfig.model_validate({"epochs": 2, "batch_size": 32})
+    wanted = TrainingRequest(divided, spec, TARGETS, config, 0, inputs=inputs)
+    watch = TrainingCallbacks(ignore, lambda label, unit: nullcontext(ignore), tmp_path)
+    again = train_experts(wanted, watch)
+    assert reads == []
+    np.testing.assert_array_equal(fresh.predictions["validation"], again.predictions["validation"])
+    assert len(again.predictions["test"]) == len(divided.rows("test"))

@@ -1,0 +1,3 @@
+from .verb import run, show
+
+__all__ = ["run", "show"]

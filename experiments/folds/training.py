@@ -1,0 +1,207 @@
+"""Training fold after fold: the store's clips are prepared once, and every choice is made within a fold's speakers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from emonet.baselines import STATES, fit_ridge, median_scores
+from emonet.clips import SPLITS, Corpus, Fold, HeldOut
+from emonet.configs import InputForm
+from emonet.errors import RequestError
+from emonet.experts import Features, InputSpec, standardised_within
+from emonet.runtime import ignore
+from emonet.targets import NO_CLASS, majority
+from experiments.core import StageContext, counted
+from experiments.folds.results import EXPERTS, FoldFacts
+from experiments.heads import (
+    MAJORITY,
+    HeadsData,
+    best_by_figures,
+    calibrated,
+    classes_of,
+    require_selectable,
+    validation_figures,
+)
+
+if TYPE_CHECKING:
+    from cache.store import FeatureStore
+    from lightningmodules.experts import TrainedExperts
+
+MEDIAN = "median"
+GIB = 1 << 30
+Predictions = Float[np.ndarray, "clips experts"]
+
+
+@dataclass(frozen=True)
+class DoneFold:
+    """A fold that is trained and tested.
+
+    Args:
+        facts: of it.
+        table: one row per test clip: id, speaker, language, fold; `truth.ID`, `prediction.ID` and, of the baselines,
+            `median.ID` and `states_ridge.ID` for each target with an expert; ids of targets in `class` and, by argmax,
+            `predicted`, `predicted.states_ridge` and `predicted.majority`, where there are classes.
+    """
+
+    facts: FoldFacts
+    table: pd.DataFrame
+
+
+@final
+class FoldTrainer:
+    """Trains and tests the experts and the baselines of one fold after the other; none depends on those before it.
+
+    Args:
+        job: whose experiment it is.
+        store: with any splits.
+        corpus: that the store was made from.
+
+    Raises:
+        RequestError: if speakers are to be standardised whose clips do not fit into memory, or have one clip each.
+    """
+
+    def __init__(self, job: StageContext, store: FeatureStore, corpus: Corpus) -> None:
+        self._job, self._store, self._corpus = job, store, corpus
+        self._config = job.experiment.heads
+        forms = dict.fromkeys((*self._config.inputs, "statistics"))
+        self._every = {form: self._prepared(form) for form in forms if not self._in_coordinates(form)}
+
+    def run(self, fold: Fold, held_out: HeldOut, scratch: Path) -> DoneFold:
+        """Train, choose and calibrate on a fold's training and validation clips, and predict its test clips.
+
+        Args:
+            fold: whose validation clips are held out.
+            held_out: what they are.
+            scratch: a folder for experts that wait.
+
+        Raises:
+            RequestError: if no target is rated in both its training and its validation clips, or memory does not
+                suffice.
+            EmonetError: if the training diverged, or the store changed.
+        """
+        store = self._store.with_splits(fold.splits(len(self._corpus)))
+        data = HeadsData.of(store, self._corpus, f"fold {fold.name} of {store.path}")
+        require_selectable(data, self._config)
+        form, predictions = self._experts(data, scratch)
+        predicted = {EXPERTS: predictions, MEDIAN: median_scores(data.truth("train"), len(store.rows("test")))}
+        if (ridge := self._ridge(data)) is not None:
+            predicted[STATES] = ridge
+        facts = FoldFacts(
+            name=fold.name,
+            clips={split: len(store.rows(split)) for split in SPLITS},
+            speakers={split: len(set(data.speakers(split))) for split in SPLITS},
+            shared_speakers=fold.shared(self._corpus.clips),
+            held_out=held_out,
+            input=form,
+            rated=data.rated,
+        )
+        return DoneFold(facts, _table(fold, data, predicted))
+
+    def _experts(self, data: HeadsData, scratch: Path) -> tuple[InputForm, Predictions]:
+        """The chosen form of input, and calibrated predictions of test clips."""
+        trained = {form: self._train(data, form, scratch) for form in dict.fromkeys(self._config.inputs)}
+        figures = {form: validation_figures(data, one) for form, one in trained.items()}
+        form = best_by_figures(figures, self._config)
+        return form, calibrated(self._job, data, trained[form])[0].predictions["test"]
+
+    def _train(self, data: HeadsData, form: InputForm, scratch: Path) -> TrainedExperts:
+        from datamodules.expert_inputs import divided_inputs, spec_of
+        from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
+
+        spec, every = spec_of(data.store, form, self._config), self._every.get(form)
+        inputs = None if every is None else divided_inputs(data.store, spec, every)
+        seed = self._job.experiment.seed
+        wanted = TrainingRequest(data.store, spec, data.rated, self._config, seed, data.weights(), inputs=inputs)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            return train_experts(wanted, TrainingCallbacks(ignore, lambda *_: nullcontext(ignore), Path(folder)))
+
+    def _ridge(self, data: HeadsData) -> Predictions | None:
+        """Ridge on the statistics of the states; None where memory does not hold them."""
+        every = self._every.get("statistics")
+        if every is None:
+            return None
+        places = {split: np.searchsorted(data.store.rows(), data.store.rows(split)) for split in SPLITS}
+        x = {split: every.values.numpy()[rows] for split, rows in places.items()}
+        ridge = fit_ridge((x["train"], data.truth("train")), (x["validation"], data.truth("validation")))
+        return ridge.predict(x["test"])
+
+    def _in_coordinates(self, form: InputForm) -> bool:
+        return form == "flatten" and self._config.features == "principal"
+
+    def _prepared(self, form: InputForm) -> Features | None:
+        """All clips in memory; None where they do not fit, and each fold reads the store."""
+        from datamodules.expert_inputs import read_all, spec_of
+
+        spec, clips = spec_of(self._store, form, self._config), len(self._store.rows())
+        size = clips * spec.bytes_per_clip / GIB
+        if size > self._config.states_gib:
+            if self._config.standardise == "speaker":
+                raise RequestError(
+                    "speakers are standardised in memory",
+                    where=self._store.path,
+                    expected=f"--heads.states-gib {size:.1f} or more",
+                    found=f"{self._config.states_gib:g} for {counted(clips, 'clip')}",
+                )
+            return None
+        with self._job.progress(f"reading states ({form})") as progress:
+            features = read_all(self._store, spec, progress=progress)
+        return self._by_speaker(spec, features) if self._config.standardise == "speaker" else features
+
+    def _by_speaker(self, spec: InputSpec, features: Features) -> Features:
+        speakers = [self._corpus.clips[row].speaker for row in self._store.rows()]
+        names, groups, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
+        alone = int((counts == 1).sum())
+        if alone == len(names):
+            raise RequestError(
+                "no speaker has two clips, so that none can be standardised", where=self._corpus.name, found=names[0]
+            )
+        if alone:
+            self._job.say(f"[yellow]note[/] of {counted(alone, 'speaker')} with a single clip, nothing is left of it")
+        return standardised_within(spec, features, groups)
+
+
+def _table(fold: Fold, data: HeadsData, predicted: Mapping[str, Predictions]) -> pd.DataFrame:
+    rows = data.store.rows("test")
+    table = data.store.clips.iloc[rows][["id", "speaker", "language"]].reset_index(drop=True)
+    columns: dict[str, object] = {"fold": fold.name}
+    truth = data.truth("test")
+    for place, target in enumerate(data.rated):
+        columns[f"truth.{target}"] = truth[:, place]
+        columns |= {f"{column_of(name)}.{target}": values[:, place] for name, values in predicted.items()}
+    columns |= _classes(data, predicted)
+    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+
+
+def _classes(data: HeadsData, predicted: Mapping[str, Predictions]) -> dict[str, object]:
+    """The class that was given to each test clip, and those predicted; empty where the fold tells none apart."""
+    classes = classes_of(data)
+    if classes is None:
+        return {}
+    spec, names = data.store.targets.subset(data.rated), [*classes.names, None]  # the last one is that of NO_CLASS
+    assert NO_CLASS == -1
+    meant = data.corpus.classes
+    found: dict[str, object] = {"class": [meant.get(label or "") for label in data.labels("test")]}
+    frequent = majority(classes.given(data.labels("train")), len(data.store.rows("test")))
+    told = {MAJORITY: frequent} | {
+        name: classes.predicted(values, spec) for name, values in predicted.items() if name != MEDIAN
+    }
+    return found | {class_column(name): [names[one] for one in values] for name, values in told.items()}
+
+
+def column_of(name: str) -> str:
+    """What columns of scores begin with."""
+    return "prediction" if name == EXPERTS else name
+
+
+def class_column(name: str) -> str:
+    """The column of predicted classes."""
+    return "predicted" if name == EXPERTS else f"predicted.{name}"
