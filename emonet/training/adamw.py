@@ -12,8 +12,8 @@ from emonet.experts import SLICE_WEIGHTS, ExpertBank, Multiplication, slice_expe
 from emonet.runtime import has_bf16, seed_of
 from emonet.training.stochastic_rounding import RoundedAdamW
 
-# Times the learning rate, of a layer mix: at 1 its few weights stay near equal until the others have done their work (on
-# RAVDESS 0.23 to 0.29 of four layers), at 10 and 30 they part (0.45, 0.65) at no loss of validation MAE.
+# Times the learning rate, of a layer mix: at 1 its few weights stay near equal until the others have done their work
+# (on RAVDESS 0.23 to 0.29 of four layers), at 10 and 30 they part (0.45, 0.65) at no loss of validation MAE.
 MIX_RATE = 10.0
 Precision = Literal["float32", "mixed", "bf16"]
 
