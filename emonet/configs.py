@@ -169,7 +169,8 @@ class HeadsConfig(Schema):
     epochs: PositiveInt = 60
     """Most passes over the training clips (count)."""
     patience: PositiveInt = 10
-    """Epochs without a better validation MAE after which an expert stops (count)."""
+    """Epochs without a better validation error (squared under mse, else absolute) after which an expert stops
+    (count)."""
     batch_size: PositiveInt = 64
     """Clips per step (count)."""
     learning_rate: PositiveFloat = 3e-4
@@ -178,8 +179,9 @@ class HeadsConfig(Schema):
     """Decoupled weight decay of AdamW (per step, times the learning rate)."""
     dropout: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = Field((0.0, 0.1, 0.1, 0.1), min_length=1)
     """Dropout after the projection and after each hidden layer (0 to 1); further layers have the last one's."""
-    loss: Loss = "mae"
-    """Of each expert: mae (the paper), huber (of width 1), mse, or ccc (1 minus the concordance within a batch)."""
+    loss: Literal["auto"] | Loss = "mae"
+    """Of each expert: mae (the paper), huber (of width 1), mse, ccc (1 minus the concordance within a batch), or auto:
+    mse where each score is the lowest or the highest, as of class labels, whose median says nothing; else mae."""
     features: Literal["states", "principal"] = "states"
     """What flatten is trained on: the states, or their principal coordinates, far cheaper; lifted back when saved."""
     rank: Literal["all"] | Annotated[int, Field(strict=True, ge=1)] | Annotated[float, Field(gt=0, lt=1)] = "all"

@@ -180,7 +180,7 @@ def check_folds(folds: Folds, clips: Sequence[Clip], where: object) -> None:
     raise_collected("the folds cannot be used", problems, where=where)
 
 
-def hold_out(fold: Fold, clips: Sequence[Clip]) -> tuple[Fold, HeldOut]:
+def hold_out(fold: Fold, clips: Sequence[Clip], turn: int = 0) -> tuple[Fold, HeldOut]:
     """Take the clips that everything is chosen by out of a fold's training clips.
 
     They are those of a fifth of the training speakers, drawn anew in each fold; where only one speaker is trained on, a
@@ -189,6 +189,7 @@ def hold_out(fold: Fold, clips: Sequence[Clip]) -> tuple[Fold, HeldOut]:
     Args:
         fold: that is to be trained.
         clips: that its rows are of.
+        turn: further turns hold out others, until nobody is left who was not, and then begin again.
 
     Returns:
         The fold, and what its validation clips are.
@@ -201,7 +202,8 @@ def hold_out(fold: Fold, clips: Sequence[Clip]) -> tuple[Fold, HeldOut]:
     kind: HeldOut = "speakers" if len(people) > 1 else "clips"
     groups = people if len(people) > 1 else {clips[row].id: [row] for row in fold.train.tolist()}
     order = sorted(groups, key=lambda name: _order(f"fold {fold.name}", name))
-    chosen = order[: max(1, round(VALIDATION * len(order)))]
+    count = max(1, round(VALIDATION * len(order)))
+    chosen = [order[(turn * count + place) % len(order)] for place in range(count)]
     rows = number_of(row for name in chosen for row in groups[name])
     return replace(fold, train=np.setdiff1d(fold.train, rows), validation=rows), kind
 

@@ -42,6 +42,7 @@ class ExpertStopping:
         self._patience = patience
         experts = len(bank.targets)
         self.best_errors = [math.inf] * experts
+        self._least = [math.inf] * experts  # by what decides
         self.best_epochs = [-1] * experts
         self._stopped = [False] * experts
         self._best: list[dict[str, Tensor]] = [{} for _ in range(experts)]
@@ -56,17 +57,20 @@ class ExpertStopping:
         """Whether every expert has stopped."""
         return all(self._stopped)
 
-    def update(self, epoch: int, errors: Sequence[float]) -> None:
+    def update(self, epoch: int, errors: Sequence[float], deciding: Sequence[float] | None = None) -> None:
         """Take in the validation errors of one epoch.
 
         Args:
             epoch: counted from 0.
-            errors: mean absolute error of each expert in training, in their order; NaN never counts as better.
+            errors: mean absolute error of each expert in training, in their order.
+            deciding: the errors by which an epoch is better, by default these; NaN never counts as better.
         """
-        for position, (expert, error) in enumerate(zip(self._members, errors, strict=True)):
+        each = zip(self._members, errors, deciding or errors, strict=True)
+        for position, (expert, error, decides) in enumerate(each):
             if self._stopped[expert]:
                 continue
-            if error < self.best_errors[expert] or self.best_epochs[expert] < 0:
+            if decides < self._least[expert] or self.best_epochs[expert] < 0:
+                self._least[expert] = math.inf if math.isnan(decides) else decides
                 self.best_errors[expert] = math.inf if math.isnan(error) else error
                 self.best_epochs[expert] = epoch
                 self._keep(expert, position)

@@ -1,4 +1,4 @@
-"""Validation metrics as torchmetrics objects: MAE, Pearson and CCC by target, and UA over classes.
+"""Validation metrics as torchmetrics objects: MAE, Pearson, CCC and RMSE by target, and UA over classes.
 
 They are taken in batch by batch, and over all processes of a training on several devices. The conventions are those of
 `emonet.evaluation`: a missing score is left out; predictions that are all the same order nothing, so that their
@@ -20,13 +20,13 @@ from torchmetrics.utilities.data import dim_zero_cat
 from emonet.targets import NO_CLASS, Classes, TargetSpec
 from emonet.training.losses import absolute_errors
 
-ScoreMetricName = Literal["mae", "pearson", "ccc"]
+ScoreMetricName = Literal["mae", "pearson", "ccc", "rmse"]
 SCORE_METRICS: tuple[ScoreMetricName, ...] = get_args(ScoreMetricName)
 
 
 @final
 class ScoreMetrics(Metric):
-    """MAE, Pearson and CCC of each target.
+    """MAE, Pearson, CCC and RMSE of each target.
 
     A batch is kept as its moments, in float64 around its own means, and they are merged when figures are asked for:
     a small spread far from 0 loses nothing. Sums of errors stay as exact as the predictions are.
@@ -51,7 +51,7 @@ class ScoreMetrics(Metric):
         self.errors.append(absolute_errors(predictions, scores)[0][None])
         self.moments.append(_moments(predictions, scores)[None])
 
-    def compute(self) -> Float64[Tensor, "3 targets"]:
+    def compute(self) -> Float64[Tensor, "4 targets"]:
         """A row for each of `SCORE_METRICS`; NaN where undefined."""
         errors, moments = dim_zero_cat(self.errors).sum(0), dim_zero_cat(self.moments)  # tensors by now, or lists
         counts, means, spreads = moments[:, :1], moments[:, 1:3], moments[:, 3:6]
@@ -65,7 +65,8 @@ class ScoreMetrics(Metric):
         ccc = (2 * xy / (xx + yy + (mean[0] - mean[1]).square())).clamp(-1, 1)
         unordered = x_alike | (xx * yy == 0)  # also where they differ by less than arithmetic resolves
         ordered = torch.stack([pearson, ccc]).where(~unordered, 0).where(~y_alike, torch.nan)
-        return torch.cat([(errors / total[0].to(errors.dtype))[None].double(), ordered])
+        rmse = (xx + yy - 2 * xy + (mean[0] - mean[1]).square()).clamp(min=0).sqrt()
+        return torch.cat([(errors / total[0].to(errors.dtype))[None].double(), ordered, rmse[None]])
 
     def by_target(self) -> Mapping[ScoreMetricName, list[float]]:
         """Each metric's figures in the order of the targets."""

@@ -32,4 +32,5 @@ def with_window(experiment: Experiment, section: Literal["captioner", "extractio
     if cut:
         said += f"; {len(cut)} {'is' if len(cut) == 1 else 'are'} longer and cut, the longest of {cut[0]:.1f} s"
     console.say(said)
-    return experiment.model_copy(update={section: config.model_copy(update={"window_seconds": window.seconds})})
+    changed = config.model_dump() | {"window_seconds": window.seconds}
+    return Experiment.model_validate({**experiment.model_dump(), section: changed})

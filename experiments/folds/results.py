@@ -63,6 +63,8 @@ class FoldFacts(Schema):
     """Speakers of test clips who are trained on or chosen by, too."""
     held_out: HeldOut
     """What the validation clips are: those of some training speakers, clips of the only one, or as the files say."""
+    members: int = 1
+    """Of each expert, each of which holds out other clips; counts are of the first (count)."""
     input: InputForm
     """The form of input chosen on the validation clips."""
     rated: tuple[str, ...]

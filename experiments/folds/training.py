@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
@@ -14,8 +14,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from emonet.baselines import STATES, fit_ridge, median_scores
-from emonet.clips import SPLITS, Corpus, Fold, HeldOut
-from emonet.configs import InputForm
+from emonet.clips import SPLITS, Corpus, Fold, HeldOut, hold_out
+from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import RequestError
 from emonet.experts import Features, InputSpec, standardised_within
 from emonet.runtime import ignore
@@ -56,6 +56,23 @@ class DoneFold:
     table: pd.DataFrame
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """What came of holding out some of a fold's training clips.
+
+    Args:
+        data: with these as validation clips.
+        held_out: what they are.
+        figures: of the experts on them, by form of input.
+        predictions: of the test clips, by form or baseline.
+    """
+
+    data: HeadsData
+    held_out: HeldOut
+    figures: Mapping[InputForm, Mapping[str, float]]
+    predictions: Mapping[str, Predictions]
+
+
 @final
 class FoldTrainer:
     """Trains and tests the experts and the baselines of one fold after the other; none depends on those before it.
@@ -75,12 +92,13 @@ class FoldTrainer:
         forms = dict.fromkeys((*self._config.inputs, "statistics"))
         self._every = {form: self._prepared(form) for form in forms if not self._in_coordinates(form)}
 
-    def run(self, fold: Fold, held_out: HeldOut, scratch: Path) -> DoneFold:
+    def run(self, fold: Fold, scratch: Path) -> DoneFold:
         """Train, choose and calibrate on a fold's training and validation clips, and predict its test clips.
 
+        Of an ensemble, each member holds out other training speakers, so that all of them are learned from.
+
         Args:
-            fold: whose validation clips are held out.
-            held_out: what they are.
+            fold: that comes with validation clips, or whose training clips some are held out of.
             scratch: a folder for experts that wait.
 
         Raises:
@@ -88,39 +106,51 @@ class FoldTrainer:
                 suffice.
             EmonetError: if the training diverged, or the store changed.
         """
-        store = self._store.with_splits(fold.splits(len(self._corpus)))
-        data = HeadsData.of(store, self._corpus, f"fold {fold.name} of {store.path}")
-        require_selectable(data, self._config)
-        form, predictions = self._experts(data, scratch)
-        predicted = {EXPERTS: predictions, MEDIAN: median_scores(data.truth("train"), len(store.rows("test")))}
-        if (ridge := self._ridge(data)) is not None:
-            predicted[STATES] = ridge
+        given = len(fold.validation) > 0
+        held_out = [hold_out(fold, self._corpus.clips, turn) for turn in range(1 if given else self._config.ensemble)]
+        turns = [self._turn(one, kind, number, scratch) for number, (one, kind) in enumerate(held_out)]
+        rated = tuple(target for target in self._store.targets.ids if any(target in one.data.rated for one in turns))
+        figures = {form: _mean_figures([one.figures[form] for one in turns]) for form in turns[0].figures}
+        form = best_by_figures(figures, self._config)
+        data = replace(turns[0].data, rated=rated)
+        predicted = {EXPERTS: _mean(rated, turns, form)}
+        predicted |= {name: _mean(rated, turns, name) for name in (MEDIAN, STATES) if name in turns[0].predictions}
         facts = FoldFacts(
             name=fold.name,
-            clips={split: len(store.rows(split)) for split in SPLITS},
+            clips={split: len(data.store.rows(split)) for split in SPLITS},
             speakers={split: len(set(data.speakers(split))) for split in SPLITS},
-            shared_speakers=fold.shared(self._corpus.clips),
-            held_out=held_out,
+            shared_speakers=held_out[0][0].shared(self._corpus.clips),
+            held_out=turns[0].held_out,
+            members=len(turns),
             input=form,
-            rated=data.rated,
+            rated=rated,
         )
         return DoneFold(facts, _table(fold, data, predicted))
 
-    def _experts(self, data: HeadsData, scratch: Path) -> tuple[InputForm, Predictions]:
-        """The chosen form of input, and calibrated predictions of test clips."""
-        trained = {form: self._train(data, form, scratch) for form in dict.fromkeys(self._config.inputs)}
+    def _turn(self, fold: Fold, held_out: HeldOut, turn: int, scratch: Path) -> _Turn:
+        store = self._store.with_splits(fold.splits(len(self._corpus)))
+        data = HeadsData.of(store, self._corpus, f"fold {fold.name} of {store.path}")
+        require_selectable(data, self._config)
+        settings = self._config.model_dump() | ({} if held_out == "files" else {"ensemble": 1})
+        config = HeadsConfig.model_validate(settings)
+        trained = {form: self._train(data, form, config, turn, scratch) for form in dict.fromkeys(config.inputs)}
+        predictions: dict[str, Predictions] = {
+            form: calibrated(self._job, data, one)[0].predictions["test"] for form, one in trained.items()
+        }
+        predictions[MEDIAN] = median_scores(data.truth("train"), len(store.rows("test")))
+        if (ridge := self._ridge(data)) is not None:
+            predictions[STATES] = ridge
         figures = {form: validation_figures(data, one) for form, one in trained.items()}
-        form = best_by_figures(figures, self._config)
-        return form, calibrated(self._job, data, trained[form])[0].predictions["test"]
+        return _Turn(data, held_out, figures, predictions)
 
-    def _train(self, data: HeadsData, form: InputForm, scratch: Path) -> TrainedExperts:
+    def _train(self, data: HeadsData, form: InputForm, config: HeadsConfig, turn: int, scratch: Path) -> TrainedExperts:
         from datamodules.expert_inputs import divided_inputs, spec_of
         from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
 
-        spec, every = spec_of(data.store, form, self._config), self._every.get(form)
+        spec, every = spec_of(data.store, form, config), self._every.get(form)
         inputs = None if every is None else divided_inputs(data.store, spec, every)
-        seed = self._job.experiment.seed
-        wanted = TrainingRequest(data.store, spec, data.rated, self._config, seed, data.weights(), inputs=inputs)
+        seed = self._job.experiment.seed + turn
+        wanted = TrainingRequest(data.store, spec, data.rated, config, seed, data.weights(), inputs=inputs)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             return train_experts(wanted, TrainingCallbacks(ignore, lambda *_: nullcontext(ignore), Path(folder)))
 
@@ -167,6 +197,22 @@ class FoldTrainer:
         if alone:
             self._job.say(f"[yellow]note[/] of {counted(alone, 'speaker')} with a single clip, nothing is left of it")
         return standardised_within(spec, features, groups)
+
+
+def _mean_figures(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    common = set.intersection(*(set(one) for one in each))
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0] if name in common}
+
+
+def _mean(rated: tuple[str, ...], turns: Sequence[_Turn], name: str) -> Predictions:
+    """Mean predictions of the turns in which a target has an expert."""
+    total = np.zeros((len(next(iter(turns[0].predictions.values()))), len(rated)))
+    counts = np.zeros(len(rated))
+    for turn in turns:
+        columns = [rated.index(target) for target in turn.data.rated]
+        total[:, columns] += turn.predictions[name]
+        counts[columns] += 1
+    return total / counts
 
 
 def _table(fold: Fold, data: HeadsData, predicted: Mapping[str, Predictions]) -> pd.DataFrame:

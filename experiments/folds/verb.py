@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from emonet.baselines import STATES
-from emonet.clips import Corpus, Fold, Folds, HeldOut, hold_out
+from emonet.clips import Corpus, Fold, Folds, hold_out
 from emonet.errors import RequestError
 from emonet.runtime import durable
 from emonet.schema import digest
@@ -59,8 +59,8 @@ def run(experiment: Experiment, asked: str) -> FoldsResult:
     parts = experiment.folder / f"{PARTS}{digest(inputs)[:16]}"
 
     def work(job: StageContext) -> Mapping[str, Any]:
-        held = _held_out(job, asked, folds, corpus)
-        done = _train(job, FoldTrainer(job, store, corpus), held, parts)
+        _tell_what_is_held_out(job, asked, folds, corpus)
+        done = _train(job, FoldTrainer(job, store, corpus), folds.folds, parts)
         job.commit()
         table = pd.concat([one.table for one in done], ignore_index=True)
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,10 +114,9 @@ def _digest(folds: Folds) -> str:
                    for fold in folds.folds])  # fmt: skip
 
 
-def _held_out(job: StageContext, asked: str, folds: Folds, corpus: Corpus) -> list[tuple[Fold, HeldOut]]:
-    """The folds with their validation clips; what is odd about them is said, and tagged, before any training."""
-    held = [hold_out(fold, corpus.clips) for fold in folds.folds]
-    few = [fold.name for fold, kind in held if kind == "clips"]
+def _tell_what_is_held_out(job: StageContext, asked: str, folds: Folds, corpus: Corpus) -> None:
+    """Say, and tag, what is odd about the folds and their validation clips before any training."""
+    few = [fold.name for fold in folds.folds if hold_out(fold, corpus.clips)[1] == "clips"]
     notes = list(folds.remarks)
     if few:
         notes.append(f"one training speaker in the folds {', '.join(few)}: clips of that speaker are held out")
@@ -128,12 +127,9 @@ def _held_out(job: StageContext, asked: str, folds: Folds, corpus: Corpus) -> li
         "speakers_shared": any(fold.shared(corpus.clips) for fold in folds.folds),
     }
     job.run.tags({"folds": asked, **{name: json.dumps(value) for name, value in marks.items()}})
-    return held
 
 
-def _train(
-    job: StageContext, trainer: FoldTrainer, folds: Sequence[tuple[Fold, HeldOut]], parts: Path
-) -> list[DoneFold]:
+def _train(job: StageContext, trainer: FoldTrainer, folds: Sequence[Fold], parts: Path) -> list[DoneFold]:
     """Fold after fold; those that a killed run has finished are taken as they are."""
     for leftover in parts.parent.glob(f"{PARTS}*"):  # of other settings, or not wanted any more
         if leftover != parts or job.experiment.force:
@@ -142,10 +138,10 @@ def _train(
     done: list[DoneFold] = []
     with job.progress("training and testing folds", "folds") as progress:
         progress(0, len(folds))
-        for number, (fold, held_out) in enumerate(folds):
+        for number, fold in enumerate(folds):
             kept = _kept(parts, number)
             if kept is None:
-                kept = trainer.run(fold, held_out, parts)
+                kept = trainer.run(fold, parts)
                 durable.write(parts / f"{number}.parquet", kept.table.to_parquet())
                 durable.write(parts / f"{number}.json", kept.facts.model_dump_json().encode())  # the last: it is whole
             done.append(kept)

@@ -22,10 +22,18 @@ class EpochMetrics:
         experts: what all are called, in order.
         stopping: told the errors.
         targets: of each of them; by default experts are called as their targets.
+        decides: the error by which experts stop.
     """
 
-    def __init__(self, experts: Sequence[str], stopping: ExpertStopping, targets: Sequence[str] | None = None) -> None:
-        self._experts, self._stopping = experts, stopping
+    def __init__(
+        self,
+        experts: Sequence[str],
+        stopping: ExpertStopping,
+        targets: Sequence[str] | None = None,
+        *,
+        decides: ScoreMetricName = "mae",
+    ) -> None:
+        self._experts, self._stopping, self._decides = experts, stopping, decides
         self._targets = dict(zip(experts, targets or experts, strict=True))
         self._best: dict[ScoreMetricName, dict[str, float]] = {name: {} for name in ("pearson", "ccc")}
 
@@ -43,7 +51,7 @@ class EpochMetrics:
             figures: by metric, in their order.
         """
         going = [not stopped for stopped in self._stopping.stopped]
-        self._stopping.update(epoch, figures["mae"])
+        self._stopping.update(epoch, figures["mae"], figures[self._decides])
         known = {
             name: {expert: value for expert, value, mine in zip(trained, values, going, strict=True) if mine}
             for name, values in figures.items()

@@ -15,6 +15,7 @@ from emonet.runtime import Progress, ignore
 from emonet.training import (
     BankOptimiser,
     ExpertStopping,
+    ScoreMetricName,
     ScoreMetrics,
     UnweightedAccuracy,
     active_experts,
@@ -34,7 +35,7 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
 
     Args:
         bank: the experts, one per score of a batch.
-        config: loss, epochs, patience, optimiser.
+        config: loss, epochs, patience, optimiser. Under mse experts stop by their squared error, else by the absolute.
         targets: of each expert; by default experts are called as their targets.
         accuracy: of the classes that all of the experts tell apart; None where they tell none, or not all.
         report: gets each epoch's training loss and validation metrics, as `EpochMetrics` and `EpochAccuracy` name them.
@@ -55,14 +56,16 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
         self.automatic_optimization = False  # the backward pass updates the first layer by itself
         self.bank = self.trained = bank
         self.stopping = ExpertStopping(bank, config.patience)
-        self._config = config
+        assert config.loss != "auto", "what it stands for depends on all scores"
+        self._config, self._loss = config, config.loss
         self._report = report
         self._progress = progress
         self._optimiser: BankOptimiser | None = None
         self._steps = self._total = 0  # done, and of all epochs
         self._losses: list[Tensor] = []
         self._validation = ScoreMetrics()
-        self._metrics = EpochMetrics(bank.targets, self.stopping, targets)
+        decides: ScoreMetricName = "rmse" if config.loss == "mse" else "mae"
+        self._metrics = EpochMetrics(bank.targets, self.stopping, targets, decides=decides)
         self.accuracy = accuracy  # here, too, so that it goes to the device
         self._classes = None if accuracy is None else EpochAccuracy(accuracy, bank.targets, self.stopping, targets)
         self._columns: Tensor | None = None  # of the scores, that the experts in training have
@@ -98,7 +101,7 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
     def training_step(self, batch: Batch) -> None:
         """One step by the sum over experts of each expert's own loss."""
         scores, weights = self._mine(batch.scores), self._mine(batch.weights)
-        losses = expert_losses(self.trained(batch.features), scores, weights, self._config.loss)
+        losses = expert_losses(self.trained(batch.features), scores, weights, self._loss)
         self.manual_backward(losses.sum())
         assert self._optimiser is not None
         self._optimiser.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
@@ -122,11 +122,26 @@ def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptI
         RequestError: if the memory does not suffice for one expert.
         EmonetError: if a validation error is not finite, or the store changed underneath.
     """
-    kept = kept or KeptInputs()
+    kept, wanted = kept or KeptInputs(), replace(wanted, config=_with_loss(wanted))
     in_coordinates = wanted.spec.form == "flatten" and wanted.config.features == "principal"
     trained = _in_coordinates(wanted, watch, kept) if in_coordinates else _on_states(wanted, watch, kept)
     require_unchanged(wanted.store)
     return trained
+
+
+def _with_loss(wanted: TrainingRequest) -> HeadsConfig:
+    """The configuration with the loss that `auto` stands for.
+
+    That is mse where each training score is one of the two ends of its scale, as of class labels: under mae an expert
+    of those does best with the one that most clips have, and says nothing.
+    """
+    config, store = wanted.config, wanted.store
+    if config.loss != "auto":
+        return config
+    scores = store.scores(store.rows("train"))[:, [store.targets.index(target) for target in wanted.targets]]
+    spec = store.targets.subset(wanted.targets)
+    two = (scores == spec.low) | (scores == spec.high) | np.isnan(scores)
+    return HeadsConfig.model_validate({**config.model_dump(), "loss": "mse" if two.all() else "mae"})
 
 
 def _on_states(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs) -> TrainedExperts:

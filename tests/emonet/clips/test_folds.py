@@ -108,3 +108,13 @@ def test_folds_without_usable_clips_are_left_out() -> None:
         leave_one_out(clips).usable(np.array([True, False, False]))
     with pytest.raises(RequestError, match="they test no usable clip"):
         leave_one_out(clips).usable(np.zeros(3, bool))
+
+
+def test_further_turns_hold_out_everybody_once() -> None:
+    clips = [Clip(f"c{row}", b"x", f"s{row % 10}", "train") for row in range(40)]
+    fold = deal_folds(clips, 2).folds[0]
+    held = [{clips[row].speaker for row in hold_out(fold, clips, turn)[0].validation} for turn in range(6)]
+    assert [len(one) for one in held] == [1] * 6
+    assert len(set.union(*held[:5])) == 5, "five training speakers, a fifth at a time"
+    assert held[5] == held[0]
+    assert held[0] == {clips[row].speaker for row in hold_out(fold, clips)[0].validation}

@@ -200,11 +200,11 @@ def test_a_run_that_is_killed_goes_on_after_the_last_fold(
 ) -> None:
     train, trained = FoldTrainer.run, []
 
-    def dying(self: FoldTrainer, fold: object, held_out: object, scratch: Path) -> object:
+    def dying(self: FoldTrainer, fold: object, scratch: Path) -> object:
         if trained:
             raise KeyboardInterrupt
         trained.append(fold.name)
-        return train(self, fold, held_out, scratch)
+        return train(self, fold, scratch)
 
     whole = folds.run(experiment, "2")
     with monkeypatch.context() as patch:
@@ -217,6 +217,17 @@ def test_a_run_that_is_killed_goes_on_after_the_last_fold(
     again = folds.run(experiment, "2")
     assert trained == ["1", "2"]
     assert (again.mae, again.folds) == (whole.mae, whole.folds)
+
+
+def test_members_of_an_ensemble_hold_out_different_speakers(experiment: Experiment) -> None:
+    alone, three = (
+        folds.run(changed(experiment, heads={**experiment.heads.model_dump(), "ensemble": ensemble}), "2")
+        for ensemble in (1, 3)
+    )
+    assert [fold.members for fold in (*alone.folds, *three.folds)] == [1, 1, 3, 3]
+    assert [fold.clips for fold in alone.folds] == [fold.clips for fold in three.folds]
+    assert three.baselines["states_ridge"].mae != alone.baselines["states_ridge"].mae, "a mean over the members' folds"
+    assert three.mae != alone.mae
 
 
 def test_two_speakers_hold_out_clips_and_say_so(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,9 @@ from datamodules.experts import Batch, ExpertsDataModule
 from emonet.configs import HeadsConfig, InputForm
 from emonet.experts import ExpertBank, InputSpec
 from emonet.targets import EMOTIONS
+from emonet.training import ExpertStopping
 from lightningmodules.experts import module as heads
+from lightningmodules.experts.epoch_metrics import EpochMetrics
 from lightningmodules.experts.module import ExpertsModule
 from lightningmodules.guards import quiet
 
@@ -135,6 +137,22 @@ def test_weights_count_for_the_expert_whose_they_are() -> None:
 def test_losses_differ() -> None:
     config = HeadsConfig.model_validate(CONFIG.model_dump() | {"loss": "huber"})
     assert difference(trained(TARGETS), trained(TARGETS, config=config), "anger") > 1e-3
+
+
+def test_squared_errors_stop_experts_that_learn_by_them() -> None:
+    """An epoch with a lower squared and a higher absolute error is better under mse alone."""
+    config = HeadsConfig.model_validate(CONFIG.model_dump() | {"loss": "mse"})
+    reports: list[Mapping[str, float]] = []
+    module = trained(("anger",), config=config, reports=reports)
+    absolute = [report["val_mae/anger"] for report in reports]
+    assert module.stopping.best_errors[0] == pytest.approx(absolute[module.stopping.best_epochs[0]])
+    bank = ExpertBank(InputSpec("flatten", "all", FRAMES, WIDTH), ("anger",), (4,), seed=0)
+    stopping = ExpertStopping(bank, patience=5)
+    metrics = EpochMetrics(("anger",), stopping, decides="rmse")
+    figures = {"pearson": [0.0], "ccc": [0.0]}
+    metrics.take(0, ("anger",), {"mae": [0.3], "rmse": [1.0], **figures})
+    metrics.take(1, ("anger",), {"mae": [0.4], "rmse": [0.9], **figures})
+    assert (stopping.best_epochs, stopping.best_errors) == ([1], [0.4])
 
 
 def test_the_optimiser_is_gone_after_training_and_experts_are_ordinary_again() -> None:
