@@ -132,10 +132,10 @@ class LoadedBank(NamedTuple):
     info: ExpertsInfo
 
     def scores(
-        self, states: Float[Tensor, "batch _ width"], speech_frames: Int[Tensor, " batch"]
+        self, states: Float[Tensor, "batch _ width"], speech_frames: Int[Tensor, " batch"], *, pooled: bool = False
     ) -> Float32[Tensor, "batch targets members"]:
         """Scores by each target's experts, whose mean is the target's; arguments as of `InputSpec.prepare`."""
-        scores: Tensor = self.bank(self.bank.spec.prepare(states, speech_frames)).float()
+        scores: Tensor = self.bank(self.bank.spec.prepare(states, speech_frames, pooled=pooled)).float()
         return scores.view(len(scores), len(self.info.targets), self.info.ensemble)
 
     def half_widths(self, scores: Float32[Tensor, "batch targets members"]) -> Float64[np.ndarray, "batch targets"]:

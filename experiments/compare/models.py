@@ -60,6 +60,11 @@ class Model:
         return self.first.encoder_digest
 
     @property
+    def hears_statistics(self) -> bool:
+        """Whether statistics over the states that hear a clip are all that its experts need."""
+        return all((info.form, info.pool_over) == ("statistics", "speech") for info in self.infos.values())
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """Ids of the targets that it has an expert for."""
         return self.target_spec.ids

@@ -64,7 +64,7 @@ def predict(
     """
     found: dict[str, Predicted] = {}
     for part in _parts(models, precision):
-        running = [_Running(model, precision) for model in part]
+        running = [_Running(model, precision, states.store.pooled) for model in part]
         rows = [states.rows[one] for one in ids]
         names = ", ".join(model.label for model in part)
         with console.progress(f"scoring by {names}") as progress:
@@ -78,12 +78,12 @@ def predict(
 
 
 class _Running:
-    """A model whose experts are in memory."""
+    """A model whose experts are in memory; `pooled` says whether what they are given are statistics of states."""
 
-    def __init__(self, model: Model, precision: ExpertsPrecision) -> None:
+    def __init__(self, model: Model, precision: ExpertsPrecision, pooled: bool) -> None:
         from emonet.checkpoints import load_banks, read_calibration
 
-        self.model = model
+        self.model, self._pooled = model, pooled
         self._banks: tuple[LoadedBank, ...] = load_banks(model.experts, precision)
         self._calibration = read_calibration(model.experts)
         self._found: list[np.ndarray] = []
@@ -96,7 +96,7 @@ class _Running:
         import torch
 
         with torch.inference_mode():
-            scores = [bank.scores(states, lengths).mean(2) for bank in self._banks]
+            scores = [bank.scores(states, lengths, pooled=self._pooled).mean(2) for bank in self._banks]
             together: np.ndarray = torch.cat(scores, 1).numpy()
         return together
 

@@ -56,6 +56,10 @@ class Encoders:
         """The folder of an encoder, if one of the models has it."""
         return next((m.encoder for m in self._models if m.encoder_digest == digest and m.encoder is not None), None)
 
+    def hear_statistics(self, digest: str) -> bool:
+        """Whether a pooled store serves all models that hear an encoder."""
+        return all(model.hears_statistics for model in self._models if model.encoder_digest == digest)
+
     def load(self, digest: str) -> ReadyEncoder:
         """The encoder with these weights.
 
@@ -96,7 +100,8 @@ def states_of(digest: str, clips: ComparedClips, encoders: Encoders, runs: Path)
         RequestError: if they are nowhere and cannot be extracted, since the encoder or the audio is not there.
         EmonetError: if too many clips cannot be read, or the disk is full.
     """
-    store = next(_there(digest, clips, runs), None)
+    pooled = encoders.hear_statistics(digest)
+    store = next((one for one in _there(digest, clips, runs) if pooled or not one.pooled), None)
     if store is None:
         store = _extracted(digest, clips, encoders, runs)
     else:
@@ -126,9 +131,11 @@ def _extracted(digest: str, clips: ComparedClips, encoders: Encoders, runs: Path
 
     part = clips.part()
     encoder = encoders.load(digest)
-    path = runs / STATES / f"{digest[:12]}-{part.fingerprint[:12]}-{encoder.precision}.zarr"
+    kind = "-pooled" if encoders.hear_statistics(digest) else ""
+    path = runs / STATES / f"{digest[:12]}-{part.fingerprint[:12]}-{encoder.precision}{kind}.zarr"
     path.parent.mkdir(parents=True, exist_ok=True)
     console.say(f"states by the encoder {digest[:12]} are extracted into {console.name(path)}")
     with console.progress("encoding") as progress:
-        extract(part, encoder, path, ExtractionConfig(), source=str(encoders.find(digest)), progress=progress)
+        config = ExtractionConfig(pool="statistics" if encoders.hear_statistics(digest) else "none")
+        extract(part, encoder, path, config, source=str(encoders.find(digest)), progress=progress)
     return FeatureStore.open(path)

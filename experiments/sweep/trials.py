@@ -16,7 +16,14 @@ import numpy as np
 
 from emonet.configs import HeadsConfig, InputForm
 from emonet.runtime import Progress, identity, ignore
-from experiments.core import Experiment, open_experiments_corpus, require_result, resolve_source, with_window
+from experiments.core import (
+    Experiment,
+    open_experiments_corpus,
+    require_result,
+    resolve_source,
+    space_of,
+    with_window,
+)
 from experiments.extract import ExtractResult
 from experiments.heads import (
     best_by_figures,
@@ -74,7 +81,8 @@ class Trials:
     """Trains experts of one experiment's store with one setting after the other.
 
     The corpus and the store are opened once, and inputs stay in memory, up to `heads.states_gib`. No trial depends on
-    those before it.
+    those before it. Of an ensemble a trial trains the first member, unless the space varies `heads.ensemble`: settings
+    are told apart by it at a fraction of the time.
 
     Args:
         experiment: whose store it is.
@@ -100,6 +108,7 @@ class Trials:
         self._data = open_data(experiment, corpus, tested=False)
         self._weights = self._data.weights()
         self._kept = KeptInputs(experiment.heads.states_gib)
+        self._whole_ensembles = "heads.ensemble" in space_of(experiment.sweep)
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through all modules takes 0.2 s each time
 
@@ -121,7 +130,11 @@ class Trials:
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         from datamodules.expert_inputs import spec_of
 
-        started, config = time.perf_counter(), experiment.heads
+        started = time.perf_counter()
+        if not self._whole_ensembles:
+            heads = experiment.heads.model_dump() | {"ensemble": 1}
+            experiment = Experiment.model_validate({**experiment.model_dump(), "heads": heads})
+        config = experiment.heads
         require_inductive(config)
         require_selectable(self._data, config)
         for form in config.inputs:
