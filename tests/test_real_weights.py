@@ -12,7 +12,10 @@ from emonet.audio import decode, pad
 from emonet.captioner import open_captioner, save_captioner
 from emonet.configs import CaptionerConfig
 from emonet.encoders import FrozenEncoder
+from emonet.inference import EmotionPipeline
 from emonet.windows import Window
+from experiments import extract, heads
+from experiments.core import Experiment, load
 
 pytestmark = [pytest.mark.pretrained, pytest.mark.slow, pytest.mark.numeric]
 
@@ -52,3 +55,36 @@ def test_a_captioner_of_a_short_window_still_writes_what_is_said(
         written = model.generate(heard.input_features, max_new_tokens=40)
     said = processor.batch_decode(written, skip_special_tokens=True)[0].lower()
     assert "ask not what your country can do for you" in said.replace(",", "")
+
+
+@pytest.fixture
+def some_of_ravdess(corpora: Path, tmp_path: Path) -> str:
+    """Twelve actors, anger and sadness of each."""
+    lines = ["audio,speaker,split,anger,sadness"]
+    splits = {"train": range(1, 9), "validation": (16, 17), "test": (23, 24)}
+    for actor, split in ((actor, split) for split, actors in splits.items() for actor in actors):
+        for file in sorted((corpora / "ravdess" / f"Actor_{actor:02d}").iterdir()):
+            emotion, strength = file.name.split("-")[2:4]
+            if emotion in {"04", "05"} and strength == "02":
+                scores = "4,0" if emotion == "05" else "0,4"
+                lines.append(f"{file},actor-{actor},{split},{scores}")
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join(lines) + "\n", "utf-8")
+    return f"manifest:{manifest}"
+
+
+def test_quick_experts_tell_anger_from_sadness_in_unheard_voices(
+    whisper_base: Path, some_of_ravdess: str, runs: Path, corpora: Path
+) -> None:
+    settings = {**load("quick").model_dump(), "runs": runs, "corpus": some_of_ravdess}
+    settings["extraction"] = {**settings["extraction"], "captioner": str(whisper_base)}
+    experiment = Experiment.model_validate(settings)
+    extracted = extract.run(experiment)
+    assert (extracted.shape[1:], extracted.pool) == ((4, 2048), "statistics")
+    assert extracted.bytes_stored / extracted.clips < 30_000
+    result = heads.run(experiment)
+    assert result.test.of("pearson").mean.value > 0.6
+    pipeline = EmotionPipeline.from_folder(result.experts.parent / "voice")
+    assert pipeline.encoder.layers == (2, 3, 4, 5)
+    angry = pipeline(next((corpora / "ravdess" / "Actor_24").glob("03-01-05-02-01-01-24.*")))
+    assert angry["anger"] > 2 > angry["sadness"]
