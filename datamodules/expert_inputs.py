@@ -98,8 +98,8 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
         config: which layers, and which frames are pooled over.
 
     Raises:
-        RequestError: if the store does not have these layers, or keeps only statistics of what the form needs, or
-            layers of another form than statistics are to be mixed.
+        RequestError: if the store does not have these layers, coordinates cannot be of them, it keeps only statistics
+            of what the form needs, or layers of another form than statistics are to be mixed.
     """
     record = store.record
     if config.layers == "mix":
@@ -122,6 +122,13 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
             expected=f"some of {' '.join(map(str, there))}" if there else "--heads.layers all, its encoder's last",
             found=f"--heads.layers {' '.join(map(str, config.layers))}",
             hint="emonet extract --extraction.layers all --force makes a store of all layers",
+        )
+    if wanted != there and (form, config.features) == ("flatten", "principal"):
+        raise RequestError(
+            "principal coordinates are of all layers of a store",
+            where=store.path,
+            expected="--heads.layers all, or --heads.features states",
+            found=f"--heads.layers {' '.join(map(str, config.layers))} --heads.features principal",
         )
     picked = LayerPick(len(there), tuple(map(there.index, wanted))) if wanted != there else None
     width = record.width // len(there) * len(wanted)

@@ -119,8 +119,8 @@ class ExtractionConfig(Schema):
     """Layers whose states are kept, side by side: last (behind the final norm, as published), middle (the half around
     three fifths of the depth), all, or numbers from 1; those above the highest one are not computed."""
     window_seconds: float | Literal["auto"] | None = None
-    """Audio that the encoder hears (seconds, up to the captioner's window, by default all of it); auto takes the fewest
-    whole seconds that hold 99 % of the corpus' clips."""
+    """Audio that the encoder hears (seconds, by default the captioner's window, and no more than that); auto takes the
+    fewest whole seconds that hold 99 % of the corpus' clips."""
     pool: Pool = "none"
     """What is kept of the states: all (none), or statistics over those that hear the clip: mean, minimum, maximum and
     deviation, some tens of kilobytes a clip."""

@@ -119,11 +119,17 @@ class ExtractionRecord(Schema):
         )
         lines = [f"    - {name}: the store has {mine[name]}, wanted {theirs[name]}" for name in mine]
         differing = [line for line, name in zip(lines, mine, strict=True) if mine[name] != theirs[name]]
+        if isinstance(wanted, ExtractionRecord) and self.layers != wanted.layers:  # which the digests stand for
+            differing.append(f"    - layers: the store has {_named(self.layers)}, wanted {_named(wanted.layers)}")
         if targets is not None and targets[0].to_json() != targets[1].to_json():
             differing.append(f"    - targets: the store has {targets[0].summary}, wanted {targets[1].summary}")
         if differing:
             what = "\n".join(["the feature store was made from something else", *differing])
             raise RequestError(what, where=where, hint=hint)
+
+
+def _named(layers: tuple[int, ...] | None) -> str:
+    return "the last" if layers is None else " ".join(map(str, layers))
 
 
 class ShardMarker(Schema):

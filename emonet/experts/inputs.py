@@ -12,7 +12,7 @@ from torch import Tensor
 from emonet.configs import InputForm
 
 QUERIES = 4  # attention: pooled views per expert, each a mean and a deviation
-_STATISTICS = 4  # rows of a pooled store: mean, minimum, maximum, deviation
+STATISTICS = 4  # of each value over time: mean, minimum, maximum, unbiased deviation
 VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all states agree
 
 
@@ -87,7 +87,7 @@ class InputSpec:
         """Values that enter an expert's first layer."""
         return {
             "flatten": self.frames * self.width,
-            "statistics": 4 * self.width,
+            "statistics": STATISTICS * self.width,
             "attention": self.queries * 2 * self.width,
         }[self.form]
 
@@ -110,7 +110,7 @@ class InputSpec:
         Raises:
             ValueError: if the states have another shape, or other than statistics is made of pooled ones.
         """
-        expected = (_STATISTICS if pooled else self.frames, self.given_width)
+        expected = (STATISTICS if pooled else self.frames, self.given_width)
         if tuple(states.shape[1:]) != expected:
             raise ValueError(f"states of {tuple(states.shape[1:])}, expected {expected}")
         states = self._heard(states)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_STATISTICS = 4  # mean, minimum, maximum, deviation, each of all layers side by side
+from emonet.experts.inputs import STATISTICS
 
 
 class LayerMix(nn.Module):
@@ -29,7 +29,7 @@ class LayerMix(nn.Module):
         clips, features = statistics.shape
         experts, layers = self.logits.shape
         mixed = features // layers
-        by_layer = statistics.view(clips, _STATISTICS, layers, mixed // _STATISTICS).permute(2, 0, 1, 3)
+        by_layer = statistics.view(clips, STATISTICS, layers, mixed // STATISTICS).permute(2, 0, 1, 3)
         return (self.weights() @ by_layer.reshape(layers, clips * mixed)).view(experts, clips, mixed)
 
     def weights(self) -> Float[Tensor, "experts layers"]:
@@ -39,5 +39,5 @@ class LayerMix(nn.Module):
     def unmixed(self, weight: Float[Tensor, "experts outputs mixed"]) -> Float[Tensor, "experts outputs features"]:
         """Weights on mixed statistics as weights on those of all layers, which give the same."""
         experts, outputs, mixed = weight.shape
-        by_statistic = weight.reshape(experts, outputs, _STATISTICS, 1, mixed // _STATISTICS)
+        by_statistic = weight.reshape(experts, outputs, STATISTICS, 1, mixed // STATISTICS)
         return (by_statistic * self.weights().view(experts, 1, 1, -1, 1)).flatten(2)

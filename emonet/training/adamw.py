@@ -65,7 +65,8 @@ class BankOptimiser:
         mix = [] if bank.mix is None else [bank.mix.logits]
         apart = {id(weight) for weight in (mix if bank.has_own_inputs else [first.weight])}
         groups: list[dict[str, Any]] = [{"params": [one for one in bank.parameters() if id(one) not in apart]}]
-        groups += [{"params": mix, "lr": MIX_RATE * learning_rate}] if mix else []
+        # Decay would draw the layers' weights together, and at this rate soon.
+        groups += [{"params": mix, "lr": MIX_RATE * learning_rate, "weight_decay": 0.0}] if mix else []
         self.others = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, fused=True)
         """Of all weights that the backward pass does not update."""
         self._first: _Slices | None = None

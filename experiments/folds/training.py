@@ -89,8 +89,10 @@ class FoldTrainer:
     def __init__(self, job: StageContext, store: FeatureStore, corpus: Corpus) -> None:
         self._job, self._store, self._corpus = job, store, corpus
         self._config = job.experiment.heads
-        forms = dict.fromkeys((*self._config.inputs, "statistics"))
-        self._every = {form: self._prepared(form) for form in forms if not self._in_coordinates(form)}
+        forms = [form for form in dict.fromkeys(self._config.inputs) if not self._in_coordinates(form)]
+        self._every = {form: self._prepared(form, self._config) for form in forms}
+        shared = self._config.frames == "speech" and "statistics" in self._every
+        self._of_ridge = self._every["statistics"] if shared else self._prepared("statistics", self._as_ridge_hears())
 
     def run(self, fold: Fold, scratch: Path) -> DoneFold:
         """Train, choose and calibrate on a fold's training and validation clips, and predict its test clips.
@@ -113,8 +115,8 @@ class FoldTrainer:
         figures = {form: _mean_figures([one.figures[form] for one in turns]) for form in turns[0].figures}
         form = best_by_figures(figures, self._config)
         data = replace(turns[0].data, rated=rated)
-        predicted = {EXPERTS: _mean(rated, turns, form)}
-        predicted |= {name: _mean(rated, turns, name) for name in (MEDIAN, STATES) if name in turns[0].predictions}
+        predicted = {name: _mean(rated, turns, name) for name in (form, MEDIAN, STATES) if name in turns[0].predictions}
+        predicted[EXPERTS] = predicted.pop(form)
         facts = FoldFacts(
             name=fold.name,
             clips={split: len(data.store.rows(split)) for split in SPLITS},
@@ -155,8 +157,8 @@ class FoldTrainer:
             return train_experts(wanted, TrainingCallbacks(ignore, lambda *_: nullcontext(ignore), Path(folder)))
 
     def _ridge(self, data: HeadsData) -> Predictions | None:
-        """Ridge on the statistics of the states; None where memory does not hold them."""
-        every = self._every.get("statistics")
+        """Ridge on statistics over the states that hear the clip; None where memory does not hold them."""
+        every = self._of_ridge
         if every is None:
             return None
         places = {split: np.searchsorted(data.store.rows(), data.store.rows(split)) for split in SPLITS}
@@ -167,11 +169,16 @@ class FoldTrainer:
     def _in_coordinates(self, form: InputForm) -> bool:
         return form == "flatten" and self._config.features == "principal"
 
-    def _prepared(self, form: InputForm) -> Features | None:
+    def _as_ridge_hears(self) -> HeadsConfig:
+        """As the baseline of `emonet heads`: over speech, whatever the experts pool over; of all layers they hear."""
+        layers = "all" if self._config.layers == "mix" else self._config.layers
+        return HeadsConfig.model_validate({**self._config.model_dump(), "frames": "speech", "layers": layers})
+
+    def _prepared(self, form: InputForm, config: HeadsConfig) -> Features | None:
         """All clips in memory; None where they do not fit, and each fold reads the store."""
         from datamodules.expert_inputs import read_all, spec_of
 
-        spec, clips = spec_of(self._store, form, self._config), len(self._store.rows())
+        spec, clips = spec_of(self._store, form, config), len(self._store.rows())
         size = clips * spec.bytes_per_clip / GIB
         if size > self._config.states_gib:
             if self._config.standardise == "speaker":

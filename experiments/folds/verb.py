@@ -51,7 +51,7 @@ def run(experiment: Experiment, asked: str) -> FoldsResult:
         "heads": experiment.heads.distinguishing(exclude={"memory"}),
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": experiment.evaluation.distinguishing(exclude={"baselines"}),
         "seed": experiment.seed,
         "division": _digest(folds),
     }

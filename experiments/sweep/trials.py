@@ -187,6 +187,7 @@ class CaptionerTrials:
     ) -> None:
         self._show, self._say = show, say
         self._corpus = open_experiments_corpus(experiment)
+        self._window = with_window(experiment, "captioner", self._corpus).captioner.window_seconds
 
     def run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         """Train a captioner; its weights are removed.
@@ -212,8 +213,9 @@ class CaptionerTrials:
             told.append(min([*told[-1:], epoch_metrics[MONITOR]]))
             report(epoch, told[-1])
 
-        captioner = with_window(experiment, "captioner", self._corpus).captioner
-        settings = {**captioner.model_dump(), "sample_captions": 0, "hit_clips": 1}
+        settings = {**experiment.captioner.model_dump(), "sample_captions": 0, "hit_clips": 1}
+        if settings["window_seconds"] == "auto":
+            settings["window_seconds"] = self._window
         config = type(experiment.captioner).model_validate(settings)  # captions are no objective, and take time
         source = resolve_source(config.model, experiment)
         experiment.folder.mkdir(parents=True, exist_ok=True)

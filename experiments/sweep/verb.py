@@ -120,7 +120,7 @@ def run(experiment: Experiment, *, command: Sequence[str] = COMMAND) -> SweepRes
         "storage": hidden(plan.storage),
         "trials": experiment.sweep.trials,
         "epochs": _section(experiment).epochs,
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "evaluation": experiment.evaluation.distinguishing(),
     }
     from experiments.sweep.studies import Study
     from experiments.sweep.tracking import study_run

@@ -96,3 +96,9 @@ def test_layers_that_the_store_does_not_have(store: Callable[..., FeatureStore])
         spec_of(store(), "statistics", HeadsConfig(layers=(3, 4)))
     with pytest.raises(RequestError, match=r"(?s)does not have.*its encoder's last"):
         spec_of(store(layers=None), "statistics", HeadsConfig(layers=(6,)))
+
+
+def test_coordinates_are_of_all_layers(store: Callable[..., FeatureStore]) -> None:
+    with pytest.raises(RequestError, match=r"(?s)of all layers.*found:\s+--heads.layers 3 --heads.features principal"):
+        spec_of(store(), "flatten", HeadsConfig(layers=(3,), features="principal"))
+    assert spec_of(store(), "flatten", HeadsConfig(layers=(2, 3, 5), features="principal")).picked is None

@@ -156,6 +156,17 @@ def test_a_pooled_store_keeps_statistics_over_the_states_that_hear_the_clip(
         run(corpus, encoder, tmp_path / "pooled.zarr")
 
 
+def test_a_store_of_other_layers_is_refused(make_corpus: Make, tiny_encoder: Path, tmp_path: Path) -> None:
+    corpus = make_corpus(2)
+    first, last = (
+        FrozenEncoder.load(str(tiny_encoder), layers=layers, precision="float32", device="cpu")
+        for layers in ((1,), "last")
+    )
+    run(corpus, first, tmp_path / "s.zarr")
+    with pytest.raises(RequestError, match="layers: the store has 1, wanted the last"):
+        run(corpus, last, tmp_path / "s.zarr")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"), [({"codec": "int8"}, "no int8 codec"), ({"frames": "speech"}, "stores of states")]
 )

@@ -20,6 +20,13 @@ def test_the_expected_experiments_are_shipped() -> None:
     assert set(shipped()) == {"sandbox", "quick", "ravdess", "ravdess-base", "paper-base", "paper-small", "paper-large"}
 
 
+def test_experiments_with_real_weights_share_their_settings() -> None:
+    one, other = (
+        load(name).model_dump(exclude={"name", "description", "corpus"}) for name in ("quick", "ravdess-base")
+    )
+    assert one == other
+
+
 def test_a_file_of_ones_own_is_named_after_itself(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("corpus: sandbox\nheads: {epochs: 3}\n")
