@@ -103,13 +103,13 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
     """
     record = store.record
     if config.layers == "mix":
-        _require_mixable(store, form)
+        _require_mixable(store, form, config)
     if store.pooled and (form != "statistics" or config.frames != "speech"):
         raise RequestError(
             "this store keeps statistics over the states that hear a clip, not the states themselves",
             where=store.path,
-            expected="--heads.inputs statistics --heads.frames speech",
-            found=f"--heads.inputs {form} --heads.frames {config.frames}",
+            expected=f"--heads.inputs statistics --heads.frames speech{_without(form, config)}",
+            found=f"--heads.frames {config.frames} {_asked(form, config)}",
             hint="other forms need the states: emonet extract --extraction.pool none --force",
         )
     if isinstance(config.layers, str):  # all of them, mixed or side by side
@@ -135,13 +135,26 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
     return InputSpec(form, config.frames, record.frames, width, layers=len(wanted), picked=picked)
 
 
-def _require_mixable(store: FeatureStore, form: InputForm) -> None:
+def _compared(form: InputForm, config: HeadsConfig) -> bool:
+    """Whether a form is trained for the sake of comparison alone."""
+    return config.compare_inputs and form not in config.inputs
+
+
+def _asked(form: InputForm, config: HeadsConfig) -> str:
+    return f"--heads.compare-inputs, which also trains {form}" if _compared(form, config) else f"--heads.inputs {form}"
+
+
+def _without(form: InputForm, config: HeadsConfig) -> str:
+    return ", without --heads.compare-inputs" if _compared(form, config) else ""
+
+
+def _require_mixable(store: FeatureStore, form: InputForm, config: HeadsConfig) -> None:
     layers = store.record.layers or (0,)
     if form != "statistics":
         raise RequestError(
             "only statistics of layers can be mixed",
-            expected="--heads.layers mix --heads.inputs statistics",
-            found=f"--heads.layers mix --heads.inputs {form}",
+            expected=f"--heads.layers mix --heads.inputs statistics{_without(form, config)}",
+            found=f"--heads.layers mix {_asked(form, config)}",
             hint="--heads.layers all, or numbers, goes with every form of input",
         )
     if len(layers) == 1:

@@ -188,11 +188,12 @@ def _fill(job: StageContext, corpus: Corpus, source: str, place: str, path: Path
                 devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
             )
     from cache.extraction import encoder_settings, extract
-    from emonet.encoders import open_encoder
+    from emonet.encoders import inner_layers, open_encoder
 
     device = devices[0] if devices else None
     encoder = open_encoder(place, device=device, **encoder_settings(config))
-    layers = "" if encoder.layers == (encoder.depth,) else f", layers {' '.join(map(str, encoder.layers))}"
+    inner = inner_layers(encoder)
+    layers = "" if inner is None else f", layers {' '.join(map(str, inner))}"
     job.say(
         f"encoder of {console.name(source)}: {encoder.window.seconds:g} s -> {encoder.frames} states x "
         f"{encoder.width}{layers}, {encoder.precision} on {encoder.device.type}"

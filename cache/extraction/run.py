@@ -14,7 +14,7 @@ from cache.writing import Notices, Part, StoreWriter
 from emonet.audio import Decoders, processors
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoders import ReadyEncoder
+from emonet.encoders import ReadyEncoder, inner_layers
 from emonet.errors import RequestError
 from emonet.runtime import Progress, ignore
 
@@ -86,9 +86,7 @@ def encoder_settings(config: ExtractionConfig) -> dict[str, Any]:
     """
     if config.window_seconds == "auto":
         raise RequestError("the window is not known yet", expected="seconds", found="auto")
-    fields = {"layers", "window_seconds", "precision", "compile"}
-    settings = {name: getattr(config, name) for name in fields}
-    return settings | {"layers": None if config.layers == "last" else config.layers}
+    return {name: getattr(config, name) for name in ("layers", "window_seconds", "precision", "compile")}
 
 
 def record_of(
@@ -116,7 +114,7 @@ def record_of(
         window_seconds=encoder.window.seconds,
         frames=encoder.frames,
         width=encoder.width,
-        layers=None if encoder.layers == (encoder.depth,) else encoder.layers,
+        layers=inner_layers(encoder),
         pool=config.pool,
         mels=encoder.mels,
         precision=encoder.precision,

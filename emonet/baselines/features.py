@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from emonet.audio import LogMel, pad, processors
 from emonet.baselines.names import SETS, WHISPER
-from emonet.encoders import locate, open_encoder, weights_identity
+from emonet.encoders import depth_of, locate, open_encoder, weights_identity
 from emonet.errors import RequestError
 from emonet.runtime import PLUGIN, resolve_device, resolve_precision
 from emonet.windows import CONV_STRIDE, PRETRAINED_SECONDS, SAMPLE_RATE, Window
@@ -56,7 +56,7 @@ def feature_set(baseline: str, window: Window, captioner: str | None = None) -> 
         captioner: folder or hub id of the Whisper that `whisper_last_mean` hears by.
 
     Raises:
-        RequestError: if it needs a Whisper of 30 s, and the captioner is none.
+        RequestError: if it needs a whole Whisper of 30 s, and the captioner is none.
     """
     name = baseline.rpartition("_")[0]
     if baseline == WHISPER:
@@ -69,7 +69,7 @@ def feature_set(baseline: str, window: Window, captioner: str | None = None) -> 
 
 
 def require_whisper(baselines: Collection[str], captioner: str) -> None:
-    """Check, before anything is computed, that there is a Whisper of 30 s if a baseline needs one.
+    """Check, before anything is computed, that there is a whole Whisper of 30 s if a baseline needs one.
 
     Args:
         baselines: by name.
@@ -127,13 +127,15 @@ def _whisper_last(captioner: str | None) -> FeatureSet:
 def _whisper_of_30_seconds(captioner: str | None) -> str:
     found = "no captioner" if captioner is None else f"the encoder {captioner}"
     if captioner is not None and not captioner.startswith(PLUGIN):
-        positions = json.loads((Path(locate(captioner)) / "config.json").read_text("utf-8"))["max_source_positions"]
-        seconds = Window.of_frames(int(positions)).seconds
-        if seconds == PRETRAINED_SECONDS:
+        config = json.loads((Path(locate(captioner)) / "config.json").read_text("utf-8"))
+        seconds = Window.of_frames(int(config["max_source_positions"])).seconds
+        kept, depth = int(config["encoder_layers"]), depth_of(config)
+        if seconds == PRETRAINED_SECONDS and kept == depth:
             return captioner
-        found = f"{captioner}, which hears {seconds:g} s"
+        lacks = "" if kept == depth else f" and keeps the first {kept} of {depth} layers"
+        found = f"{captioner}, which hears {seconds:g} s{lacks}"
     raise RequestError(
-        f"{WHISPER} needs a Whisper that hears {PRETRAINED_SECONDS:g} s",
+        f"{WHISPER} needs a Whisper that hears {PRETRAINED_SECONDS:g} s, its last layer included",
         expected="the states of a pretrained Whisper, such as openai/whisper-base",
         found=found,
         hint=f"leave {WHISPER} out of --evaluation.baselines",

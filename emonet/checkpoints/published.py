@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emonet.checkpoints.files import ExpertsInfo, LoadedBank, Reader, check_banks, fill_bank, read_expert, write_experts
 from emonet.checkpoints.state_dicts import DEPTH, UnusableError, hidden_widths, not_finite, read_tensors
-from emonet.encoders import ReadyEncoder
+from emonet.encoders import ReadyEncoder, inner_layers
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import ExpertsPrecision
 from emonet.runtime import Progress, ignore, is_hidden, replacing
@@ -74,7 +74,7 @@ class PublishedFolder:
             RequestError: if the encoder's states are not those that the experts hear.
         """
         wanted = sorted({expert.width for expert in self.experts})
-        inner = encoder.depth is not None and encoder.layers != (encoder.depth,)
+        inner = inner_layers(encoder) is not None
         if inner or encoder.frames != _FRAMES or wanted != [encoder.width]:
             raise RequestError(
                 "the published experts hear other states than this encoder gives",

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from emonet.encoders.layers import NarrowError
 from emonet.errors import EmonetError, RequestError
 
 TIMEOUT = 10.0  # seconds; transformers alone would retry for half a minute before it says that there is no network
@@ -46,7 +47,7 @@ def locate(source: str) -> str:
     return str(there)
 
 
-def too_long(source: str, heard: float, wanted: float, flag: str) -> RequestError:
+def too_long(source: str, heard: float, wanted: float, flag: str) -> NarrowError:
     """What to say where a Whisper hears less than the window that is asked for.
 
     Args:
@@ -55,8 +56,9 @@ def too_long(source: str, heard: float, wanted: float, flag: str) -> RequestErro
         wanted: the window (seconds).
         flag: that sets it.
     """
-    return RequestError(
+    return NarrowError(
         "the window is longer than this Whisper hears",
+        has=f"a window of up to {heard:g} s",
         where=source,
         expected=f"up to {heard:g} s",
         found=f"{wanted:g} s",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emonet.configs import EncoderPrecision, Layers, Precision
 from emonet.encoders.base import Encoder, ReadyEncoder
+from emonet.encoders.layers import NarrowError
 from emonet.encoders.whisper import OVERFLOW, FrozenEncoder
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import PLUGIN, Group, Plugin, name_and_argument, pick_plugin, require_plugin, resolve_device
@@ -182,6 +183,9 @@ class PluggedEncoder:
             "layers: a tuple of integers above 0": isinstance(layers, tuple)
             and bool(layers)
             and all(type(layer) is int and layer > 0 for layer in layers),
+            "width: the same for each of its layers, which stand side by side": not isinstance(layers, tuple)
+            or type(self.width) is not int
+            or self.width % max(1, len(layers)) == 0,
             "digest: text": isinstance(own, str) and bool(own),
             f"precision: {', '.join(get_args(EncoderPrecision))}": self.precision in get_args(EncoderPrecision),
         }
@@ -233,6 +237,44 @@ def open_encoder(
         device=device,
         compile=compile,
     )
+
+
+def open_heard(
+    source: str,
+    made: str,
+    *,
+    layers: tuple[int, ...] | None,
+    window_seconds: float,
+    precision: Precision = "auto",
+    device: str | None = None,
+) -> ReadyEncoder:
+    """Load the encoder whose states something was made from.
+
+    Args:
+        source: as in `open_encoder`.
+        made: what was made, for the message: `this store was made from`.
+        layers: that it heard; None leaves those that the encoder was saved with, or the last.
+        window_seconds: that it heard.
+        precision: as in `open_encoder`.
+        device: as in `open_encoder`.
+
+    Raises:
+        NarrowError: if this encoder has no such layers or window: it is another one.
+        RequestError: as `open_encoder` does.
+        EmonetError: if the hub cannot be reached.
+    """
+    try:
+        return open_encoder(source, layers=layers, window_seconds=window_seconds, precision=precision, device=device)
+    except NarrowError as error:
+        heard = f"layers {' '.join(map(str, layers))}" if layers else "the last layer"
+        raise NarrowError(
+            f"{made} the states of another encoder",
+            has=error.has,
+            where=source,
+            expected=f"{heard} and a window of {window_seconds:g} s",
+            found=error.has,
+            hint="give the captioner that the store was extracted with",
+        ) from error
 
 
 def read_note(folder: Path) -> PluginNote | None:

@@ -242,8 +242,10 @@ def states_digest(encoder: WhisperEncoder) -> str:
 def _narrowed(
     encoder: WhisperEncoder, layers: Layers | None, window_seconds: float | None, source: str
 ) -> WhisperEncoder:
-    picked = None if layers is None else resolve_layers(layers, encoder.depth, there=len(encoder.layers), where=source)
-    frames = None
+    picked, frames, there = None, None, len(encoder.layers)
+    if layers is not None:
+        saved = encoder.picked if there < encoder.depth else None
+        picked = resolve_layers(layers, encoder.depth, there=there, saved=saved, where=source)
     if window_seconds is not None and (frames := Window(window_seconds).frames) > encoder.frames:
         heard = Window.of_frames(encoder.frames).seconds
         raise too_long(source, heard, window_seconds, "--extraction.window-seconds")

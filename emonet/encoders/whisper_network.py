@@ -111,9 +111,8 @@ class WhisperEncoder(nn.Module):
         self.embed_positions = _Embedding(self.frames, self.width)
         self.layers = nn.ModuleList(Layer(self.width, heads, self.hidden, activation) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(self.width)
-        picked = config.get(_PICKED) or {"layers": [layers], "depth": layers}
-        self.depth: int = picked["depth"]
-        self.picked: tuple[int, ...] = tuple(picked["layers"])
+        self.depth: int = depth_of(config)
+        self.picked: tuple[int, ...] = tuple((config.get(_PICKED) or {"layers": [layers]})["layers"])
 
     def forward(self, mel: Float[Tensor, "batch mels mel_frames"]) -> Float[Tensor, "batch frames states"]:
         """The states of the picked layers, side by side; the last layer's stand behind the final norm.
@@ -196,6 +195,15 @@ class WhisperEncoder(nn.Module):
             model = modeling_whisper.WhisperEncoder(WhisperConfig.from_dict(self.config))
         model.load_state_dict(self.state_dict(), assign=True)
         model.save_pretrained(folder)
+
+
+def depth_of(config: Mapping[str, Any]) -> int:
+    """Layers of the whole encoder (count), those that were not kept (beyond `encoder_layers`) included.
+
+    Raises:
+        KeyError: if the configuration does not say.
+    """
+    return int((config.get(_PICKED) or {"depth": config["encoder_layers"]})["depth"])
 
 
 def activation_of(name: str) -> nn.Module:

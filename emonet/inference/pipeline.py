@@ -34,7 +34,7 @@ from emonet.checkpoints import (
 )
 from emonet.clips import Clip
 from emonet.configs import Precision
-from emonet.encoders import ReadyEncoder, open_encoder
+from emonet.encoders import ReadyEncoder, open_encoder, open_heard
 from emonet.errors import AudioError, RequestError
 from emonet.evaluation import Scored
 from emonet.experts import ExpertsPrecision
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 CHAMPION_URI = "models:/emonet-voice@champion"
 BATCH = 8  # recordings per pass through the encoder
+_TRAINED_ON = "these experts were trained on"
 
 
 @dataclass(frozen=True)
@@ -393,8 +394,9 @@ def _open_heard(
     encoder: str, info: ExpertsInfo, precision: Precision = "auto", device: str | None = None
 ) -> ReadyEncoder:
     """The encoder with the layers and the window that experts hear."""
-    return open_encoder(
+    return open_heard(
         encoder,
+        _TRAINED_ON,
         layers=info.encoder_layers,
         window_seconds=info.window_seconds,
         precision=precision,
@@ -406,7 +408,7 @@ def _check_fit(encoder: ReadyEncoder, infos: Sequence[ExpertsInfo]) -> None:
     other = next((info.encoder_digest for info in infos if info.encoder_digest != encoder.digest), None)
     if other is not None:
         raise RequestError(
-            "these experts were trained on the states of another encoder",
+            f"{_TRAINED_ON} the states of another encoder",
             expected=f"encoder weights {other[:16]}",
             found=f"encoder weights {encoder.digest[:16]}",
             hint="give the captioner that the store was extracted with",

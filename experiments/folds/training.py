@@ -83,10 +83,15 @@ class FoldTrainer:
         corpus: that the store was made from.
 
     Raises:
-        RequestError: if speakers are to be standardised whose clips do not fit into memory, or have one clip each.
+        RequestError: if the store does not serve a form of input that is asked for, or speakers are to be standardised
+            whose clips do not fit into memory, or have one clip each.
     """
 
     def __init__(self, job: StageContext, store: FeatureStore, corpus: Corpus) -> None:
+        from datamodules.expert_inputs import spec_of
+
+        for form in job.experiment.heads.inputs:
+            spec_of(store, form, job.experiment.heads)  # refused by its own name, before anything is read
         self._job, self._store, self._corpus = job, store, corpus
         self._config = job.experiment.heads
         forms = [form for form in dict.fromkeys(self._config.inputs) if not self._in_coordinates(form)]

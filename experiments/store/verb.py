@@ -188,17 +188,20 @@ def _open_corpus(record: ExtractionRecord, arguments: StoreRepairArguments) -> C
 
 
 def _load_encoder(record: ExtractionRecord, arguments: StoreRepairArguments) -> ReadyEncoder:
-    from emonet.encoders import open_encoder
+    from emonet.encoders import NarrowError, open_heard
 
     source = arguments.captioner or record.encoder
     try:
         place = resolve_source(source, Experiment(runs=arguments.runs))
-        return open_encoder(
+        return open_heard(
             place,
+            "this store was made from",
             layers=record.layers,
             window_seconds=record.window_seconds,
             precision="bf16" if record.precision == "bf16" else "float32",
         )
+    except NarrowError:
+        raise
     except RequestError as error:
         if arguments.captioner is not None:
             raise

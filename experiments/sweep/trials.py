@@ -6,7 +6,7 @@ import gc
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,8 +90,9 @@ class Trials:
         say: told each training's plan.
 
     Raises:
-        RequestError: if `extract` has not finished or belongs to another corpus or captioner, or no target is rated
-            in both the training and the validation split.
+        RequestError: if `extract` has not finished or belongs to another corpus or captioner, no target is rated
+            in both the training and the validation split, or every trial would be refused for the experiment's own
+            settings.
     """
 
     def __init__(
@@ -108,7 +109,9 @@ class Trials:
         self._data = open_data(experiment, corpus, tested=False)
         self._weights = self._data.weights()
         self._kept = KeptInputs(experiment.heads.states_gib)
-        self._whole_ensembles = "heads.ensemble" in space_of(experiment.sweep)
+        space = space_of(experiment.sweep)
+        self._whole_ensembles = "heads.ensemble" in space
+        self._check(experiment.heads, [path.removeprefix("heads.") for path in space])
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through all modules takes 0.2 s each time
 
@@ -127,18 +130,25 @@ class Trials:
         """
         return _freeing(lambda: self._run(experiment, report))
 
-    def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
+    def _check(self, config: HeadsConfig, varied: Collection[str] = ()) -> None:
+        """Refuse what no trial could train, as far as it does not depend on fields that are still to vary."""
         from datamodules.expert_inputs import spec_of
 
+        if "standardise" not in varied:
+            require_inductive(config)
+        if "select_by" not in varied:
+            require_selectable(self._data, config)
+        if not {"inputs", "layers", "frames"}.intersection(varied):
+            for form in config.inputs:
+                spec_of(self._data.store, form, config)
+
+    def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         started = time.perf_counter()
         if not self._whole_ensembles:
             heads = experiment.heads.model_dump() | {"ensemble": 1}
             experiment = Experiment.model_validate({**experiment.model_dump(), "heads": heads})
         config = experiment.heads
-        require_inductive(config)
-        require_selectable(self._data, config)
-        for form in config.inputs:
-            spec_of(self._data.store, form, config)  # refused before any trains
+        self._check(config)  # refused before any form trains
         curve = _Curve(self._data.rated, report)
         tried: dict[InputForm, Mapping[str, float]] = {}
         parameters: dict[InputForm, int] = {}
