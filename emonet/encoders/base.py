@@ -35,7 +35,7 @@ class Encoder(Protocol):
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Which of its layers give the states, counted from 1; several stand side by side in the width, in equal parts."""
+        """Which of its layers give the states, counted from 1; several have equal parts of the width, side by side."""
 
     @property
     def digest(self) -> str:

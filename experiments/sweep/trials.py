@@ -26,6 +26,7 @@ from experiments.core import (
 )
 from experiments.extract import ExtractResult
 from experiments.heads import (
+    HeadsData,
     best_by_figures,
     open_corpus_of,
     open_data,
@@ -111,7 +112,7 @@ class Trials:
         self._kept = KeptInputs(experiment.heads.states_gib)
         space = space_of(experiment.sweep)
         self._whole_ensembles = "heads.ensemble" in space
-        self._check(experiment.heads, [path.removeprefix("heads.") for path in space])
+        require_trainable(self._data, experiment.heads, space)
         gc.collect()
         gc.freeze()  # what is there by now stays: looking through all modules takes 0.2 s each time
 
@@ -130,25 +131,13 @@ class Trials:
         """
         return _freeing(lambda: self._run(experiment, report))
 
-    def _check(self, config: HeadsConfig, varied: Collection[str] = ()) -> None:
-        """Refuse what no trial could train, as far as it does not depend on fields that are still to vary."""
-        from datamodules.expert_inputs import spec_of
-
-        if "standardise" not in varied:
-            require_inductive(config)
-        if "select_by" not in varied:
-            require_selectable(self._data, config)
-        if not {"inputs", "layers", "frames"}.intersection(varied):
-            for form in config.inputs:
-                spec_of(self._data.store, form, config)
-
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         started = time.perf_counter()
         if not self._whole_ensembles:
             heads = experiment.heads.model_dump() | {"ensemble": 1}
             experiment = Experiment.model_validate({**experiment.model_dump(), "heads": heads})
         config = experiment.heads
-        self._check(config)  # refused before any form trains
+        require_trainable(self._data, config)  # all forms, before any is trained
         curve = _Curve(self._data.rated, report)
         tried: dict[InputForm, Mapping[str, float]] = {}
         parameters: dict[InputForm, int] = {}
@@ -173,6 +162,29 @@ class Trials:
         )
         with _scratch(experiment.folder) as scratch:
             return train_experts(wanted, TrainingCallbacks(curve.take, self._show, scratch, self._say), self._kept)
+
+
+def require_trainable(data: HeadsData, config: HeadsConfig, varied: Collection[str] = ()) -> None:
+    """Check that the store serves what is to be trained, as far as this does not depend on what is still to vary.
+
+    Args:
+        data: the store with its corpus.
+        config: of a trial, or of a sweep.
+        varied: dotted paths of the fields that have no value yet.
+
+    Raises:
+        RequestError: if it does not, experts could not score a clip alone, or forms are to be chosen by UA where there
+            are no classes.
+    """
+    from datamodules.expert_inputs import spec_of
+
+    if "heads.standardise" not in varied:
+        require_inductive(config)
+    if "heads.select_by" not in varied:
+        require_selectable(data, config)
+    if not {"heads.inputs", "heads.layers", "heads.frames"}.intersection(varied):
+        for form in config.inputs:
+            spec_of(data.store, form, config)
 
 
 @final

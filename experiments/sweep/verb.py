@@ -196,6 +196,7 @@ def _heads(experiment: Experiment) -> Subject:
         require_classes,
         require_correlation,
     )
+    from experiments.sweep.trials import require_trainable
 
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
@@ -205,7 +206,9 @@ def _heads(experiment: Experiment) -> Subject:
     by_classes = "ua" in experiment.sweep.aims
     if by_classes:
         require_classes(open_data(experiment, corpus, tested=False), "the objective ua")
-    selected_by = space_of(experiment.sweep).get("heads.select_by")
+    space = space_of(experiment.sweep)
+    require_trainable(open_data(experiment, corpus, tested=False), experiment.heads, space)
+    selected_by = space.get("heads.select_by")
     if "ua" in (selected_by.choices if selected_by else (experiment.heads.select_by,)):
         require_classes(open_data(experiment, corpus, tested=False), "heads.select_by ua")
         by_classes = True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,27 @@ def test_coordinates_are_of_all_layers(store: Callable[..., FeatureStore]) -> No
     with pytest.raises(RequestError, match=r"(?s)of all layers.*found:\s+--heads.layers 3 --heads.features principal"):
         spec_of(store(), "flatten", HeadsConfig(layers=(3,), features="principal"))
     assert spec_of(store(), "flatten", HeadsConfig(layers=(2, 3, 5), features="principal")).picked is None
+
+
+@pytest.mark.parametrize(
+    ("pool", "layers", "message"),
+    [
+        (
+            "statistics",
+            "all",
+            r"statistics --heads\.frames speech, without --heads\.compare-inputs\n +found: .*speech ",
+        ),
+        ("none", "mix", r"can be mixed\n.*statistics, without --heads\.compare-inputs\n +found: +--heads\.layers mix "),
+    ],
+)
+def test_a_form_that_is_compared_alone_is_not_said_to_be_asked_for(
+    store: Callable[..., FeatureStore], pool: str, layers: str, message: str
+) -> None:
+    config = SPEECH.model_copy(update={"layers": layers, "compare_inputs": True})
+    spec_of(store(pool=pool), "statistics", config)
+    for asked in (config, config.model_copy(update={"inputs": ("statistics", "flatten"), "compare_inputs": False})):
+        with pytest.raises(RequestError) as caught:
+            spec_of(store(pool=pool), "flatten", asked)
+        assert ("--heads.inputs flatten" in str(caught.value)) is not asked.compare_inputs
+        if asked.compare_inputs:
+            assert re.search(rf"(?s){message}--heads\.compare-inputs, which also trains flatten", str(caught.value))

@@ -8,7 +8,7 @@ import pytest
 
 from emonet.audio import decode, pad
 from emonet.baselines.features import feature_set, require_whisper
-from emonet.encoders import open_encoder
+from emonet.encoders import FrozenEncoder, open_encoder
 from emonet.errors import RequestError
 from emonet.windows import Window
 from tests.tiny import write_encoder
@@ -48,3 +48,15 @@ def test_what_hears_less_than_30_seconds_is_refused(tmp_path: Path, source: str)
     require_whisper(["median", "mel_ridge"], source)
     with pytest.raises(RequestError, match=r"(?s)whisper_last_mean needs a Whisper that hears 30 s.*leave .* out of"):
         require_whisper(["whisper_last_mean"], source)
+
+
+def test_a_whisper_whose_last_layer_was_not_kept_is_refused(tmp_path: Path) -> None:
+    source = write_encoder(tmp_path / "whole", encoder_layers=3, max_source_positions=1500)
+    for layers in ((1, 2), (1, 3)):
+        FrozenEncoder.load(str(source), layers=layers).save(tmp_path / f"kept-{layers[-1]}")
+    require_whisper(["whisper_last_mean"], str(tmp_path / "kept-3"))
+    message = (
+        r"(?s)whisper_last_mean needs a Whisper.*found: .*hears 30 s and keeps the first 2 of 3 layers.*leave .* out"
+    )
+    with pytest.raises(RequestError, match=message):
+        require_whisper(["whisper_last_mean"], str(tmp_path / "kept-2"))

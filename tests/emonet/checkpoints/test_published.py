@@ -18,12 +18,14 @@ from emonet.checkpoints import (
     load_published,
     nothing_but_published,
     open_published,
+    read_info,
 )
 from emonet.checkpoints.files import save_bank
 from emonet.encoders import FrozenEncoder
 from emonet.errors import RequestError
 from emonet.experts import ExpertBank, InputSpec
 from emonet.targets import PUBLISHED, Target, TargetSpec
+from tests.tiny import write_encoder
 
 pytestmark = pytest.mark.numeric
 
@@ -221,6 +223,42 @@ def test_an_encoder_with_other_states_is_refused(
     write_published(tmp_path, "score_overall_quality", inputs=POOLED)
     with pytest.raises(RequestError, match=r"1500 states of 16 and of 24 values"):
         load_published(tmp_path, encoder)
+
+
+def test_an_encoder_of_inner_layers_is_refused(tmp_path: Path, write_published: Callable[..., Path]) -> None:
+    write_published(tmp_path, "Anger", inputs=1500 * 8)
+    shape = {"d_model": 8, "encoder_ffn_dim": 16, "encoder_layers": 2, "max_source_positions": 1500}
+    source = str(write_encoder(tmp_path / "whisper", **shape))
+    message = (
+        r"(?s)other states than this encoder gives.*of 8 values, of the last layer\n.*of 8 values, of inner layers"
+    )
+    with pytest.raises(RequestError, match=message):
+        load_published(tmp_path, FrozenEncoder.load(source, layers=(1,)))
+    with pytest.raises(RequestError, match=message):
+        import_published(open_published(tmp_path), FrozenEncoder.load(source, layers=(1,)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (bank,) = load_published(tmp_path, FrozenEncoder.load(source, layers="last"))
+    assert bank.info.encoder_layers is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_layers": (3,)}, "states of layers 3, and"),
+        ({"encoder_layers": (2, 3, 6), "layers": (2, 6)}, "states of layers 2 6, and"),
+    ],
+)
+def test_experts_on_inner_layers_are_not_exported(
+    tmp_path: Path, changes: dict[str, tuple[int, ...]], message: str
+) -> None:
+    whole = saved(tmp_path / "whole", InputSpec("flatten", "all", 1500, 4), PUBLISHED.subset(["fear"]))
+    info = ExpertsInfo.model_validate({**read_info(whole).model_dump(), **changes})
+    save_bank(ExpertBank(info.spec, info.experts, info.hidden), info, tmp_path / "experts")
+    with pytest.raises(
+        RequestError, match=rf"(?s)no published form.*{message} published experts hear those of the last"
+    ):
+        export_published(tmp_path / "experts", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def saved(folder: Path, spec: InputSpec, targets: TargetSpec, hidden: tuple[int, ...] = (8, 8, 4, 2)) -> Path:

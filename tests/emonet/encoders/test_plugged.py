@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from emonet.audio import pad
-from emonet.encoders import Encoder, FrozenEncoder, ReadyEncoder, open_encoder, read_note
+from emonet.encoders import Encoder, FrozenEncoder, ReadyEncoder, inner_layers, open_encoder, read_note
 from emonet.encoders.plugged import NOTE, PluggedEncoder
 from emonet.errors import EmonetError, RequestError
 from emonet.inference import EmotionPipeline, assemble
@@ -96,6 +96,7 @@ def test_a_missing_member_is_named(put: Put, member: str) -> None:
         ("width = True", r"width: an integer.*width True"),
         ("layers = ()", r"layers: a tuple.*layers \(\)"),
         ("layers = [1]", r"layers: a tuple.*layers \[1\]"),
+        ("layers = (1, 2, 3)", r"width: the same for each of its layers.*width 4"),
         ("digest = property(lambda self: b'x', lambda self, value: None)", r"digest: text.*digest b'x'"),
         ("precision = 'fp8'", r"precision: float32, bf16, float16, int8.*precision 'fp8'"),
     ],
@@ -196,3 +197,11 @@ def test_padding_is_cut_to_the_plug_ins_window(put: Put) -> None:
     put()
     encoder: Any = open_encoder("plugin:toy")
     assert encoder.states(pad([np.zeros(40_000, np.float32)], encoder.window)).shape == (1, 10, 4)
+
+
+@pytest.mark.parametrize(("layers", "inner"), [((1,), None), ((7,), None), ((1, 2), (1, 2))])
+def test_a_single_layer_of_a_plug_in_counts_as_the_last(
+    put: Put, layers: tuple[int, ...], inner: tuple[int, ...] | None
+) -> None:
+    put(CODE + f"    layers = {layers}\n")
+    assert inner_layers(open_encoder("plugin:toy")) == inner

@@ -16,9 +16,10 @@ import torch
 
 from emonet import EmotionPipeline, open_corpus
 from emonet.audio import Decoded
-from emonet.checkpoints import ExpertsInfo, LoadedBank
+from emonet.checkpoints import ExpertsInfo, LoadedBank, read_info
 from emonet.checkpoints.files import load_bank, save_bank
 from emonet.configs import HIDDEN
+from emonet.encoders import open_encoder
 from emonet.errors import AudioError, RequestError
 from emonet.experts import ExpertBank
 from emonet.inference import assemble, experts_of
@@ -27,6 +28,7 @@ from emonet.registry import register_voice
 from emonet.serving import VoiceModel, _load_pyfunc
 from emonet.targets import PUBLISHED
 from emonet.tracking import default_uri, start_run
+from tests.tiny import write_encoder
 
 pytestmark = pytest.mark.numeric
 
@@ -308,3 +310,58 @@ def test_the_public_names_are_there() -> None:
     assert all(getattr(emonet, name) is not None for name in emonet.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         emonet.nonsense  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def inner_parts(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a random encoder of two layers and 2 s, and of experts on its first layer and 1 s."""
+    folder = tmp_path_factory.mktemp("inner")
+    source = write_encoder(folder / "encoder", encoder_layers=2, max_source_positions=100)
+    heard = open_encoder(str(source), layers=(1,), window_seconds=1.0, device="cpu")
+    changed = {"encoder_layers": heard.layers, "encoder_digest": heard.digest}
+    info = ExpertsInfo.model_validate({**read_info(voice_parts[1]).model_dump(), **changed})
+    save_bank(ExpertBank(info.spec, info.experts, info.hidden, seed=0), info, folder / "experts")
+    return source, folder / "experts"
+
+
+def test_a_voice_of_inner_layers_scores_as_its_parts(
+    inner_parts: tuple[Path, Path], make_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder, experts = inner_parts
+    voice = assemble(encoder, experts, tmp_path / "voice")
+    whole, parts = EmotionPipeline.from_folder(voice), EmotionPipeline.from_experts(experts, str(encoder))
+    narrowed = EmotionPipeline.from_experts(voice / "experts", str(voice / "encoder"))
+    assert [
+        (one.encoder.layers, one.encoder.depth, one.encoder.window.seconds) for one in (whole, parts, narrowed)
+    ] == [((1,), 2, 1.0)] * 3
+    path = make_wav(seconds=1.5)
+    assert whole(path) == parts(path) == narrowed(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "heard", "found"),
+    [
+        ({"max_source_positions": 40}, (1,), r"a window of up to 0\.8 s"),
+        ({}, (1, 2), r"layers 1 to 1"),
+        ({}, (1,), r"encoder weights"),
+    ],
+)
+def test_another_encoders_window_or_layers_are_told_as_such(
+    inner_parts: tuple[Path, Path], tmp_path: Path, shape: dict[str, int], heard: tuple[int, ...], found: str
+) -> None:
+    source, experts = write_encoder(tmp_path / "encoder", **shape), tmp_path / "experts"
+    shutil.copytree(inner_parts[1], experts)
+    info = json.loads((experts / "experts.json").read_text())
+    (experts / "experts.json").write_text(json.dumps(info | {"encoder_layers": heard}))
+    expected = (
+        "encoder weights" if found == "encoder weights" else f"layers {' '.join(map(str, heard))} and a window of 1 s"
+    )
+    message = (
+        rf"(?s)^these experts were trained on the states of another encoder\n.*expected: {expected}.*found: +{found}"
+        r".*try: +give the captioner that the store was extracted with$"
+    )
+    with pytest.raises(RequestError, match=message) as caught:
+        EmotionPipeline.from_experts(experts, str(source))
+    assert "--extraction" not in str(caught.value)
+    with pytest.raises(RequestError, match=message):
+        assemble(source, experts, tmp_path / "voice")

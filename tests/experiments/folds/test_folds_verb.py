@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from cache.store import FeatureStore
+from cache.store import STATES, FeatureStore, shard_file
 from emonet.errors import RequestError
 from emonet.tracking import default_uri
 from experiments import extract, folds, heads
@@ -271,6 +271,21 @@ def test_what_folds_cannot_do_is_refused(
     with pytest.raises(RequestError, match=message):
         folds.run(changed(experiment, heads=QUICK | changes), asked)
     assert not (experiment.folder / "folds.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "features"), [("flatten", "states"), ("flatten", "principal"), ("attention", "states")]
+)
+def test_a_form_that_a_pooled_store_does_not_serve_is_refused_before_it_is_read(
+    experiment: Experiment, form: str, features: str
+) -> None:
+    pooled = changed(experiment, extraction={**experiment.extraction.model_dump(), "pool": "statistics"}, force=True)
+    extract.run(pooled)
+    store, asked = experiment.folder / "store.zarr", QUICK | {"inputs": ["statistics", form], "features": features}
+    for shard in range(3):
+        shard_file(store, shard, STATES).unlink()
+    with pytest.raises(RequestError, match=rf"keeps statistics.*(?s:.)*found: .*--heads\.inputs {form}"):
+        folds.run(changed(pooled, heads=asked | {"frames": "speech"}, force=False), "3")
 
 
 def test_speakers_are_standardised_in_folds_alone(experiment: Experiment) -> None:

@@ -211,6 +211,21 @@ def test_repair_with_another_corpus_or_encoder(folder: Path, capsys: pytest.Capt
     assert "encoder_digest: the store has" in said(capsys)
 
 
+@pytest.mark.parametrize("named", [(), ("--captioner", "./encoder")])
+def test_repair_with_an_encoder_that_hears_less(
+    folder: Path, named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip(shard_file(Path("s.zarr"), 0), 30)
+    write_encoder(folder / "encoder", max_source_positions=40)
+    assert main(["store", "repair", "s.zarr", *named]) == 2
+    shown = said(capsys)
+    assert "this store was made from the states of another encoder" in shown
+    assert "expected: the last layer and a window of 1 s" in shown
+    assert "found: a window of up to 0.8 s" in shown
+    assert "give the captioner that the store was extracted with" in shown
+    assert "--extraction" not in shown
+
+
 def test_what_could_not_be_repaired_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     report = RepairReport(
         store=Path("s.zarr"),

@@ -219,3 +219,29 @@ def test_without_classes_trials_cannot_choose_by_ua(experiment: Experiment, vari
         sweep.run(settings)
     with pytest.raises(RequestError, match=wanted):
         Trials(experiment).run(merged(experiment, {"heads.select_by": "ua"}), unheard)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({"standardise": "speaker", "inputs": ["statistics"]}, "heads.standardise", "no experts that could be saved"),
+        ({"layers": "mix", "inputs": ["statistics"]}, "heads.layers", "the store has a single layer"),
+        ({"layers": "mix", "inputs": ["flatten"]}, "heads.inputs", "only statistics of layers can be mixed"),
+        ({"layers": [9], "inputs": ["statistics"]}, "heads.layers", "does not have the states of these layers"),
+        ({"select_by": "ua"}, "heads.select_by", "heads.select_by ua is undefined"),
+    ],
+)
+def test_what_no_trial_could_train_is_refused_once(
+    experiment: Experiment, changes: Params, path: str, message: str
+) -> None:
+    fields = experiment.model_dump() | {"heads": {**experiment.heads.model_dump(), **changes}}
+    other = {"heads.dropout": {"choices": [[0.0], [0.1]]}}
+    settings = Experiment.model_validate(fields | {"sweep": {"space": other}})
+    with pytest.raises(RequestError, match=message):
+        Trials(settings)
+    with pytest.raises(RequestError, match=message):
+        sweep.run(settings)
+    assert not (experiment.runs / "optuna.db").exists()
+    name, choices = path.removeprefix("heads."), [[["statistics"]], [True], ["mae"], ["all"]]
+    fitting = {"inputs": 0, "standardise": 1, "select_by": 2, "layers": 3}[name]
+    Trials(Experiment.model_validate(fields | {"sweep": {"space": {path: {"choices": choices[fitting]}}}}))
