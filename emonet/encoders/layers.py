@@ -22,7 +22,7 @@ class NarrowError(RequestError):
         parts: of the message, as `EmonetError` takes them.
     """
 
-    def __init__(self, what: str, *, has: str, **parts: Any) -> None:
+    def __init__(self, what: str, *, has: str = "", **parts: Any) -> None:
         super().__init__(what, **parts)
         self.has = has
 

@@ -49,16 +49,19 @@ os._exit(status)
 """
 
 
+_KINDS: dict[str, type[EmonetError]] = {"AudioError": AudioError, "RequestError": RequestError}
+
+
 def packed(error: EmonetError) -> bytes:
-    """An error as the content of a message."""
-    return json.dumps([type(error).__name__, error.what, error.hint, str(error)]).encode()
+    """An error as the content of a message, with its exit code: of a subclass, the kind is told that `unpacked` knows."""
+    kind = next((name for name, one in _KINDS.items() if isinstance(error, one)), EmonetError.__name__)
+    return json.dumps([kind, error.what, error.hint, str(error)]).encode()
 
 
 def unpacked(content: UInt8[np.ndarray, " bytes"]) -> EmonetError:
     """The error in a message."""
     name, what, hint, message = json.loads(content.tobytes())
-    kinds: dict[str, type[EmonetError]] = {"AudioError": AudioError, "RequestError": RequestError}
-    error = kinds.get(name, EmonetError)(what, hint=hint)
+    error = _KINDS.get(name, EmonetError)(what, hint=hint)
     error.args = (message,)
     return error
 
