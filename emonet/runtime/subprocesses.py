@@ -53,7 +53,7 @@ _KINDS: dict[str, type[EmonetError]] = {"AudioError": AudioError, "RequestError"
 
 
 def packed(error: EmonetError) -> bytes:
-    """An error as the content of a message; a subclass is told as the kind that `unpacked` knows, with its exit code."""
+    """An error as the content of a message; a subclass is told as the kind that `unpacked` knows, of its exit code."""
     kind = next((name for name, one in _KINDS.items() if isinstance(error, one)), EmonetError.__name__)
     return json.dumps([kind, error.what, error.hint, str(error)]).encode()
 
