@@ -27,6 +27,8 @@ from emonet.runtime import Progress, durable, ignore
 from emonet.schema import digest
 
 BATCH = 32  # clips that are measured at once
+PART = 256  # new clips after which the file is written: what a run that is killed loses at most of a small table
+SHARE = 8  # of a large one, an eighth of it, so that writing again what is there stays cheap
 FORMAT = 1
 
 Row = Float32[np.ndarray, " features"]
@@ -34,7 +36,9 @@ Row = Float32[np.ndarray, " features"]
 
 @final
 class FeatureTable:
-    """Features of one set, clip by clip; in memory, and in `FOLDER/NAME.npz` where there is a folder.
+    """Features of one set, clip by clip; in memory, and in `FOLDER/NAME-5s.npz` where there is a folder.
+
+    The window is in the file's name: what hears 5 s and what hears 30 s keep their features side by side.
 
     Args:
         features: what is measured.
@@ -46,7 +50,7 @@ class FeatureTable:
         self, features: FeatureSet, folder: Path | None = None, say: Callable[[str], None] = lambda _: None
     ) -> None:
         self._features, self._say = features, say
-        self._path = None if folder is None else folder / f"{features.name}.npz"
+        self._path = None if folder is None else folder / f"{features.name}-{features.window.seconds:g}s.npz"
         self._about = {
             "format": FORMAT,
             "features": features.name,
@@ -58,13 +62,15 @@ class FeatureTable:
     def of(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> list[Row | AudioError]:
         """Features of each clip, or why it cannot be used; those that are not known are measured, and kept.
 
+        The file is written on the way, too: a run that was killed goes on with what it has.
+
         Args:
             clips: with unique ids.
             progress: called with the number of finished clips.
         """
         keys = {clip.id: _key(clip) for clip in clips}
         unknown = [clip for clip in clips if self._known(clip.id, keys[clip.id]) is None]
-        done, refused = len(clips) - len(unknown), dict[str, AudioError]()
+        done, unwritten, refused = len(clips) - len(unknown), 0, dict[str, AudioError]()
         progress(done, len(clips))
         measured = self._measured(unknown)
         while batch := list(islice(measured, BATCH)):
@@ -73,9 +79,13 @@ class FeatureTable:
                     refused[clip.id] = found
                 else:
                     self._rows[clip.id] = (keys[clip.id] or "", found)
+                    unwritten += 1
             done += len(batch)
             progress(done, len(clips))
-        if len(unknown) > len(refused):
+            if unwritten >= max(PART, len(self._rows) // SHARE):
+                self._write()
+                unwritten = 0
+        if unwritten:
             self._write()
         return [refused.get(clip.id) or self._rows[clip.id][1] for clip in clips]
 
@@ -107,7 +117,7 @@ class FeatureTable:
             self._say(f"{self._path} is damaged ({error}); its features are measured anew")
             return {}
         if about != self._about:
-            self._say(f"{self._path} is of another version or window; its features are measured anew")
+            self._say(f"{self._path} is of another version; its features are measured anew")
             return {}
         return dict(
             zip(ids.tolist(), zip(keys.tolist(), values.astype(np.float32, copy=False), strict=True), strict=True)
@@ -125,6 +135,7 @@ class FeatureTable:
             durable.write(self._path, content.getvalue())
         except OSError as error:
             self._say(f"features of baselines are not kept: {self._path} cannot be written ({error.strerror})")
+            self._path = None  # said once
 
 
 def _key(clip: Clip) -> str | None:

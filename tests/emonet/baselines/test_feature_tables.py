@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emonet.baselines import feature_tables
 from emonet.baselines.feature_tables import FeatureTable
 from emonet.baselines.features import FeatureSet
 from emonet.clips import Clip
@@ -51,13 +52,13 @@ def test_a_second_run_measures_nothing(clips: list[Clip], counted: Counted, tmp_
     first = table.of(clips[:2], progress=lambda *call: seen.append(call))
     assert values(first)[:, 0].tolist() == [8000, 12800]
     assert (seen, counted.clips) == ([(0, 2), (2, 2)], 2)
-    assert (tmp_path / "kept" / "lengths.npz").is_file()
+    assert (tmp_path / "kept" / "lengths-1s.npz").is_file()
     table.of(clips)
     assert counted.clips == 3, "those that are known stay"
     again = FeatureTable(counted.set(), tmp_path / "kept").of(clips[::-1])
     assert counted.clips == 3
     assert values(again)[:, 0].tolist() == [9600, 12800, 8000]
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["lengths.npz"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["lengths-1s.npz"]
 
 
 def test_without_a_folder_they_are_kept_in_memory(clips: list[Clip], counted: Counted) -> None:
@@ -93,18 +94,43 @@ def test_another_part_of_a_recording_or_another_sound_in_memory_is_another_clip(
     assert counted.clips == 4, "features do not depend on what people said of a clip"
 
 
-@pytest.mark.parametrize("changed", [{"version": "2"}, {"seconds": 0.6}])
-def test_another_version_or_window_is_told_and_measured_anew(
-    clips: list[Clip], counted: Counted, tmp_path: Path, changed: dict[str, object]
-) -> None:
+def test_another_version_is_told_and_measured_anew(clips: list[Clip], counted: Counted, tmp_path: Path) -> None:
     said: list[str] = []
     FeatureTable(counted.set(), tmp_path).of(clips)
-    found = values(FeatureTable(counted.set(**changed), tmp_path, said.append).of(clips))  # type: ignore[arg-type]
+    FeatureTable(counted.set("2"), tmp_path, said.append).of(clips)
     assert counted.clips == 6
-    assert found[1, 0] == (9600 if "seconds" in changed else 12800)
-    assert said == [f"{tmp_path / 'lengths.npz'} is of another version or window; its features are measured anew"]
-    FeatureTable(counted.set(**changed), tmp_path).of(clips)  # type: ignore[arg-type]
+    assert said == [f"{tmp_path / 'lengths-1s.npz'} is of another version; its features are measured anew"]
+    FeatureTable(counted.set("2"), tmp_path).of(clips)
     assert counted.clips == 6
+
+
+def test_features_of_two_windows_stand_side_by_side(clips: list[Clip], counted: Counted, tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):  # in turn, as `heads` and `compare` on one store
+        for seconds, samples in ((1.0, 12800), (0.6, 9600)):
+            found = values(FeatureTable(counted.set(seconds=seconds), tmp_path, said.append).of(clips))
+            assert found[1, 0] == samples
+    assert (counted.clips, said) == (6, [])
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["lengths-0.6s.npz", "lengths-1s.npz"]
+
+
+def test_a_run_that_is_killed_goes_on_with_what_it_has(
+    clips: list[Clip], counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_tables, "BATCH", 1)
+    monkeypatch.setattr(feature_tables, "PART", 2)
+
+    def die(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FeatureTable(counted.set(), tmp_path / "kept").of(clips, progress=die)
+    assert counted.clips == 3
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["lengths-1s.npz"]
+    found = values(FeatureTable(counted.set(), tmp_path / "kept").of(clips))
+    assert counted.clips == 4, "two of three were kept"
+    assert found[:, 0].tolist() == [8000, 12800, 9600]
 
 
 def half(content: bytes) -> bytes:
@@ -123,7 +149,7 @@ def test_a_damaged_file_is_told_and_measured_anew(
 ) -> None:
     said: list[str] = []
     first = values(FeatureTable(counted.set(), tmp_path).of(clips))
-    path = tmp_path / "lengths.npz"
+    path = tmp_path / "lengths-1s.npz"
     path.write_bytes(damage(path.read_bytes()))
     again = values(FeatureTable(counted.set(), tmp_path, said.append).of(clips))
     np.testing.assert_array_equal(again, first)
@@ -150,7 +176,9 @@ def test_where_nothing_may_be_written_that_is_told_and_costs_nothing_else(
 ) -> None:
     said: list[str] = []
     (tmp_path / "file").write_bytes(b"")
-    found = FeatureTable(counted.set(), tmp_path / "file", said.append).of(clips)
+    table = FeatureTable(counted.set(), tmp_path / "file", said.append)
+    table.of(clips[:1])
+    found = table.of(clips)
     assert values(found).shape == (3, 2)
-    assert len(said) == 1
+    assert len(said) == 1, "once"
     assert "features of baselines are not kept" in said[0]

@@ -78,4 +78,4 @@ def test_opensmile_gives_ridge_and_support_vectors_out_of_one_table(
     for path in (tmp_path / "kept").iterdir():
         with np.load(path) as file:
             shapes[path.name] = file["values"].shape
-    assert shapes == {"egemaps.npz": (9, 88), "compare2016.npz": (9, 6373)}
+    assert shapes == {f"egemaps-{WINDOW.seconds:g}s.npz": (9, 88), f"compare2016-{WINDOW.seconds:g}s.npz": (9, 6373)}

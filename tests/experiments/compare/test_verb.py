@@ -29,7 +29,7 @@ def test_two_folders_on_a_store(
     comparing: Compare, good: Path, poor: Path, runs: Path, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = comparing(good, poor, baselines=True)
-    assert (world.store.parent / "baselines" / "mel.npz").is_file(), "features are kept beside the store"
+    assert (world.store.parent / "baselines" / "mel-1s.npz").is_file(), "features are kept beside the store"
     comparison = result.comparison
     assert (comparison.clips, comparison.speakers, comparison.targets) == (18, 6, ("fear", "anger"))
     truth = np.array([1 + take / 2 for take in range(3)])
