@@ -91,6 +91,8 @@ class Computation:
             "standardise": self._plan.standardise,
             "arithmetic": self._arithmetic,
         }
+        if self._store.division:
+            about["division"] = self._store.division
         if len(self._plan.clips) < len(self._store.rows()):
             about["with_coordinates"] = len(self._plan.clips)
         with self._show("principal coordinates", "clips") as progress:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from glob import escape
@@ -139,6 +141,23 @@ def principal(
     return _read(plan)
 
 
+def forget_divisions(store: FeatureStore) -> None:
+    """Remove the coordinates that were made for other splits than the store's own (`with_splits`).
+
+    Those of the store's own splits stay, as does what another process is computing.
+    """
+    for folder in (store.path / PRINCIPAL).glob("*"):
+        try:
+            divided = basis_files.attributes(folder).get("division")
+        except (OSError, ValueError, KeyError):
+            continue  # damaged: `listed` names it
+        if divided:
+            gone = tempfile.mkdtemp(_UNFINISHED, _beside(store, "-").name, store.path.parent)
+            with suppress(FileNotFoundError):  # another process was faster
+                folder.rename(Path(gone, folder.name))  # in one step: a killed process leaves no half of it
+            shutil.rmtree(gone, ignore_errors=True)
+
+
 def require_unchanged(store: FeatureStore) -> None:
     """Check that the store is still the one that was opened.
 
@@ -178,6 +197,8 @@ def _plan(
     if set(splits) | {"train"} != set(SPLITS):
         clips = np.sort(np.concatenate([store.rows(split) for split in {"train", *splits}])).astype(np.int64)
         parts.append(hashlib.sha256(clips.tobytes()).hexdigest())
+    if store.division:  # of its own, so that forgetting it takes nobody else's
+        parts.append(store.division)
     return Plan(store, standardise, train, rows, clips, digest(parts))
 
 

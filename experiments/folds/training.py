@@ -113,9 +113,14 @@ class FoldTrainer:
                 suffice.
             EmonetError: if the training diverged, or the store changed.
         """
+        from cache.principal import forget_divisions
+
         given = len(fold.validation) > 0
         held_out = [hold_out(fold, self._corpus.clips, turn) for turn in range(1 if given else self._config.ensemble)]
-        turns = [self._turn(one, kind, number, scratch) for number, (one, kind) in enumerate(held_out)]
+        try:
+            turns = [self._turn(one, kind, number, scratch) for number, (one, kind) in enumerate(held_out)]
+        finally:
+            forget_divisions(self._store)  # of this fold's training clips: nobody reads them again
         rated = tuple(target for target in self._store.targets.ids if any(target in one.data.rated for one in turns))
         figures = {form: _mean_figures([one.figures[form] for one in turns]) for form in turns[0].figures}
         form = best_by_figures(figures, self._config)

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pyarrow import ArrowException
+from pydantic import ValidationError
 
 from emonet.baselines import STATES
 from emonet.clips import Corpus, Fold, Folds, hold_out
 from emonet.errors import RequestError
 from emonet.runtime import durable
 from emonet.schema import digest
+from emonet.version import __version__
 from experiments.core import Experiment, StageContext, console, decoration, require_result, run_stage
 from experiments.extract import STORE, ExtractResult
 from experiments.folds.figures import tested
@@ -56,7 +59,7 @@ def run(experiment: Experiment, asked: str) -> FoldsResult:
         "division": _digest(folds),
     }
     folder = experiment.folder / FOLDER
-    parts = experiment.folder / f"{PARTS}{digest(inputs)[:16]}"
+    parts = experiment.folder / f"{PARTS}{digest([inputs, __version__])[:16]}"
 
     def work(job: StageContext) -> Mapping[str, Any]:
         _tell_what_is_held_out(job, asked, folds, corpus)
@@ -131,7 +134,7 @@ def _tell_what_is_held_out(job: StageContext, asked: str, folds: Folds, corpus: 
 
 def _train(job: StageContext, trainer: FoldTrainer, folds: Sequence[Fold], parts: Path) -> list[DoneFold]:
     """Fold after fold; those that a killed run has finished are taken as they are."""
-    for leftover in parts.parent.glob(f"{PARTS}*"):  # of other settings, or not wanted any more
+    for leftover in parts.parent.glob(f"{PARTS}*"):  # of other settings or another version, or not wanted any more
         if leftover != parts or job.experiment.force:
             shutil.rmtree(leftover)
     parts.mkdir(exist_ok=True)
@@ -151,10 +154,12 @@ def _train(job: StageContext, trainer: FoldTrainer, folds: Sequence[Fold], parts
 
 
 def _kept(parts: Path, number: int) -> DoneFold | None:
-    facts = parts / f"{number}.json"
-    if not facts.is_file():
+    """A fold that a killed run has finished; None where it has not, or what it left cannot be read."""
+    try:
+        facts = FoldFacts.model_validate_json((parts / f"{number}.json").read_bytes())
+        return DoneFold(facts, pd.read_parquet(parts / f"{number}.parquet"))
+    except (OSError, ValidationError, ArrowException):
         return None
-    return DoneFold(FoldFacts.model_validate_json(facts.read_bytes()), pd.read_parquet(parts / f"{number}.parquet"))
 
 
 def _fields(

@@ -16,7 +16,7 @@ import torch
 import zarr
 
 from cache.maintenance import Sources, describe, export, repair, verify
-from cache.principal import listed
+from cache.principal import forget_divisions, listed
 from cache.principal.basis_files import CHUNK
 from cache.store import ExtractionRecord, FeatureStore
 from emonet.errors import EmonetError
@@ -101,6 +101,22 @@ def test_repair_and_export_pass_it_by(store: FeatureStore, tmp_path: Path) -> No
     report = export(store, tmp_path / "out", "npy", split=None, force=False, progress=ignore)
     assert report.clips == len(store.rows())
     check_gram(compute(FeatureStore.open(store.path)), standardise=True)
+
+
+def test_those_of_other_splits_are_forgotten_and_the_stores_own_stay(store: FeatureStore) -> None:
+    before = {path.name for path in store.path.parent.iterdir()}
+    own = compute(store)
+    same = compute(store.with_splits(store.clips["split"].tolist()))  # the same training clips
+    other = compute(store.with_splits(store.clips["split"].tolist()[::-1]))
+    assert len({own.folder, same.folder, other.folder}) == 3
+    damaged = own.folder.with_name("damaged")
+    shutil.copytree(other.folder, damaged)
+    (damaged / "zarr.json").write_text("{")
+    forget_divisions(store)
+    assert set(own.folder.parent.iterdir()) == {own.folder, damaged}
+    np.testing.assert_array_equal(compute(store).coordinates, own.coordinates)
+    assert {path.name for path in store.path.parent.iterdir()} - before <= {".s.zarr.principal.lock"}
+    forget_divisions(store)  # nothing is left to do
 
 
 def test_a_line_for_each_basis(store: FeatureStore) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -195,28 +196,77 @@ def _predictions(experiment: Experiment, asked: str) -> dict[str, pd.DataFrame]:
     return {str(name): part.reset_index(drop=True) for name, part in table.groupby("fold")}
 
 
-def test_a_run_that_is_killed_goes_on_after_the_last_fold(
-    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train, trained = FoldTrainer.run, []
+def killed_after_one_fold(experiment: Experiment) -> None:
+    train, trained = FoldTrainer.run, 0
 
-    def dying(self: FoldTrainer, fold: object, scratch: Path) -> object:
+    def dying(self: FoldTrainer, *given: object) -> object:
+        nonlocal trained
         if trained:
             raise KeyboardInterrupt
-        trained.append(fold.name)
-        return train(self, fold, scratch)
+        trained += 1
+        return train(self, *given)
 
-    whole = folds.run(experiment, "2")
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FoldTrainer, "run", dying)
         with pytest.raises(KeyboardInterrupt):
-            folds.run(changed(experiment, force=True), "2")
+            folds.run(experiment, "2")
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the folds that are trained."""
+    train, names = FoldTrainer.run, []
+    monkeypatch.setattr(FoldTrainer, "run", lambda self, fold, *a: names.append(fold.name) or train(self, fold, *a))
+    return names
+
+
+def test_a_run_that_is_killed_goes_on_after_the_last_fold(experiment: Experiment, trained: list[str]) -> None:
+    whole = folds.run(experiment, "2")
+    killed_after_one_fold(changed(experiment, force=True))
     assert len(list(experiment.folder.glob(".folds-*/*.json"))) == 1
     (experiment.folder / "folds.json").unlink()
-    monkeypatch.setattr(FoldTrainer, "run", lambda self, fold, *a: trained.append(fold.name) or train(self, fold, *a))
+    trained.clear()
     again = folds.run(experiment, "2")
-    assert trained == ["1", "2"]
+    assert trained == ["2"]
     assert (again.mae, again.folds) == (whole.mae, whole.folds)
+
+
+def of_other_facts(parts: Path) -> None:
+    facts = json.loads((parts / "0.json").read_text())
+    del facts["held_out"]
+    (parts / "0.json").write_text(json.dumps(facts))
+
+
+def half_a_table(parts: Path) -> None:
+    content = (parts / "0.parquet").read_bytes()
+    (parts / "0.parquet").write_bytes(content[: len(content) // 2])
+
+
+def no_table(parts: Path) -> None:
+    (parts / "0.parquet").unlink()
+
+
+@pytest.mark.parametrize("damage", [of_other_facts, half_a_table, no_table])
+def test_folds_that_cannot_be_read_are_trained_again(
+    experiment: Experiment, trained: list[str], damage: Callable[[Path], None]
+) -> None:
+    killed_after_one_fold(experiment)
+    (parts,) = experiment.folder.glob(".folds-*")
+    damage(parts)
+    trained.clear()
+    folds.run(experiment, "2")
+    assert trained == ["1", "2"]
+
+
+def test_folds_of_another_version_are_trained_again(experiment: Experiment, trained: list[str]) -> None:
+    killed_after_one_fold(experiment)
+    trained.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.folds.verb.__version__", "9.9")
+        result = folds.run(experiment, "2")
+    assert trained == ["1", "2"]
+    assert not list(experiment.folder.glob(".folds-*"))
+    assert folds.run(experiment, "2") == result, "the version is not among the inputs of the stage"
 
 
 def test_members_of_an_ensemble_hold_out_different_speakers(experiment: Experiment) -> None:
@@ -228,6 +278,18 @@ def test_members_of_an_ensemble_hold_out_different_speakers(experiment: Experime
     assert [fold.clips for fold in alone.folds] == [fold.clips for fold in three.folds]
     assert three.baselines["states_ridge"].mae != alone.baselines["states_ridge"].mae, "a mean over the members' folds"
     assert three.mae != alone.mae
+
+
+def test_principal_coordinates_of_folds_do_not_stay_in_the_store(experiment: Experiment) -> None:
+    flat = {**QUICK, "inputs": ["flatten"], "features": "principal", "epochs": 1, "hidden": [4]}
+    heads.run(changed(experiment, heads=flat))
+    kept = experiment.folder / "store.zarr" / "principal"
+    own = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
+    assert own
+    result = folds.run(changed(experiment, heads={**flat, "ensemble": 2}), "2")
+    assert [fold.input for fold in result.folds] == ["flatten", "flatten"]
+    assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == own
+    assert not list(experiment.folder.glob("*unfinished*"))
 
 
 def test_two_speakers_hold_out_clips_and_say_so(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
