@@ -25,7 +25,7 @@ class ExtractionReport(Schema):
     failures: tuple[Rejection, ...]
     """Which, and why."""
     shape: tuple[int, int, int]
-    """Clips, frames of 20 ms, width."""
+    """Clips, what is kept of each (states, or the four statistics of a pooled store), width."""
     bytes_raw: int
     """Size of the states in the finished shards before compression (bytes)."""
     bytes_stored: int

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from cache.store import FeatureStore
 from emonet.clips import Rejection, Split
+from emonet.configs import Pool
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import Progress, durable, ignore
 from emonet.schema import Schema
@@ -39,7 +40,9 @@ class ExportReport(Schema):
     clips: NonNegativeInt
     """Clips with states (count)."""
     shape: tuple[int, int, int]
-    """Clips, frames of 20 ms, width."""
+    """Clips, what is kept of each (states, or the four statistics of a pooled store), width."""
+    pool: Pool
+    """What these are: states (none), or mean, minimum, maximum and deviation over those that hear the clip."""
     files: tuple[str, ...]
     """Files with states, in the order of the clips."""
     bytes: NonNegativeInt
@@ -69,6 +72,7 @@ def export(
         out: the folder to make; it appears when it is whole.
         form: `safetensors`: files `states-00000-of-00023.safetensors` with tensors `states` (clips, frames, width) and
             `rows` (of the table); `npy`: one `states.npy`, float16 (clips, frames, width).
+            Of a pooled store, they hold its statistics (clips, 4, width).
         split: only its clips; None takes all.
         force: replace an export that already exists.
         progress: called with clips written.
@@ -112,6 +116,7 @@ class _Export:
             format=form,
             clips=len(self._rows),
             shape=self._shape,
+            pool=self._store.record.pool,
             files=tuple(counts),
             bytes=sum((self._folder / name).stat().st_size for name in counts),
             left_out=tuple(Rejection(str(clip), str(reason)) for clip, reason in failed.itertuples(index=False)),

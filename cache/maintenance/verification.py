@@ -25,7 +25,7 @@ from cache.store import (
 )
 from cache.writing import clip_digest, joined_digest
 from emonet.clips import Rejection
-from emonet.configs import CodecTier
+from emonet.configs import CodecTier, Pool
 from emonet.errors import EmonetError
 from emonet.runtime import Progress, durable, ignore
 from emonet.schema import Schema
@@ -43,7 +43,9 @@ class StoreReport(Schema):
     clips: int
     """Clips in the store, with and without states (count)."""
     shape: tuple[int, int, int]
-    """Clips, frames of 20 ms, width."""
+    """Clips, what is kept of each (states, or the four statistics of a pooled store), width."""
+    pool: Pool
+    """What is kept of the states: all (none), or statistics over those that hear the clip."""
     failed: int
     """Clips without states (count)."""
     failures: tuple[Rejection, ...]
@@ -131,6 +133,7 @@ def _report(store: FeatureStore, markers: list[ShardMarker], problems: list[_Pro
         deep=deep,
         clips=len(store),
         shape=store.record.shape,
+        pool=store.record.pool,
         failed=len(failures),
         failures=failures,
         bytes_raw=(len(store) - len(failures)) * store.clip_bytes,

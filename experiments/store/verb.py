@@ -87,9 +87,8 @@ def verify(arguments: StoreVerifyArguments) -> StoreReport:
 
 def show_verify(report: StoreReport) -> None:
     """What was found, on stderr."""
-    clips, frames, width = report.shape
     console.say(
-        f"{console.name(report.store)}: {console.counted(clips, 'clip')} x {frames} states x {width} "
+        f"{console.name(report.store)}: {_shape(report)} "
         f"of {console.name(report.corpus)}, {report.failed} without states, {_megabytes(report.bytes_stored)}"
     )
     _list("[yellow]no states[/]", report.failures)
@@ -163,10 +162,9 @@ def export(arguments: StoreExportArguments) -> ExportReport:
 
 def show_export(report: ExportReport) -> None:
     """What was written, on stderr."""
-    clips, frames, width = report.shape
     files = report.files[0] if len(report.files) == 1 else f"{len(report.files)} {report.format} files"
     console.say(
-        f"{console.name(report.out)}: {console.counted(clips, 'clip')} x {frames} states x {width}, float16, "
+        f"{console.name(report.out)}: {_shape(report)}, float16, "
         f"in {files} ({_megabytes(report.bytes)}), with clips.parquet and export.json"
     )
     _list("[yellow]left out[/]", report.left_out)
@@ -235,6 +233,11 @@ def _finished(found: StoreInfo) -> str:
     if found.shards == found.record.shards:
         return f"no: the table of clips is missing, though every shard is there: {_repair(found.store)}"
     return f"no: {found.shards:,} of {shards}, {found.clips:,} of {found.record.clips:,} clips are there"
+
+
+def _shape(report: StoreReport | ExportReport) -> str:
+    clips, rows, width = report.shape
+    return f"{console.counted(clips, 'clip')} x {rows} {'states' if report.pool == 'none' else 'statistics'} x {width}"
 
 
 def _step(record: ExtractionRecord) -> str:

@@ -94,19 +94,20 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture(scope="session")
 def whole(tones: Corpus, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
-    """Extracts each kind of store once."""
-    made: dict[tuple[str, str], Made] = {}
+    """Extracts each kind of store once; pooled ones are of two layers and a shorter window."""
+    made: dict[tuple[str, str, str], Made] = {}
 
-    def make(codec: str = "lossless", frames: str = "all") -> Made:
-        if (codec, frames) not in made:
-            encoder = FrozenEncoder.load(str(tiny_encoder), precision="float32", device="cpu")
+    def make(codec: str = "lossless", frames: str = "all", pool: str = "none") -> Made:
+        if (codec, frames, pool) not in made:
+            given = {} if pool == "none" else {"layers": "all", "window_seconds": 0.6}
+            encoder = FrozenEncoder.load(str(tiny_encoder), precision="float32", device="cpu", **given)
             path = tmp_path_factory.mktemp("whole") / "s.zarr"
             config = ExtractionConfig.model_validate(
-                {"batch_size": 2, "shard_clips": SHARD, "codec": codec, "frames": frames, "workers": 1}
+                {"batch_size": 2, "shard_clips": SHARD, "codec": codec, "frames": frames, "pool": pool, "workers": 1}
             )
             extract(tones, encoder, path, config, source=str(tiny_encoder))
-            made[codec, frames] = Made(path, tones, encoder)
-        return made[codec, frames]
+            made[codec, frames, pool] = Made(path, tones, encoder)
+        return made[codec, frames, pool]
 
     return make
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cache.store import shard_file
+from cache.store import FeatureStore, shard_file
 from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
 from emonet.encoders import FrozenEncoder
@@ -269,6 +269,22 @@ def test_what_is_lost_in_silence_is_not_the_codecs(experiment: Experiment, capsy
     assert "of the states': lost where only silence is heard" in capsys.readouterr().err
     assert extract.lost_where("int8", "all") == "lost by the codec"
     assert extract.lost_where("int8", "speech") == "lost by the codec and where only silence is heard"
+
+
+def test_the_window_auto_is_as_long_as_the_clips(
+    experiment: Experiment, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_encoder(Path(str(experiment.extraction.captioner)), max_source_positions=150)  # of 3 s
+    make_wav("3.wav", seconds=1.2)
+    result = extract.run(changed(experiment, window_seconds="auto"))
+    assert "window: 2 s, from the lengths of 4 clips" in capsys.readouterr().err
+    assert result.shape == (4, 100, 32)
+    assert FeatureStore.open(result.store).record.window_seconds == 2.0
+    assert extract.run(changed(experiment, window_seconds="auto")) == result
+    assert extract.run(changed(experiment, window_seconds=2.0)) == result, "what it came to is what counts"
+    assert "up to date" in capsys.readouterr().err
+    with pytest.raises(RequestError, match=r"(?s)window_seconds: the store has 2.0, wanted 3.0"):
+        extract.run(experiment)
 
 
 def test_a_run_that_goes_on_says_what_was_there(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:

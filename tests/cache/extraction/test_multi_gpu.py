@@ -10,15 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from cache.extraction import ExtractionReport, choose, extract, extract_on
+from cache.extraction import ExtractionReport, choose, encoder_settings, extract, extract_on
 from cache.extraction import multi_gpu as devices
 from cache.maintenance import verify
+from cache.store import FeatureStore
 from cache.writing import Notices, StoreLocks
 from emonet.clips import Corpus
 from emonet.configs import ExtractionConfig
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import open_encoder
 from emonet.errors import RequestError
 
 Make = Callable[..., Any]
@@ -32,14 +34,15 @@ def run(
     weights: Path,
     path: Path,
     on: tuple[str, ...] = ("cpu", "cpu"),
+    config: ExtractionConfig = CONFIG,
     **options: Any,
 ) -> ExtractionReport:
-    return extract_on(on, corpus, str(weights), path, CONFIG, source="tiny", **options)
+    return extract_on(on, corpus, str(weights), path, config, source="tiny", **options)
 
 
-def alone(corpus: Corpus, weights: Path, path: Path) -> ExtractionReport:
-    encoder = FrozenEncoder.load(str(weights), precision="float32", device="cpu")
-    return extract(corpus, encoder, path, CONFIG, source="tiny")
+def alone(corpus: Corpus, weights: Path, path: Path, config: ExtractionConfig = CONFIG) -> ExtractionReport:
+    encoder = open_encoder(str(weights), device="cpu", **encoder_settings(config))
+    return extract(corpus, encoder, path, config, source="tiny")
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +104,24 @@ def test_processes_share_the_work_and_make_the_same_store(
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
     assert "TFLOP/s" in notes[-1]
     assert verify(store, deep=True).problems == ()
+
+
+@pytest.mark.parametrize("pool", ["none", "statistics"])
+def test_processes_make_the_same_store_of_layers_and_a_shorter_window(
+    make_corpus: Make, tiny_encoder: Path, tmp_path: Path, pool: str
+) -> None:
+    changes = {"layers": (2, 1), "window_seconds": 0.6, "pool": pool}
+    config = ExtractionConfig.model_validate(CONFIG.model_dump() | changes)
+    corpus = make_corpus(20, broken=(5,))
+    report = run(corpus, tiny_encoder, tmp_path / "s.zarr", config=config)
+    assert (report.complete, report.failed, report.lost) == (True, 1, ())
+    assert report.shape == (20, 30 if pool == "none" else 4, 64)
+    one = alone(corpus, tiny_encoder, tmp_path / "alone.zarr", config)
+    assert report.fingerprint == one.fingerprint
+    stores = [FeatureStore.open(tmp_path / name) for name in ("s.zarr", "alone.zarr")]
+    assert stores[0].record == stores[1].record
+    assert (stores[0].record.layers, stores[0].record.window_seconds) == ((1, 2), 0.6)
+    np.testing.assert_array_equal(*(store.read(store.rows()) for store in stores))
 
 
 def test_a_process_that_dies_is_named_and_the_others_do_its_work(

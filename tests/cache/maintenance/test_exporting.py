@@ -112,6 +112,19 @@ def test_other_tiers_are_exported_as_they_read(
     assert (states[:, 25:] == 0.25).all()  # each clip has 0.5 s
 
 
+@pytest.mark.parametrize("form", ["safetensors", "npy"])
+def test_a_pooled_store_is_exported_as_statistics(whole: Make, tmp_path: Path, form: Form) -> None:
+    store = FeatureStore.open(whole(pool="statistics").path)
+    report = export(store, tmp_path / "out", form)
+    (file,) = report.files
+    states = np.load(tmp_path / "out" / file) if form == "npy" else load_file(tmp_path / "out" / file)["states"]
+    np.testing.assert_array_equal(states, store.read(store.rows()))
+    assert (report.shape, report.pool) == ((9, 4, 64), "statistics")
+    about = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (about["shape"], about["pool"], about["record"]["pool"]) == ([9, 4, 64], "statistics", "statistics")
+    check_table(store, tmp_path / "out", store.rows())
+
+
 def test_what_is_there_is_replaced_only_if_asked_and_an_export(tmp_path: Path, store: FeatureStore) -> None:
     out = tmp_path / "out"
     export(store, out, "npy")

@@ -14,7 +14,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from cache.extraction import extract
 from cache.maintenance import Sources, repair, verify
-from cache.store import ExtractionRecord, marker_file, shard_file
+from cache.store import ExtractionRecord, FeatureStore, marker_file, shard_file
 from emonet.configs import ExtractionConfig
 from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError, RequestError
@@ -83,6 +83,25 @@ def test_damage_is_named_and_only_its_shards_extracted_again(made: Made, names: 
     assert report.remaining == ()
     files = {name for shard in names for name in (f"states/c/{shard}/0/0", f"shards/0000{shard}.json")}
     check_same(made, before, untouched, again={*files, "clips.parquet"})
+
+
+def test_a_pooled_store_of_two_layers_and_a_shorter_window_is_repaired_bit_for_bit(whole: Any, tmp_path: Path) -> None:
+    made = copied(whole(pool="statistics"), tmp_path)
+    before, untouched = contents(made.path), times(made.path)
+    sound = verify(made.path, deep=True)
+    assert (sound.problems, sound.shape, sound.pool) == ((), (CLIPS, 4, 64), "statistics")
+    flip(shard_file(made.path, 1), 40)
+    found = verify(made.path, deep=True)
+    assert found.damaged == (1,)
+    assert re.search(r"clip .* cannot be read.*CRC", found.problems[0])
+    wrong = FrozenEncoder.load(
+        FeatureStore.open(made.path).record.encoder, precision="float32", device="cpu", window_seconds=0.6
+    )
+    with pytest.raises(RequestError, match=r"(?s)width: the store has 64, wanted 32"):
+        made.repair(replace(made.sources, encoder=lambda record: wrong))
+    report = made.repair()
+    assert (report.shards, report.exit_code, report.remaining) == ((1,), 0, ())
+    check_same(made, before, untouched, again={"states/c/1/0/0", "shards/00001.json", "clips.parquet"})
 
 
 @pytest.mark.parametrize(("codec", "frames"), [("bfloat", "all"), ("int8", "speech")])

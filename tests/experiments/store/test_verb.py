@@ -171,6 +171,36 @@ def test_repair_extracts_what_is_damaged(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(capsys.readouterr().out)["shards"] == [2]
 
 
+@pytest.fixture
+def pooled(folder: Path) -> Path:
+    """A pooled store of two layers and a shorter window in the working folder."""
+    write_encoder(folder / "deep", encoder_layers=2)
+    encoder = FrozenEncoder.load("./deep", layers="all", window_seconds=0.6)
+    settings = ExtractionConfig(batch_size=2, shard_clips=3, workers=1, pool="statistics")
+    extract(open_corpus("manifest:m.jsonl"), encoder, Path("p.zarr"), settings, source="./deep")
+    return folder / "p.zarr"
+
+
+def test_a_pooled_store_is_repaired_with_its_layers_and_window(
+    pooled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = shard_file(pooled, 1).read_bytes()
+    flip(shard_file(pooled, 1), 30)
+    assert main(["store", "verify", "p.zarr", "--deep"]) == 1
+    assert "p.zarr: 7 clips x 4 statistics x 64 of manifest:m.jsonl, 1 without states" in said(capsys)
+    assert main(["store", "repair", "p.zarr"]) == 0
+    shown = said(capsys)
+    assert "extracted again: 3 clips (shards 1)" in shown
+    assert "the same bits" not in shown
+    assert shard_file(pooled, 1).read_bytes() == before
+
+
+@pytest.mark.usefixtures("pooled")
+def test_a_pooled_store_is_exported_as_statistics(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "export", "p.zarr", "out", "--format", "npy", "--split", "test"]) == 0
+    assert "out: 2 clips x 4 statistics x 64, float16, in states.npy" in said(capsys)
+
+
 def test_repair_from_another_folder(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
