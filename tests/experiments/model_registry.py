@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -54,31 +55,32 @@ class World:
     def voice(
         self,
         folder: Path,
-        score: float | Mapping[str, float],
+        score: float | Mapping[str, float] | None,
         *,
         encoder: str = "first",
         targets: tuple[str, ...] = TARGETS,
         origin: bool = True,
         form: InputForm = "statistics",
+        pool_over: Literal["all", "speech"] = "all",
     ) -> Path:
         """A voice model that gives the same score to every clip, in `folder/voice`, and its experts in `folder/heads`.
 
         Args:
-            score: of all targets, or by target.
+            score: of all targets, or by target; None leaves weights at random, which hear what each clip is.
             origin: whether it says that it was trained on the world's store.
         """
         frozen = FrozenEncoder.load(str(self.encoder(encoder)))
-        spec = InputSpec(form, "all", frozen.window.frames, frozen.width)
+        spec = InputSpec(form, pool_over, frozen.window.frames, frozen.width)
         bank = ExpertBank(spec, EMOTIONS.subset(targets).ids, (4, 4), seed=0)
         with torch.no_grad():
-            for position, target in enumerate(bank.targets):
+            for position, target in enumerate(bank.targets if score is not None else ()):
                 *_, (_, weight), (_, bias) = bank.tensors(position)
                 weight.zero_()
                 bias.fill_(score if isinstance(score, float) else score[target])
         info = ExpertsInfo(
             targets=EMOTIONS.subset(targets).to_json(),
             form=form,
-            pool_over="all",
+            pool_over=pool_over,
             queries=spec.queries,
             window_seconds=frozen.window.seconds,
             frames=spec.frames,

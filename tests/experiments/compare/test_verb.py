@@ -107,6 +107,43 @@ def test_states_that_are_not_as_computed_are_named(
     assert f"states in {lossy} are not as computed: codec int8, frames all" in examining(good, on=lossy).warnings
 
 
+@pytest.fixture(scope="module")
+def pooled(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pooled store of the world's corpus by its first encoder."""
+    path = tmp_path_factory.mktemp("pooled") / "pooled.zarr"
+    config, first = ExtractionConfig(pool="statistics", workers=1), world.encoder("first")
+    extract(open_corpus(world.spec), FrozenEncoder.load(str(first)), path, config, source=str(first))
+    return path
+
+
+def test_a_pooled_store_serves_experts_on_statistics(
+    examining: Examine, world: World, pooled: Path, tmp_path: Path, runs: Path
+) -> None:
+    voice = world.voice(tmp_path / "a", None, pool_over="speech")
+    found, full = (examining(voice, on=on).comparison.scores["a/voice"].mae for on in (pooled, world.store))
+    assert not (runs / STATES).exists()
+    for target in ("anger", "fear"):
+        assert found.per_target[target].value == pytest.approx(full.per_target[target].value, abs=0.02)
+    assert found != full, "statistics are kept in float16"
+    assert examining(voice, on=world.spec).comparison.scores["a/voice"].mae == found
+    (kept,) = (runs / STATES).glob("*.zarr")
+    assert FeatureStore.open(kept).pooled, "statistics are all that it needs"
+
+
+@pytest.mark.parametrize(
+    "other", [{"form": "flatten"}, {"form": "attention"}, {"pool_over": "all"}], ids=["flatten", "attention", "all"]
+)
+def test_a_pooled_store_is_not_taken_where_a_model_of_its_encoder_needs_states(
+    examining: Examine, world: World, pooled: Path, tmp_path: Path, runs: Path, other: dict[str, str]
+) -> None:
+    heard = world.voice(tmp_path / "a", None, pool_over="speech")
+    needy = world.voice(tmp_path / "b", None, **other)  # type: ignore[arg-type]
+    examining(heard, on=world.spec)  # leaves a pooled store of a comparison's own
+    found = examining(heard, needy, on=pooled).comparison.scores
+    assert sorted(FeatureStore.open(path).pooled for path in (runs / STATES).glob("*.zarr")) == [False, True]
+    assert found == examining(heard, needy, on=world.store).comparison.scores
+
+
 def test_a_half_done_extraction_goes_on(examining: Examine, world: World, good: Path, runs: Path) -> None:
     examining(good, on=world.spec)
     (kept,) = (runs / STATES).glob("*.zarr")
