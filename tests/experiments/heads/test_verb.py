@@ -137,11 +137,14 @@ def test_ensembles_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixt
     predicted = frame[[f"prediction.{target}" for target in result.rated]].to_numpy()
     np.testing.assert_allclose(scores, predicted, atol=1e-4)
 
-    trials = Trials(experiment)
-    one, three = (trials.run(each, lambda _epoch, _error: None) for each in (
-        changed(experiment, heads=settings), ensemble))  # fmt: skip
+    varied = {"space": {"heads.ensemble": {"choices": [1, 3]}}}
+    one, three, first = (
+        Trials(changed(experiment, sweep=sweep)).run(each, lambda _epoch, _error: None)
+        for sweep, each in ((varied, changed(experiment, heads=settings)), (varied, ensemble), ({}, ensemble))
+    )
     assert three.values["parameters"] == 3 * one.values["parameters"]
     assert three.values["mae"] == pytest.approx(result.forms["statistics"].validation.mae.mean.value, abs=1e-5)
+    assert (first.values["parameters"], first.values["mae"]) == (one.values["parameters"], one.values["mae"])
 
 
 @pytest.mark.slow
