@@ -166,6 +166,7 @@ def _yaml(experiment: Experiment) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_what_test_speakers_were_rated_changes_no_expert(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +247,7 @@ def no_table(parts: Path) -> None:
     (parts / "0.parquet").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [of_other_facts, half_a_table, no_table])
 def test_folds_that_cannot_be_read_are_trained_again(
     experiment: Experiment, trained: list[str], damage: Callable[[Path], None]
@@ -269,6 +271,7 @@ def test_folds_of_another_version_are_trained_again(experiment: Experiment, trai
     assert folds.run(experiment, "2") == result, "the version is not among the inputs of the stage"
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_hold_out_different_speakers(experiment: Experiment) -> None:
     alone, three = (
         folds.run(changed(experiment, heads={**experiment.heads.model_dump(), "ensemble": ensemble}), "2")
@@ -280,6 +283,7 @@ def test_members_of_an_ensemble_hold_out_different_speakers(experiment: Experime
     assert three.mae != alone.mae
 
 
+@pytest.mark.slow
 def test_principal_coordinates_of_folds_do_not_stay_in_the_store(experiment: Experiment) -> None:
     flat = {**QUICK, "inputs": ["flatten"], "features": "principal", "epochs": 1, "hidden": [4]}
     heads.run(changed(experiment, heads=flat))
@@ -358,6 +362,7 @@ def test_speakers_are_standardised_in_folds_alone(experiment: Experiment) -> Non
         Trials(alone).run(alone, lambda epoch, value: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [["flatten"], ["attention"]])
 def test_inputs_that_memory_does_not_hold_give_the_same(experiment: Experiment, form: list[str]) -> None:
     # One batch an epoch, without dropout: the order of its clips makes no difference.

@@ -107,6 +107,7 @@ def test_experts_that_mix_layers_say_which_they_listen_to(
     assert "| layer mix | layers that matter most" in (experiment.folder / "voice" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_ensembles_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     extract.run(experiment)
     settings = {**experiment.heads.model_dump(), "inputs": ["statistics"], "calibration": "affine"}

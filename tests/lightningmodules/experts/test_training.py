@@ -133,6 +133,7 @@ def test_members_start_bit_for_bit_as_alone() -> None:
     assert not torch.equal(dict(bank.tensors(2))["proj.weight"], dict(bank.tensors(3))["proj.weight"])
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_are_trained_in_groups_too(make_store: MakeStore, tmp_path: Path) -> None:
     store, said = make_store(missing=True), list[str]()
     changes = {"hidden": WIDE, "epochs": 1, "standardise": False, "ensemble": 2}
