@@ -70,7 +70,8 @@ for line in sys.stdin:
         ended = []
         for child, store in children:
             status, report = os.waitpid(child, 0)[1], store.with_suffix(f".{child}.done")
-            ended.append([status, json.loads(report.read_text()) if report.exists() else None])
+            whole = status == 0 and report.exists()  # a killed one may have left half a report
+            ended.append([status, json.loads(report.read_text()) if whole else None])
             for file in (report, store.with_suffix(f".{child}.ready")):
                 file.unlink(missing_ok=True)
         children.clear()

@@ -97,7 +97,8 @@ def test_every_verb_ends_its_run(verbs: Verbs, tmp_path: Path) -> None:
     kept = {
         "extract": "whole shards are kept, and the same command goes on from there",
         "pretrain": "whole epochs are kept, and the same command goes on after the last one",
-        "heads": "what an earlier run made is kept, and the same command starts the training again",
+        "heads": "what an earlier run made is kept (and finished folds of --folds), and the same command starts the "
+        "training again",
     }
     one, group = os.kill, os.killpg
     cases: list[tuple[str, Callable[[int, int], None], tuple[signal.Signals, ...], tuple[str, ...]]] = [

@@ -179,7 +179,7 @@ def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 class Encoder:
-    digest, width, frames = "e" * 64, 768, 1500
+    digest, width, frames, layers, depth = "e" * 64, 768, 1500, (12,), 12
     from emonet.windows import Window
     window = Window()
 
