@@ -18,7 +18,7 @@ from cache.store import FeatureStore
 from emonet.clips import SPLITS, Split
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import RequestError
-from emonet.experts import Features, InputSpec, LayerPick, Scaling, ScalingMeter
+from emonet.experts import POOLED_FORMS, Features, InputSpec, LayerPick, Scaling, ScalingMeter
 from emonet.runtime import Progress, ignore
 
 READ_CLIPS = 16  # clips read at once: 37 MB of Whisper small's states
@@ -104,7 +104,7 @@ def spec_of(store: FeatureStore, form: InputForm, config: HeadsConfig) -> InputS
     record = store.record
     if config.layers == "mix":
         _require_mixable(store, form, config)
-    if store.pooled and (form != "statistics" or config.frames != "speech"):
+    if store.pooled and (form not in POOLED_FORMS or config.frames != "speech"):
         raise RequestError(
             "this store keeps statistics over the states that hear a clip, not the states themselves",
             where=store.path,
@@ -150,7 +150,7 @@ def _without(form: InputForm, config: HeadsConfig) -> str:
 
 def _require_mixable(store: FeatureStore, form: InputForm, config: HeadsConfig) -> None:
     layers = store.record.layers or (0,)
-    if form != "statistics":
+    if form not in POOLED_FORMS:
         raise RequestError(
             "only statistics of layers can be mixed",
             expected=f"--heads.layers mix --heads.inputs statistics{_without(form, config)}",

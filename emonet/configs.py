@@ -13,7 +13,7 @@ Precision = Literal["auto", "float32", "bf16"]
 EncoderPrecision = Literal["float32", "bf16", "float16", "int8"]
 """Arithmetic that states may have been computed in: Whisper's in the first two."""
 CodecTier = Literal["none", "lossless", "bfloat", "int8"]
-InputForm = Literal["flatten", "statistics", "attention"]
+InputForm = Literal["flatten", "statistics", "moments", "attention"]
 Pool = Literal["none", "statistics"]
 Layers = Literal["last", "middle", "all"] | tuple[PositiveInt, ...]
 """Which of an encoder's layers give the states, counted from 1 as Hugging Face's hidden_states are: the last one stands
@@ -154,10 +154,11 @@ class HeadsConfig(Schema):
     later_fields: ClassVar[frozenset[str]] = frozenset({"layers", "ensemble"})
 
     inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
-    """What an expert sees: flatten (the paper), statistics or attention; of several, validation picks one."""
+    """What an expert sees: flatten (the paper), statistics, moments (of these, mean and deviation alone) or attention;
+    of several, validation picks one."""
     layers: Literal["all", "mix"] | tuple[PositiveInt, ...] = "all"
     """Which of the store's layers an expert hears: all side by side, numbers as in extraction.layers, or mix: their
-    mean, whose weights each expert learns for itself (statistics only)."""
+    mean, whose weights each expert learns for itself (statistics and moments)."""
     preset: Preset = "small"
     """Width of the published experts: small 64-64-32-16-1, large 128-128-64-32-1."""
     hidden: tuple[PositiveInt, ...] = ()
@@ -165,7 +166,7 @@ class HeadsConfig(Schema):
     ensemble: PositiveInt = 1
     """Experts of each target that differ in their seed (count): their mean is the score, their spread its doubt."""
     frames: Literal["all", "speech"] = "all"
-    """Which states statistics and attention pool over: all (the paper), or those that hear the clip."""
+    """Which states statistics, moments and attention pool over: all (the paper), or those that hear the clip."""
     epochs: PositiveInt = 60
     """Most passes over the training clips (count)."""
     patience: PositiveInt = 10
@@ -188,7 +189,8 @@ class HeadsConfig(Schema):
     """Principal coordinates: all, the first so many (count), or those with this share of the energy (0 to 1)."""
     standardise: bool | Literal["speaker"] = True
     """Scale inputs to zero mean and unit deviation; folded into the saved weights, which keep the published form.
-    speaker: each speaker's clips by their own first (transductive), for statistics in `emonet heads --folds` alone."""
+    speaker: each speaker's clips by their own first (transductive), for statistics and moments in `heads --folds`
+    alone."""
     select_by: Literal["mae", "pearson", "ua"] = "pearson"
     """The validation metric by which one of several input forms is chosen: a mean over experts, or ua over classes."""
     states_gib: PositiveFloat = 4.0

@@ -24,6 +24,7 @@ PREFIX, SUFFIX = "model_", "_best.pth"
 LICENCE = "CC-BY-4.0"
 _FRAMES = Window().frames  # published encoders hear 30 s
 _STATISTICS = 4  # values per value of a state: mean, minimum, maximum, deviation
+_UNPUBLISHED = {"attention": "have no learned queries", "moments": "hear minimum and maximum, too"}
 
 
 @dataclass(frozen=True)
@@ -273,8 +274,8 @@ def _own_form(info: ExpertsInfo) -> Iterator[str]:
     """What keeps experts from being written in the published form."""
     if info.ensemble > 1:
         yield f"ensembles of {info.ensemble} experts, whose mean no published file holds; train with heads.ensemble 1"
-    if info.form == "attention":
-        yield "attention: published experts have no learned queries; train with heads.inputs flatten"
+    if info.form in _UNPUBLISHED:
+        yield f"{info.form}: published experts {_UNPUBLISHED[info.form]}; train with heads.inputs flatten"
         return
     if info.frames != _FRAMES:
         yield f"{info.frames} states a clip, and published experts hear {_FRAMES} (30 s)"

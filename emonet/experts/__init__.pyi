@@ -1,11 +1,12 @@
 from .bank import QUERY_KEY, ExpertBank, layer_keys
 from .ensembles import member_ids
-from .inputs import Features, InputSpec, LayerPick, statistics
+from .inputs import POOLED_FORMS, Features, InputSpec, LayerPick, statistics
 from .quantized import ExpertsPrecision, QuantizedBank, Rounded
 from .scaling import Scaling, ScalingMeter, standardised_within
 from .stacked import SLICE_WEIGHTS, Multiplication, slice_experts
 
 __all__ = [
+    "POOLED_FORMS",
     "QUERY_KEY",
     "SLICE_WEIGHTS",
     "ExpertBank",

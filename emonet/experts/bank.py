@@ -59,7 +59,7 @@ class ExpertBank(nn.Module):
         mixed: bool = False,
     ) -> None:
         super().__init__()
-        if mixed and spec.form != "statistics":
+        if mixed and not spec.per_value:
             raise ValueError(f"layers can be mixed of statistics, not of {spec.form}")
         self.spec = spec
         self.targets = tuple(targets)
@@ -73,7 +73,7 @@ class ExpertBank(nn.Module):
         # Zeros weight all frames alike: the start is plain mean and deviation.
         queries = torch.zeros(experts, spec.queries, spec.width) if spec.form == "attention" else None
         self.query = nn.Parameter(queries) if queries is not None else None
-        self.mix = LayerMix(experts, spec.layers) if mixed else None
+        self.mix = LayerMix(experts, spec.layers, spec.per_value) if mixed else None
         # Set by `standardise`, gone after `fold`; never saved.
         self.shift: Tensor | None
         self.scale: Tensor | None

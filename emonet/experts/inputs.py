@@ -13,6 +13,10 @@ from emonet.configs import InputForm
 
 QUERIES = 4  # attention: pooled views per expert, each a mean and a deviation
 STATISTICS = 4  # of each value over time: mean, minimum, maximum, unbiased deviation
+_MOMENTS = (0, 3)  # of these: mean and deviation
+_PER_VALUE: dict[InputForm, int] = {"statistics": STATISTICS, "moments": len(_MOMENTS)}
+POOLED_FORMS = frozenset(_PER_VALUE)
+"""Forms that are statistics over time, which a pooled store keeps."""
 VARIANCE_FLOOR = 1e-6  # keeps the square root's gradient finite where all states agree
 
 
@@ -55,6 +59,8 @@ class InputSpec:
     * `flatten`: all states one after the other, `frames * width` values (EmoNet-Voice).
     * `statistics`: mean, minimum, maximum and unbiased deviation over time, `4 * width` values, in float32
       (EmoNet-Voice "Plus").
+    * `moments`: of these the mean and the deviation alone, `2 * width` values (statistics pooling of x-vectors, Snyder
+      et al. 2018, doi:10.1109/ICASSP.2018.8461375).
     * `attention`: each expert weights the states by its own `queries` learned queries (softmax over time) and sees each
       view's weighted mean and deviation, `queries * 2 * width` values (attentive statistics pooling, Okabe et al.
       2018, arXiv:1803.10963).
@@ -83,18 +89,20 @@ class InputSpec:
         return self.width if self.picked is None else self.width // self.layers * self.picked.of
 
     @property
+    def per_value(self) -> int:
+        """Of a form that is statistics over time, how many there are of each value; 0 of any other form."""
+        return _PER_VALUE.get(self.form, 0)
+
+    @property
     def features(self) -> int:
         """Values that enter an expert's first layer."""
-        return {
-            "flatten": self.frames * self.width,
-            "statistics": STATISTICS * self.width,
-            "attention": self.queries * 2 * self.width,
-        }[self.form]
+        other = {"flatten": self.frames, "attention": self.queries * 2}
+        return (self.per_value or other[self.form]) * self.width
 
     @property
     def bytes_per_clip(self) -> int:
         """Size of one prepared clip in bytes."""
-        return 4 * self.features if self.form == "statistics" else 2 * self.frames * self.width
+        return 4 * self.features if self.per_value else 2 * self.frames * self.width
 
     def prepare(
         self, states: Float[Tensor, "batch _ given"], speech_frames: Int[Tensor, " batch"], *, pooled: bool = False
@@ -108,23 +116,27 @@ class InputSpec:
             pooled: the states are statistics over those that hear the clip.
 
         Raises:
-            ValueError: if the states have another shape, or other than statistics is made of pooled ones.
+            ValueError: if the states have another shape, or something else than statistics is made of pooled ones.
         """
         expected = (STATISTICS if pooled else self.frames, self.given_width)
         if tuple(states.shape[1:]) != expected:
             raise ValueError(f"states of {tuple(states.shape[1:])}, expected {expected}")
         states = self._heard(states)
         if pooled:
-            if (self.form, self.pool_over) != ("statistics", "speech"):
+            if not self.per_value or self.pool_over != "speech":
                 raise ValueError(f"{self.form} over {self.pool_over} frames cannot be made of statistics over speech")
-            return Features(states.float().flatten(1), speech_frames)
+            return Features(self._of_statistics(states.float()), speech_frames)
         everything = self.form == "flatten" or self.pool_over == "all"
         lengths = torch.full_like(speech_frames, self.frames) if everything else speech_frames
         if self.form == "flatten":
             return Features(states.flatten(1), lengths)
-        if self.form == "statistics":
-            return Features(statistics(states, lengths), lengths)
+        if self.per_value:
+            made = statistics(states, lengths).view(len(states), STATISTICS, self.width)
+            return Features(self._of_statistics(made), lengths)
         return Features(states, lengths)
+
+    def _of_statistics(self, made: Float32[Tensor, "batch 4 width"]) -> Float32[Tensor, "batch features"]:
+        return (made if self.form == "statistics" else made[:, _MOMENTS]).flatten(1)
 
     def _heard(self, states: Tensor) -> Tensor:
         """The states of the layers that experts hear."""

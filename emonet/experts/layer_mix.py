@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from emonet.experts.inputs import STATISTICS
-
 
 class LayerMix(nn.Module):
     """What experts hear of statistics over several layers: their mean, weighted by each expert for itself.
@@ -18,10 +16,12 @@ class LayerMix(nn.Module):
     Args:
         experts: how many.
         layers: that stand side by side (count).
+        per_value: statistics of each value (count).
     """
 
-    def __init__(self, experts: int, layers: int) -> None:
+    def __init__(self, experts: int, layers: int, per_value: int) -> None:
         super().__init__()
+        self._per_value = per_value
         self.logits = nn.Parameter(torch.zeros(experts, layers))
 
     def forward(self, statistics: Float[Tensor, "batch features"]) -> Float[Tensor, "experts batch mixed"]:
@@ -29,7 +29,7 @@ class LayerMix(nn.Module):
         clips, features = statistics.shape
         experts, layers = self.logits.shape
         mixed = features // layers
-        by_layer = statistics.view(clips, STATISTICS, layers, mixed // STATISTICS).permute(2, 0, 1, 3)
+        by_layer = statistics.view(clips, self._per_value, layers, mixed // self._per_value).permute(2, 0, 1, 3)
         return (self.weights() @ by_layer.reshape(layers, clips * mixed)).view(experts, clips, mixed)
 
     def weights(self) -> Float[Tensor, "experts layers"]:
@@ -39,5 +39,5 @@ class LayerMix(nn.Module):
     def unmixed(self, weight: Float[Tensor, "experts outputs mixed"]) -> Float[Tensor, "experts outputs features"]:
         """Weights on mixed statistics as weights on those of all layers, which give the same."""
         experts, outputs, mixed = weight.shape
-        by_statistic = weight.reshape(experts, outputs, STATISTICS, 1, mixed // STATISTICS)
+        by_statistic = weight.reshape(experts, outputs, self._per_value, 1, mixed // self._per_value)
         return (by_statistic * self.weights().view(experts, 1, 1, -1, 1)).flatten(2)

@@ -62,7 +62,7 @@ class Model:
     @property
     def hears_statistics(self) -> bool:
         """Whether statistics over the states that hear a clip are all that its experts need."""
-        return all((info.form, info.pool_over) == ("statistics", "speech") for info in self.infos.values())
+        return all(info.spec.per_value and info.pool_over == "speech" for info in self.infos.values())
 
     @property
     def targets(self) -> tuple[str, ...]:

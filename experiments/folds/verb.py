@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from emonet.baselines import STATES
 from emonet.clips import Corpus, Fold, Folds, hold_out
 from emonet.errors import RequestError
+from emonet.experts import POOLED_FORMS
 from emonet.runtime import durable
 from emonet.schema import digest
 from emonet.version import __version__
@@ -103,7 +104,7 @@ def _require_foldable(experiment: Experiment) -> None:
             found="--heads.compare-inputs",
             hint="leave out one of the two",
         )
-    if config.standardise == "speaker" and set(config.inputs) != {"statistics"}:
+    if config.standardise == "speaker" and not set(config.inputs) <= POOLED_FORMS:
         raise RequestError(
             "each speaker's clips can be standardised by themselves as statistics alone",
             expected="--heads.inputs statistics",

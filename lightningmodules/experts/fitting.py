@@ -132,7 +132,7 @@ def _threads(spec: InputSpec) -> Iterator[None]:
     Two threads that wait for each other on a busy machine made that 200 (two cores shared by five processes).
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if spec.form == "statistics" else threads)
+    torch.set_num_threads(1 if spec.per_value else threads)
     try:
         yield
     finally:

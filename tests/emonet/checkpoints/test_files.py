@@ -45,7 +45,7 @@ def a_bank(form: InputForm = "flatten") -> tuple[ExpertBank, ExpertsInfo]:
     return ExpertBank(spec, ids, HIDDEN["small"], seed=1).eval(), info
 
 
-@pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
+@pytest.mark.parametrize("form", ["flatten", "statistics", "moments", "attention"])
 def test_what_is_saved_is_loaded(tmp_path: Path, form: InputForm) -> None:
     bank, info = a_bank(form)
     save_bank(bank, info, tmp_path / "heads")

@@ -275,6 +275,7 @@ def saved(folder: Path, spec: InputSpec, targets: TargetSpec, hidden: tuple[int,
     ("spec", "target", "message"),
     [
         (InputSpec("attention", "all", 1500, 4), "anger", r"attention: published experts have no learned queries"),
+        (InputSpec("moments", "all", 1500, 4), "anger", r"moments: published experts hear minimum and maximum, too"),
         (InputSpec("flatten", "all", 50, 4), "anger", r"50 states a clip, and published experts hear 1500"),
         (InputSpec("statistics", "speech", 1500, 4), "overall_quality", r"published experts pool over all"),
         (InputSpec("statistics", "all", 1500, 4), "anger", r"anger: the published expert .* does not see statistics"),

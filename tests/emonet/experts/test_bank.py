@@ -93,7 +93,7 @@ def test_outputs_are_not_clamped() -> None:
     assert (scores[:, 2] > 4).all()
 
 
-@pytest.mark.parametrize("form", ["flatten", "statistics", "attention"])
+@pytest.mark.parametrize("form", ["flatten", "statistics", "moments", "attention"])
 def test_the_start_does_not_depend_on_company(form: InputForm) -> None:
     spec = InputSpec(form, "all", FRAMES, WIDTH)
     alone = ExpertBank(spec, ["fear"], HIDDEN["small"], seed=3)

@@ -42,6 +42,17 @@ def test_statistics_are_numpys(states: torch.Tensor, pool_over: str) -> None:
         np.testing.assert_allclose(values[row], expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooled", [False, True])
+def test_moments_are_the_mean_and_the_deviation_of_statistics(states: torch.Tensor, pooled: bool) -> None:
+    every, spec = (InputSpec(form, "speech", FRAMES, WIDTH) for form in ("statistics", "moments"))
+    made = every.prepare(states, LENGTHS).values
+    given = made.view(4, 4, WIDTH) if pooled else states
+    values = spec.prepare(given, LENGTHS, pooled=pooled).values
+    assert values.shape == (4, spec.features) == (4, 2 * WIDTH)
+    assert torch.equal(values, made[:, [*range(WIDTH), *range(3 * WIDTH, 4 * WIDTH)]])
+    assert spec.bytes_per_clip == values[0].nbytes
+
+
 @pytest.mark.parametrize("form", ["statistics", "attention"])
 def test_what_follows_the_speech_does_not_matter(states: torch.Tensor, form: str) -> None:
     spec = InputSpec(form, "speech", FRAMES, WIDTH)

@@ -237,7 +237,7 @@ def test_what_is_held_is_what_was_said() -> None:
         assert slices.product.nbytes <= slice_bytes(len(TARGETS), PER_EXPERT, precision)
 
 
-@pytest.mark.parametrize(("form", "layers"), [("flatten", 1), ("attention", 1), ("statistics", 2)])
+@pytest.mark.parametrize(("form", "layers"), [("flatten", 1), ("attention", 1), ("statistics", 2), ("moments", 2)])
 def test_some_experts_go_on_as_with_the_others(form: InputForm, layers: int) -> None:
     """But for the rounding of products of another size, which six steps of 0.01 make no larger than 1e-4."""
     targets, going = [f"target {number}" for number in range(16)], [0, 2, 3, 7, 8, 9, 12, 15]

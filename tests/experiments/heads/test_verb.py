@@ -160,7 +160,7 @@ def test_coordinates_give_published_experts_and_all_forms_are_compared(
     heads.show(result)
     shown = capsys.readouterr().err
     assert not leftover.exists()
-    assert set(result.forms) == {"flatten", "statistics", "attention"}
+    assert set(result.forms) == {"flatten", "statistics", "moments", "attention"}
     assert result.forms["flatten"].energy == pytest.approx(1.0, abs=1e-3)
     assert result.forms["statistics"].energy is None
     assert result.input == "flatten", "the others were there to compare"
@@ -168,8 +168,11 @@ def test_coordinates_give_published_experts_and_all_forms_are_compared(
     assert [group.name for group in result.comparison] == ["all", "high arousal"]
     assert list(result.comparison[0].differences) == [
         "statistics - flatten",
+        "moments - flatten",
         "attention - flatten",
+        "moments - statistics",
         "attention - statistics",
+        "attention - moments",
     ]
     for words in ("principal coordinates hold 100.00 % of the energy", "Anger", "high arousal (2)", "best in bold"):
         assert words in shown

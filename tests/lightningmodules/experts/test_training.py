@@ -86,7 +86,9 @@ def test_a_layer_mix_that_cannot_be_is_refused(make_store: MakeStore, tmp_path: 
     assert train(several, tmp_path, "statistics", layers=[4], frames="speech", epochs=1).layer_mix == {}
 
 
-@pytest.mark.parametrize(("form", "layers"), [("statistics", "all"), ("statistics", "mix"), ("flatten", "all")])
+@pytest.mark.parametrize(
+    ("form", "layers"), [("statistics", "all"), ("statistics", "mix"), ("moments", "mix"), ("flatten", "all")]
+)
 def test_an_ensemble_holds_the_single_expert_and_others_and_means_them(
     make_store: MakeStore, tmp_path: Path, form: InputForm, layers: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
