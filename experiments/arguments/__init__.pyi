@@ -1,3 +1,4 @@
+from .benchmark import BenchmarkArguments, BenchmarkCorporaArguments
 from .flags import parse
 from .registry import (
     CompareArguments,
@@ -27,6 +28,8 @@ from .verbs import (
 )
 
 __all__ = [
+    "BenchmarkArguments",
+    "BenchmarkCorporaArguments",
     "Common",
     "CompareArguments",
     "CorpusArguments",

@@ -20,6 +20,8 @@ from emonet.errors import EmonetError
 from emonet.names import line_by_line
 from emonet.runtime import signals
 from experiments.arguments import (
+    BenchmarkArguments,
+    BenchmarkCorporaArguments,
     Common,
     CompareArguments,
     CorpusArguments,
@@ -120,6 +122,13 @@ VERBS: dict[str, Verb] = {
     "experts export": Verb("experts", ExpertsExportArguments, "write a model's experts as published ones", "export"),
     "serve": Verb("serve", ServeArguments, "serve a registered model on 127.0.0.1"),
     "compare": Verb("compare", CompareArguments, "which of several models is better, on the same clips"),
+    "benchmark run": Verb(
+        "benchmark",
+        BenchmarkArguments,
+        "models and encoders through published protocols, on one page",
+        stopped="finished protocols are kept, and the same command goes on after them",
+    ),
+    "benchmark corpora": Verb("benchmark", BenchmarkCorporaArguments, "list the corpora of EmoBox", "corpora"),
     "registry list": Verb("registry", RegistryArguments, "list the registered versions", "list_"),
     "registry show": Verb("registry", RegistryShowArguments, "tell all that is known of a version", "show"),
     "registry promote": Verb("registry", RegistryPromoteArguments, "make a version @champion by hand", "promote"),

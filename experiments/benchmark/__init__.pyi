@@ -1,0 +1,3 @@
+from .verb import BenchmarkResult, corpora, run, show, show_corpora
+
+__all__ = ["BenchmarkResult", "corpora", "run", "show", "show_corpora"]
