@@ -96,12 +96,12 @@ def agree(ratings: Ratings, rule: Rule = "paper") -> Consensus:
         ratings: of clips; the paper's rule takes their order as that in which raters were asked.
         rule: see `ABOUT`. All but `mean` need two ratings of a clip.
     """
-    items = ratings.items
-    low = np.array([ratings.spec[str(target)].low for target in items.index.get_level_values("target")])
+    items, present = ratings.items, ratings.present
     levels = items.to_numpy(np.float64)
-    if levels.shape[1] < 3:
-        levels = np.pad(levels, ((0, 0), (0, 3 - levels.shape[1])), constant_values=np.nan)
-    kept, scores = _RULES[rule](levels, levels > low[:, None])  # NaN is not above
+    if (fewer := 3 - levels.shape[1]) > 0:
+        levels = np.pad(levels, ((0, 0), (0, fewer)), constant_values=np.nan)
+        present = np.pad(present, ((0, 0), (0, fewer)))
+    kept, scores = _RULES[rule](levels, present)
     column = pd.Series(np.where(kept, scores, np.nan), items.index)
     table = column.unstack("target").reindex(index=list(ratings.clip_ids), columns=list(ratings.targets))  # noqa: PD010
     table.index.name, table.columns.name = "id", None

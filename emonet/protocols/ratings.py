@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
-from emonet.corpora.manifest import as_name, as_number, is_missing, read_rows
+from emonet.corpora import as_name, as_number, is_missing, read_rows
 from emonet.errors import RequestError, brief, raise_collected, shortened
 from emonet.targets import EMOTIONS, TargetSpec
 
@@ -144,6 +144,13 @@ class Ratings:
         """
         place = self.table.groupby(["clip", "target"], sort=False).cumcount()
         return self.table.assign(place=place).set_index(["clip", "target", "place"])["score"].unstack()  # noqa: PD010
+
+    @cached_property
+    def present(self) -> Bool[np.ndarray, "items places"]:
+        """Which of the `items`' ratings say that it is there: those above the target's lowest score."""
+        low = self.items.index.get_level_values("target").map({target.id: target.low for target in self.spec})
+        found: Bool[np.ndarray, "items places"] = self.items.to_numpy(np.float64) > np.array(low)[:, None]
+        return found  # NaN is not above
 
     def matrix(self, targets: Sequence[str] | None = None) -> Float64[np.ndarray, "items raters"]:
         """A column for each rater, NaN where they did not rate; a row for each clip and target it was rated for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,9 +51,9 @@ class Answers:
 
     def _check(self, clips: Sequence[str], model: str) -> None:
         table, wanted = self.scored.scores, set(clips)
-        ids = [str(name) for name in table.index]
-        missing, other = [name for name in clips if name not in set(ids)], [name for name in ids if name not in wanted]
-        twice = sorted({name for name in ids if ids.count(name) > 1}) if len(set(ids)) < len(ids) else []
+        times = Counter(map(str, table.index))
+        missing, other = [name for name in clips if name not in times], [name for name in times if name not in wanted]
+        twice = [name for name, count in times.items() if count > 1]
         if missing or other or twice:
             found = [f"no answer for {shortened(missing, 3)}"] if missing else []
             found += [f"answers for {shortened(other, 3)}"] if other else []
@@ -66,8 +67,9 @@ class Answers:
         answered = ~table.index.isin(list(self.scored.refusals))
         wrong = answered & ~np.isfinite(table.to_numpy(np.float64)).all(1)
         if wrong.any():
+            names = [str(name) for name in table.index[wrong]]
             raise RequestError(
                 f"{model} gives scores that are not finite",
                 expected="a finite score of each target, or a refusal with its reason",
-                found=f"{int(wrong.sum()):,} of {len(wrong):,} clips: {shortened(np.array(ids)[wrong].tolist(), 3)}",
+                found=f"{len(names):,} of {len(wrong):,} clips: {shortened(names, 3)}",
             )

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from emonet.clips import Clip
-from emonet.corpora.manifest import as_number, read_rows
+from emonet.corpora import as_number, read_rows
 from emonet.errors import RequestError, brief, raise_collected
 from emonet.protocols.ratings import Ratings
 from emonet.targets import ATTRIBUTES, EMOTIONS, TargetSpec
@@ -72,12 +72,12 @@ def read_bench(path: Path) -> Bench:
             place = f"{file.name}, {row.place}"
             try:
                 name, recording = _audio(row.cells, file)
-                ratings = list(_ratings(row.cells[LABEL]))
+                given = list(_ratings(row.cells[LABEL]))
             except ValueError as error:
                 problems.append(f"{place}: {error}")
                 continue
-            clip = known.clip(name, recording, {target for _, target, _ in ratings})
-            judgements += [(clip, rater, target, level) for rater, target, level in ratings]
+            clip = known.clip(name, recording, {target for _, target, _ in given})
+            judgements += [(clip, rater, target, level) for rater, target, level in given]
     raise_collected("the benchmark's ratings cannot be read", problems, where=path)
     ratings = Ratings.of(
         judgements, BENCH, name=str(path), clips=tuple(known.audio), levels=LEVELS, remarks=known.remarks()

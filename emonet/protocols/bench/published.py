@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from functools import cache
 from importlib import resources
 from io import StringIO
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -135,12 +136,12 @@ def _table10() -> ProtocolTable:
     )
 
 
-def _cells(line: dict[str, object]) -> dict[str, Cell]:
+def _cells(line: Mapping[Hashable, Any]) -> dict[str, Cell]:
     """A line's cells; an empty one is NaN in pandas, and undefined in a table."""
     return {
-        str(name): value if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+        str(name): value if isinstance(value, str) else float(value)
         for name, value in line.items()
-        if not pd.isna(value)  # type: ignore[call-overload]
+        if not pd.isna(value)
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +69,9 @@ def figure1(ratings: Ratings) -> ProtocolTable:
 def table9(ratings: Ratings) -> ProtocolTable:
     """Ratings of each emotion: clips, ratings, how many raters, how often each level, and how they agree."""
     shares = agreement_shares(ratings)
-    rows = [_counted(ratings, target, shares.loc[target]) for target in ratings.targets]
-    rows.append(_counted(ratings, OVERALL, _kinds(ratings).mean()))
+    by_target = shares.to_dict("index")
+    rows = [_counted(ratings, target, by_target[target]) for target in ratings.targets]
+    rows.append(_counted(ratings, OVERALL, dict(_kinds(ratings).mean())))
     levels = [
         Column(name=f"level_{level:g}", label=f"{level:g} (%)", digits=1, about="of the ratings, in percent")
         for level in ratings.scale[:_LEVELS]
@@ -138,8 +140,7 @@ def _kinds(ratings: Ratings) -> pd.DataFrame:
     """Of which kind (1, else 0) each pair of clip and target with two ratings or more is."""
     items = ratings.items
     levels = items.to_numpy(np.float64)
-    low = np.array([ratings.spec[str(name)].low for name in items.index.get_level_values("target")])
-    given, found = (~np.isnan(levels)).sum(1), (levels > low[:, None]).sum(1)  # NaN is not above
+    given, found = (~np.isnan(levels)).sum(1), ratings.present.sum(1)
     same = np.nanmax(levels, 1) == np.nanmin(levels, 1)
     each = (
         (found == given) & same,
@@ -150,7 +151,8 @@ def _kinds(ratings: Ratings) -> pd.DataFrame:
         found == 0,
     )
     table = pd.DataFrame({kind.name: of for kind, of in zip(KINDS, each, strict=True)}, items.index)
-    return table.astype(np.float64)[given >= 2]
+    paired: pd.DataFrame = table.astype(np.float64).loc[given >= 2]
+    return paired
 
 
 def _share(kind: Kind) -> Column:
@@ -166,7 +168,7 @@ def _raters(ratings: Ratings) -> list[int]:
     return sorted(int(n) for n in ratings.items.notna().sum(axis=1).unique())
 
 
-def _counted(ratings: Ratings, target: str, shares: pd.Series) -> Row:
+def _counted(ratings: Ratings, target: str, shares: Mapping[Hashable, float]) -> Row:
     table, items = ratings.table, ratings.items
     if target != OVERALL:
         table = table[table["target"] == target]

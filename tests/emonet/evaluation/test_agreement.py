@@ -72,6 +72,52 @@ def test_krippendorff_is_that_of_its_library(missing: float) -> None:
     assert rater_agreement(levels, levels=(0, 1, 2), resamples=1).krippendorff.value == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.3, 0.6])
+def test_krippendorff_is_that_of_all_pairs(missing: float) -> None:
+    """By its definition: disagreement within clips over that of all ratings of clips with two or more."""
+    clips = [row[~np.isnan(row)] for row in ratings(missing=missing)]
+    clips = [row for row in clips if len(row) > 1]
+    everything = np.concatenate(clips)
+    times = {level: int((everything == level).sum()) for level in (0, 1, 2)}
+
+    def apart(one: float, other: float) -> float:
+        low, high = sorted((one, other))
+        return (sum(times[level] for level in times if low <= level <= high) - (times[low] + times[high]) / 2) ** 2
+
+    def within(row: np.ndarray) -> float:
+        return sum(apart(a, b) for i, a in enumerate(row) for j, b in enumerate(row) if i != j)
+
+    n = len(everything)
+    observed = sum(within(row) / (len(row) - 1) for row in clips) / n
+    expected = within(everything) / (n * (n - 1))
+    found = rater_agreement(ratings(missing=missing), levels=(0, 1, 2), resamples=1).krippendorff.value
+    assert found == pytest.approx(1 - observed / expected)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3, 0.6])
+def test_gwet_is_that_of_all_pairs(missing: float) -> None:
+    """By its definition, of three levels: neighbours agree by 2/3, and the ends not at all."""
+    near = {0: 1.0, 1: 2 / 3, 2: 0.0}
+    clips = [row[~np.isnan(row)] for row in ratings(missing=missing)]
+    agreeing = [
+        np.mean([near[abs(int(a - b))] for i, a in enumerate(row) for j, b in enumerate(row) if i != j])
+        for row in clips
+        if len(row) > 1
+    ]
+    usual = [np.mean([(row == level).mean() for row in clips if len(row)]) for level in (0, 1, 2)]
+    chance = (3 + 4 * 2 / 3) / 6 * sum(share * (1 - share) for share in usual)
+    found = rater_agreement(ratings(missing=missing), levels=(0, 1, 2), resamples=1).gwet.value
+    assert found == pytest.approx((np.mean(agreeing) - chance) / (1 - chance))
+
+
+def test_who_is_who_does_not_matter() -> None:
+    levels, chance = ratings(), np.random.default_rng(1)
+    mixed = levels[chance.permutation(len(levels))][:, chance.permutation(6)]
+    one, other = (rater_agreement(each, levels=(0, 1, 2), resamples=1) for each in (levels, mixed))
+    for name in ("cronbach", "krippendorff", "gwet"):
+        assert getattr(one, name).value == pytest.approx(getattr(other, name).value)
+
+
 def test_intervals_are_of_resampled_clips() -> None:
     """Each end is what the coefficients of clips that are drawn one by one give."""
     levels = ratings(40, missing=0.3)
