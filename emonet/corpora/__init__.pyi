@@ -3,7 +3,9 @@ from .acted.nemo import open_nemo
 from .acted.ravdess import open_ravdess
 from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
-from .manifest import open_manifest, path_exists, unspelled
+from .manifest import as_name, open_manifest, path_exists, unspelled
+from .manifest.cells import as_number, is_missing
+from .manifest.tables import read_rows
 from .opening import open_corpus
 from .sandbox import open_sandbox
 from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
@@ -15,9 +17,12 @@ __all__ = [
     "CorpusReport",
     "SoundReport",
     "Sounds",
+    "as_name",
+    "as_number",
     "as_prototypes",
     "contents",
     "describe",
+    "is_missing",
     "listen",
     "open_corpus",
     "open_emodb",
@@ -28,6 +33,7 @@ __all__ = [
     "open_sandbox",
     "path_exists",
     "read_mapping",
+    "read_rows",
     "refuse_copies",
     "unspelled",
 ]

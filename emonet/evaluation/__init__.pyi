@@ -1,3 +1,4 @@
+from .agreement import RaterAgreement, rater_agreement
 from .bootstrap import difference, evaluate, independent, resample
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
@@ -22,9 +23,11 @@ from .plots import (
     FAINT,
     INK,
     SCATTERED,
+    bare,
     class_confusion_figure,
     confusion_figure,
     folds_figure,
+    labelled,
     layers_figure,
     metric_figure,
     scatter_figure,
@@ -58,6 +61,7 @@ __all__ = [
     "MetricName",
     "PairwiseDifference",
     "PluggedScorer",
+    "RaterAgreement",
     "Scored",
     "Scorer",
     "Scores",
@@ -65,6 +69,7 @@ __all__ = [
     "SwapTest",
     "TargetDifference",
     "Verdict",
+    "bare",
     "calibration_figure",
     "class_confusion_figure",
     "class_metrics",
@@ -84,9 +89,11 @@ __all__ = [
     "holm",
     "independent",
     "judge",
+    "labelled",
     "layers_figure",
     "metric_figure",
     "open_scorer",
+    "rater_agreement",
     "resample",
     "sample_classes",
     "scatter_figure",
