@@ -31,6 +31,7 @@ from .plots import (
     scores_figure,
 )
 from .promotion import MARGIN, Verdict, judge
+from .resampled_sums import ResampledSums, quotient, resampled_sums
 from .results import METRIC_NAMES, METRICS, Estimate, Metric, MetricName, Scores
 from .scoring import PluggedScorer, Scored, Scorer, open_scorer
 
@@ -58,6 +59,7 @@ __all__ = [
     "MetricName",
     "PairwiseDifference",
     "PluggedScorer",
+    "ResampledSums",
     "Scored",
     "Scorer",
     "Scores",
@@ -87,7 +89,9 @@ __all__ = [
     "layers_figure",
     "metric_figure",
     "open_scorer",
+    "quotient",
     "resample",
+    "resampled_sums",
     "sample_classes",
     "scatter_figure",
     "scores_figure",

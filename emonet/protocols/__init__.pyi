@@ -1,3 +1,31 @@
+from .class_mappings import SHIPPED, ClassMapping, open_mapping
+from .sim_to_real import Heard, SimToReal, hear, measure
+from .sim_to_real_tables import (
+    published_rows,
+    sensitivity_figure,
+    sensitivity_table,
+    sim_to_real_classes_table,
+    sim_to_real_table,
+    weighted_total,
+)
 from .tables import Cell, Column, ProtocolTable, Row
 
-__all__ = ["Cell", "Column", "ProtocolTable", "Row"]
+__all__ = [
+    "SHIPPED",
+    "Cell",
+    "ClassMapping",
+    "Column",
+    "Heard",
+    "ProtocolTable",
+    "Row",
+    "SimToReal",
+    "hear",
+    "measure",
+    "open_mapping",
+    "published_rows",
+    "sensitivity_figure",
+    "sensitivity_table",
+    "sim_to_real_classes_table",
+    "sim_to_real_table",
+    "weighted_total",
+]
