@@ -1,4 +1,5 @@
 from .class_mappings import SHIPPED, ClassMapping, open_mapping
+from .diarisation import Eder, Interval, diarisation_error, diarisation_table, intervals_of_frames
 from .sim_to_real import Heard, SimToReal, hear, measure
 from .sim_to_real_tables import (
     published_rows,
@@ -15,11 +16,16 @@ __all__ = [
     "Cell",
     "ClassMapping",
     "Column",
+    "Eder",
     "Heard",
+    "Interval",
     "ProtocolTable",
     "Row",
     "SimToReal",
+    "diarisation_error",
+    "diarisation_table",
     "hear",
+    "intervals_of_frames",
     "measure",
     "open_mapping",
     "published_rows",
