@@ -1,5 +1,8 @@
 from .class_mappings import SHIPPED, ClassMapping, open_mapping
 from .diarisation import Eder, Interval, diarisation_error, diarisation_table, intervals_of_frames
+from .distribution_metrics import distribution_table
+from .label_distributions import Distributions, class_distributions, grade_distributions, rules_table
+from .label_heads import label_heads_table
 from .sim_to_real import Heard, SimToReal, hear, measure
 from .sim_to_real_tables import (
     published_rows,
@@ -16,19 +19,25 @@ __all__ = [
     "Cell",
     "ClassMapping",
     "Column",
+    "Distributions",
     "Eder",
     "Heard",
     "Interval",
     "ProtocolTable",
     "Row",
     "SimToReal",
+    "class_distributions",
     "diarisation_error",
     "diarisation_table",
+    "distribution_table",
+    "grade_distributions",
     "hear",
     "intervals_of_frames",
+    "label_heads_table",
     "measure",
     "open_mapping",
     "published_rows",
+    "rules_table",
     "sensitivity_figure",
     "sensitivity_table",
     "sim_to_real_classes_table",
