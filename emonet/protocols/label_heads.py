@@ -81,6 +81,7 @@ def label_heads_table(
     tested = place[np.concatenate([fold.test for fold in usable.folds])]
     tested.sort()
     names = [labels.clips[row] for row in tested]
+    by = f"penalties are chosen by held-out {' or '.join(sorted(chosen))}"
     speaker = {clip.id: clip.speaker for clip in clips}
     return distribution_table(
         labels.of(names),
@@ -90,10 +91,7 @@ def label_heads_table(
         seed=seed,
         trained={name: round(count / len(usable.folds)) for name, count in trained.items()},
         name="label_heads",
-        notes=(
-            *_told(rated, len(names), usable),
-            f"{len(usable.folds)} folds; training clips are their mean; penalties are chosen by held-out {' or '.join(sorted(chosen))}",
-        ),
+        notes=(*_told(rated, len(names), usable), f"{len(usable.folds)} folds; training clips are their mean", by),
     )
 
 
