@@ -1,6 +1,6 @@
 from .class_mappings import SHIPPED, ClassMapping, open_mapping
 from .diarisation import Eder, Interval, diarisation_error, diarisation_table, intervals_of_frames
-from .distribution_metrics import distribution_table
+from .distribution_metrics import distribution_table, predicted_distributions
 from .label_distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_heads import label_heads_table
 from .sim_to_real import Heard, SimToReal, hear, measure
@@ -36,6 +36,7 @@ __all__ = [
     "label_heads_table",
     "measure",
     "open_mapping",
+    "predicted_distributions",
     "published_rows",
     "rules_table",
     "sensitivity_figure",

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
+from scipy.special import softmax
 
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError, raise_collected
-from emonet.evaluation import Estimate, quotient, resampled_sums, sample_classes
+from emonet.evaluation import Estimate, Scored, quotient, resampled_sums, sample_classes
 from emonet.protocols.label_distributions import Distributions
+from emonet.protocols.sim_to_real import SPAN
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
-from emonet.targets import NO_CLASS
+from emonet.targets import NO_CLASS, TargetSpec
 
 FLOOR = 0.01
 """What a label's zeros become in EMO-SUPERB, so that its divergences are finite for whoever predicts no zero."""
@@ -77,6 +79,31 @@ def n_best(
     above, level = (predicted > own).sum(1), (predicted == own).sum(1)
     hits: Float64[np.ndarray, " clips"] = np.where(given == NO_CLASS, np.nan, np.clip((n - above) / level, 0, 1))
     return hits
+
+
+def predicted_distributions(
+    scored: Scored, classes: Sequence[str], *, spec: TargetSpec, span: float = SPAN
+) -> tuple[tuple[str, ...], Float64[np.ndarray, "clips classes"]]:
+    """A model's scores of classes as distributions: their softmax, as in sim-to-real.
+
+    Args:
+        scored: of any clips; those that were refused are left out.
+        classes: ids of the targets, in the order of the labels' classes.
+        spec: what the model scores, and on which scales.
+        span: what a score at the upper end of its scale becomes; 0 is the lower end.
+
+    Returns:
+        Ids of the clips, and their distributions.
+
+    Raises:
+        RequestError: if the model does not score one of the classes.
+    """
+    columns = [spec.index(name) for name in classes]
+    scores = scored.scores[[spec.ids[column] for column in columns]].to_numpy(np.float64)
+    known = np.isfinite(scores).all(1)
+    levels = (scores[known] - spec.low[columns]) / (spec.high - spec.low)[columns]
+    clips = tuple(str(name) for name, has in zip(scored.scores.index, known, strict=True) if has)
+    return clips, softmax(span * levels, axis=1)
 
 
 def distribution_table(

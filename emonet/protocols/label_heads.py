@@ -136,6 +136,8 @@ def _standardised(
     """
     from sklearn.preprocessing import StandardScaler
 
+    if not len(train):
+        return train.astype(np.float64), other.astype(np.float64)
     scaler = StandardScaler().fit(train.astype(np.float64))
     inputs, others = (scaler.transform(one.astype(np.float64)) for one in (train, other))
     if inputs.shape[1] > len(inputs):

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
+from scipy.special import softmax
 
 from emonet.clips import Clip
 from emonet.configs import EvaluationConfig
@@ -59,8 +60,7 @@ class Heard:
         Args:
             span: what a score at the upper end of its scale becomes; 0 is the lower end.
         """
-        powers = np.exp(span * (self.levels - self.levels.max(1, keepdims=True)))
-        shares: Float64[np.ndarray, "clips emotions"] = powers / powers.sum(1, keepdims=True)
+        shares: Float64[np.ndarray, "clips emotions"] = softmax(span * self.levels, axis=1)
         return shares
 
     def called(self, factor: float = FACTOR, span: float = SPAN) -> Bool[np.ndarray, "clips classes"]:

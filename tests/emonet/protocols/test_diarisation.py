@@ -92,6 +92,16 @@ def speechbrain(labels: str, event: tuple[str, float, float], seconds: float, wi
     return 1 - right / steps
 
 
+GOLDEN = [
+    ("aaaa", ("a", 0, 0.8), 0.8, 0.2, 0.2, 0.0),
+    ("nnaahhn", ("a", 0.35, 1.05), 1.5, 0.4, 0.2, 0.3666666666666667),
+    ("nahsnahs", ("h", 0.4, 1.3), 1.75, 0.3, 0.2, 0.7142857142857143),
+    ("sssnnnnaa", ("s", 0.0, 1.0), 2.5, 1.0, 0.2, 0.2799999999999999),
+    ("nan", ("a", 0.25, 0.7), 1.0, 0.2, 0.3, 0.4999999999999999),
+    ("h", ("h", 0.1, 0.2), 1.0, 0.2, 0.2, 0.9),
+]
+"""Windows' labels, the event, length of clip, window and stride in seconds, EDER by a transcription of speechbrain/utils/EDER.py."""
+
 LETTERS = {"n": "neutral", "a": "angry", "h": "happy", "s": "sad"}
 
 
@@ -105,6 +115,16 @@ def ours(labels: str, event: tuple[str, float, float], seconds: float, window: f
 
 def test_speechbrains_documented_example() -> None:
     assert ours("nnnaaa", ("a", 0.39, 1.10), 1.22, 0.2, 0.2) == pytest.approx(0.2704918032786885, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("labels", "event", "seconds", "window", "stride", "rate"),
+    GOLDEN,
+)
+def test_figures_of_speechbrains_algorithm(
+    labels: str, event: tuple[str, float, float], seconds: float, window: float, stride: float, rate: float
+) -> None:
+    assert ours(labels, event, seconds, window, stride) == pytest.approx(rate, abs=1e-9)
 
 
 @given(

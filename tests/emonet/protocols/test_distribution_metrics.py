@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,10 @@ from sklearn.metrics import f1_score
 
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
-from emonet.protocols import Distributions, ProtocolTable, distribution_table
+from emonet.evaluation import Scored
+from emonet.protocols import Distributions, ProtocolTable, distribution_table, predicted_distributions
 from emonet.protocols.distribution_metrics import jensen_shannon, kl_divergence, n_best, one_over_c, smoothed
+from emonet.targets import EMOTIONS
 
 CONFIG = EvaluationConfig(resamples=100)
 
@@ -147,3 +150,13 @@ def test_predictions_that_are_no_distributions() -> None:
         table(truth, m=np.array([[np.nan, 0.5], [0.5, 0.5]]))
     with pytest.raises(RequestError, match=r"m: 2 clips x 2 classes are expected; found \(3, 2\)"):
         table(truth, m=np.full((3, 2), 0.5))
+
+
+def test_scores_become_distributions_in_the_order_of_the_labels() -> None:
+    spec = EMOTIONS.subset(["anger", "sadness", "fear"])
+    scores = pd.DataFrame({"fear": [4.0, np.nan], "sadness": [0.0, 1.0], "anger": [0.0, 1.0]}, index=["x", "y"])
+    clips, shares = predicted_distributions(Scored(scores, {"y": "too loud"}), ["anger", "Fear"], spec=spec)
+    assert clips == ("x",)
+    assert shares == pytest.approx(np.array([[1, math.e**4]]) / (1 + math.e**4))
+    with pytest.raises(RequestError, match="no target called 'bored'"):
+        predicted_distributions(Scored(scores), ["anger", "bored"], spec=spec)
