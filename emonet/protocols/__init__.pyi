@@ -3,7 +3,7 @@ from .diarisation import Eder, Interval, diarisation_error, diarisation_table, i
 from .distribution_metrics import distribution_table, predicted_distributions
 from .label_distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_heads import label_heads_table
-from .sim_to_real import Heard, SimToReal, hear, measure
+from .sim_to_real import Heard, SimToReal, hear, measure, random_scores
 from .sim_to_real_tables import (
     published_rows,
     sensitivity_figure,
@@ -38,6 +38,7 @@ __all__ = [
     "open_mapping",
     "predicted_distributions",
     "published_rows",
+    "random_scores",
     "rules_table",
     "sensitivity_figure",
     "sensitivity_table",

@@ -206,6 +206,12 @@ def hear(scored: Scored, clips: Sequence[Clip], mapping: ClassMapping, *, spec: 
     )
 
 
+def random_scores(clips: Sequence[Clip], spec: TargetSpec, seed: int = 0) -> Scored:
+    """Scores that have heard nothing, uniform over each scale: what the lenient rule makes of them is a warning."""
+    scores = np.random.default_rng(seed).uniform(spec.low, spec.high, (len(clips), len(spec)))
+    return Scored.of(clips, spec, scores.tolist())
+
+
 def measure(
     heard: Heard, config: EvaluationConfig, *, factor: float = FACTOR, span: float = SPAN, seed: int = 0
 ) -> SimToReal:
