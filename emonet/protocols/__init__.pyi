@@ -1,10 +1,10 @@
-from .class_mappings import SHIPPED, ClassMapping, open_mapping
 from .diarisation import Eder, Interval, diarisation_error, diarisation_table, intervals_of_frames
-from .distribution_metrics import distribution_table, predicted_distributions
-from .label_distributions import Distributions, class_distributions, grade_distributions, rules_table
-from .label_heads import label_heads_table
-from .sim_to_real import Heard, SimToReal, hear, measure, random_scores
-from .sim_to_real_tables import (
+from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
+from .label_variance.heads import label_heads_table
+from .label_variance.metrics import distribution_table, predicted_distributions
+from .sim_to_real.hearing import Heard, SimToReal, hear, measure, random_scores
+from .sim_to_real.mappings import SHIPPED, ClassMapping, open_mapping
+from .sim_to_real.tables import (
     published_rows,
     sensitivity_figure,
     sensitivity_table,

@@ -17,7 +17,7 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import Scored
 from emonet.protocols import Distributions, ProtocolTable, distribution_table, predicted_distributions
-from emonet.protocols.distribution_metrics import jensen_shannon, kl_divergence, n_best, one_over_c, smoothed
+from emonet.protocols.label_variance.metrics import jensen_shannon, kl_divergence, n_best, one_over_c, smoothed
 from emonet.targets import EMOTIONS
 
 CONFIG = EvaluationConfig(resamples=100)

@@ -78,7 +78,7 @@ def test_order_of_labels_and_more_features_than_clips() -> None:
 def test_coordinates_give_the_same_head() -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from emonet.protocols.label_heads import _fit, _standardised
+    from emonet.protocols.label_variance.heads import _fit, _standardised
 
     rng = np.random.default_rng(0)
     inputs, more = rng.normal(size=(20, 50)), rng.normal(size=(5, 50))

@@ -15,7 +15,7 @@ from emonet.clips import Clip
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import ClassScores, Scored, evaluate, fold_classes, sample_classes
 from emonet.protocols import Distributions, distribution_table, hear, measure, open_mapping
-from emonet.protocols.sim_to_real_tables import CLASS_SIZES
+from emonet.protocols.sim_to_real.tables import CLASS_SIZES
 from emonet.targets import EMOTIONS
 
 pytestmark = pytest.mark.numeric

@@ -27,7 +27,7 @@ from emonet.protocols import (
     sim_to_real_table,
     weighted_total,
 )
-from emonet.protocols.sim_to_real_tables import CLASS_SIZES
+from emonet.protocols.sim_to_real.tables import CLASS_SIZES
 from emonet.targets import EMOTIONS, TargetSpec
 
 CONFIG = EvaluationConfig(resamples=100)

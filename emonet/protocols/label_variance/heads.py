@@ -17,8 +17,8 @@ from jaxtyping import Float, Float64, Int
 from emonet.clips import Clip, Fold, Folds, check_folds, hold_out
 from emonet.configs import EvaluationConfig
 from emonet.errors import raise_collected, shortened
-from emonet.protocols.distribution_metrics import TINY, distribution_table
-from emonet.protocols.label_distributions import Distributions, Rule
+from emonet.protocols.label_variance.distributions import Distributions, Rule
+from emonet.protocols.label_variance.metrics import TINY, distribution_table
 from emonet.protocols.tables import ProtocolTable
 from emonet.runtime import Progress, ignore
 from emonet.targets import NO_CLASS
@@ -112,7 +112,10 @@ class _Turn:
     ) -> _Turn:
         every = np.union1d(fold.train, fold.validation)
         return cls(
-            *(place[rows] for rows in (inner.train, inner.validation, every, fold.test)),
+            train=place[inner.train],
+            validation=place[inner.validation],
+            every=place[every],
+            test=place[fold.test],
             to_choose=_standardised(features[inner.train], features[inner.validation]),
             to_test=_standardised(features[every], features[fold.test]),
         )
@@ -185,7 +188,7 @@ def _check(features: Float[np.ndarray, "clips features"], clips: Sequence[Clip],
     problems = []
     if len(features) != len(clips):
         problems.append(f"{len(features):,} rows of features for {len(clips):,} clips")
-    elif bad := [clips[row].id for row in np.flatnonzero(~np.isfinite(features).all(1))]:
+    elif bad := [clips[row].id for row in np.flatnonzero(~np.isfinite(features).all(1)).tolist()]:
         problems.append(f"features that are not finite: {shortened(bad, 3)}")
     problems += [
         f"fold {fold.name} tests speakers that it trains on: {shortened(shared, 3)}"

@@ -15,8 +15,8 @@ from scipy.special import softmax
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError, raise_collected
 from emonet.evaluation import Estimate, Scored, quotient, resampled_sums, sample_classes
-from emonet.protocols.label_distributions import Distributions
-from emonet.protocols.sim_to_real import SPAN
+from emonet.protocols.label_variance.distributions import CONSENSUS, Distributions
+from emonet.protocols.sim_to_real.hearing import SPAN
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 from emonet.targets import NO_CLASS, TargetSpec
 
@@ -65,7 +65,10 @@ def one_over_c(shares: Float64[np.ndarray, "clips classes"]) -> Bool[np.ndarray,
 
     It is applied to labels before they are smoothed, which moves shares of many raters below the threshold.
     """
-    return shares > 1 / shares.shape[1] + 1e-9  # equal shares exceed nothing, however they were rounded
+    there: Bool[np.ndarray, "clips classes"] = (
+        shares > 1 / shares.shape[1] + 1e-9
+    )  # equal shares exceed nothing, however they were rounded
+    return there
 
 
 def n_best(
@@ -135,14 +138,15 @@ def distribution_table(
     raise_collected("predictions cannot be used", [p for one in models.items() for p in _wrong(*one, truth)])
     if not truth.clips:
         raise RequestError("there are no clips with ratings")
-    kept = {rule: int(truth.kept(rule).sum()) for rule in ("plurality", "majority")}
+    kept = {rule: int(truth.kept(rule).sum()) for rule in CONSENSUS}
     rows = []
     for model, predicted in models.items():
         cells: dict[str, Cell] = {"model": model, "trained": (trained or {}).get(model)}
         cells |= _distributed(truth, predicted, speakers, config, seed)
         cells |= _classified(truth, predicted, speakers, config, seed)
         rows.append(Row(cells=cells))
-    absent = [label for label, there in zip(truth.classes, one_over_c(truth.shares).any(0), strict=True) if not there]
+    there = one_over_c(truth.shares).any(0).tolist()
+    absent = [label for label, known in zip(truth.classes, there, strict=True) if not known]
     told = f"1/C rule: no clip has {', '.join(absent)}, so that its F1 counts only where it is predicted"
     return ProtocolTable(
         name=name,
@@ -210,14 +214,16 @@ def _classified(
     seed: int,
 ) -> dict[str, Estimate]:
     names, first = {name: name for name in truth.classes}, predicted.argmax(1)
+    by_rule = {
+        rule: sample_classes(truth.consensus(rule), first, classes=names, speakers=speakers, config=config, seed=seed)
+        for rule in CONSENSUS
+    }
     found: dict[str, Estimate] = {}
-    for rule, metrics in (("plurality", ("ua", "wa", "macro_f1")), ("majority", ("wa",))):
-        given = truth.consensus(rule)
-        sampled = sample_classes(given, first, classes=names, speakers=speakers, config=config, seed=seed)
-        if sampled is not None:
-            scores = sampled.scores()
-            prefix = "" if rule == "plurality" else f"{rule}_"
-            found |= {f"{prefix}{metric}": scores.of(metric) for metric in metrics}
+    if (plural := by_rule["plurality"]) is not None:
+        scores = plural.scores()
+        found = {"ua": scores.ua, "wa": scores.wa, "macro_f1": scores.macro_f1}
+    if (major := by_rule["majority"]) is not None:
+        found["majority_wa"] = major.scores().wa
     given = truth.consensus("plurality")
     agreed = given != NO_CLASS
     for n in BEST:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import ACCENT, COLOURS, DPI, FAINT, INK, Estimate
-from emonet.protocols.class_mappings import FILES, SHIPPED, ClassMapping
-from emonet.protocols.sim_to_real import FACTOR, SPAN, Heard, SimToReal, lenient
+from emonet.protocols.sim_to_real.hearing import FACTOR, SPAN, Heard, SimToReal, lenient
+from emonet.protocols.sim_to_real.mappings import FILES, SHIPPED, ClassMapping
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 
 FACTORS = (0.5, 1.0, 1.25, FACTOR, 1.75, 2.0, 3.0, 5.0)

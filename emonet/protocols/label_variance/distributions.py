@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Rule = Literal["all_inclusive", "plurality", "majority"]
+Consensus = Literal["plurality", "majority"]
+CONSENSUS: tuple[Consensus, ...] = get_args(Consensus)
+"""Rules that ask for one class."""
+
 RULES: tuple[Rule, ...] = get_args(Rule)
 ABOUT: Mapping[Rule, str] = {
     "all_inclusive": "every clip; its label is the distribution of all ratings",
@@ -55,7 +59,7 @@ class Distributions:
         shares: Float64[np.ndarray, "clips classes"] = self.votes / self.votes.sum(1, keepdims=True)
         return shares
 
-    def consensus(self, rule: Literal["plurality", "majority"]) -> Int[np.ndarray, " clips"]:
+    def consensus(self, rule: Consensus) -> Int[np.ndarray, " clips"]:
         """The one class of each clip by its position; `NO_CLASS` for those that the rule drops."""
         most = self.votes.max(1, keepdims=True)
         agreed = (self.votes == most).sum(1) == 1

@@ -20,7 +20,7 @@ from emonet.clips import Clip
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError, shortened
 from emonet.evaluation import ClassScores, Estimate, Scored, quotient, resampled_sums, sample_classes
-from emonet.protocols.class_mappings import ClassMapping
+from emonet.protocols.sim_to_real.mappings import ClassMapping
 from emonet.targets import NO_CLASS, TargetSpec
 
 FACTOR = 1.5
@@ -186,8 +186,8 @@ def hear(scored: Scored, clips: Sequence[Clip], mapping: ClassMapping, *, spec: 
     levels = (scores - spec.low[columns]) / (spec.high - spec.low)[columns]
     given = mapping.given([clip.label for clip in clips])
     labelled, known = given != NO_CLASS, np.isfinite(levels).all(1)
-    rows = np.flatnonzero(labelled & known)
-    if not len(rows):
+    rows = np.flatnonzero(labelled & known).tolist()
+    if not rows:
         raise RequestError(
             "no clip has both a class and scores",
             where=mapping.name,

@@ -22,13 +22,13 @@ from emonet.names import as_text
 from emonet.runtime import expanded
 from emonet.targets import EMOTIONS, NO_CLASS, TargetSpec, spelling
 
-FILES = resources.files("emonet.protocols") / "sim_to_real_files"
+FILES = resources.files("emonet.protocols.sim_to_real") / "as_published"
 SHIPPED = {"emodb": "arXiv 2506.09827, table 11", "ravdess": "arXiv 2506.09827, table 11"}
 """Corpus -> where the mapping that comes with emonet was published."""
 
 _COLUMNS = ("emotion", "class")
 _FORM = "CLASS: [EMOTION, ...] lines (.yaml), or columns `emotion` and `class` (.csv)"
-_HINT = "docs/benchmark-sim-to-real.md shows a file; emonet targets lists the emotions"
+_HINT = "docs/benchmark-variance.md shows a file; emonet targets lists the emotions"
 
 
 @dataclass(frozen=True)
