@@ -31,7 +31,7 @@ from .plots import (
     scores_figure,
 )
 from .promotion import MARGIN, Verdict, judge
-from .resampled_sums import ResampledSums, quotient, resampled_sums
+from .resampled_ratios import ResampledSums, quotient, resampled_sums
 from .results import METRIC_NAMES, METRICS, Estimate, Metric, MetricName, Scores
 from .scoring import PluggedScorer, Scored, Scorer, open_scorer
 

@@ -1,8 +1,8 @@
-from .diarisation import Eder, Interval, diarisation_error, diarisation_table, intervals_of_frames
+from .diarisation import Interval, diarisation_error, diarisation_table, intervals_of_frames
 from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_variance.heads import label_heads_table
 from .label_variance.metrics import distribution_table, predicted_distributions
-from .sim_to_real.hearing import Heard, SimToReal, hear, measure, random_scores
+from .sim_to_real.hearing import hear, measure, random_scores
 from .sim_to_real.mappings import SHIPPED, ClassMapping, open_mapping
 from .sim_to_real.tables import (
     published_rows,
@@ -20,12 +20,9 @@ __all__ = [
     "ClassMapping",
     "Column",
     "Distributions",
-    "Eder",
-    "Heard",
     "Interval",
     "ProtocolTable",
     "Row",
-    "SimToReal",
     "class_distributions",
     "diarisation_error",
     "diarisation_table",

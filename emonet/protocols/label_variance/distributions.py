@@ -162,7 +162,7 @@ def rules_table(sets: Mapping[str, Distributions]) -> ProtocolTable:
     """Which clips each rule keeps, and how much their raters disagree.
 
     Args:
-        sets: by name, such as that of a corpus or of a target.
+        sets: by name, such as that of a corpus or of a target; several are shown together, too.
     """
     columns = (
         Column(name="labels", label="Labels"),
@@ -174,14 +174,14 @@ def rules_table(sets: Mapping[str, Distributions]) -> ProtocolTable:
         Column(name="entropy", label="Entropy", about="of a kept clip's distribution (mean, bits)"),
         Column(name="agreement", label="Agreement", about="ratings of a kept clip for its most frequent class (mean)"),
     )
+    parts = {name: _disagreement(one) for name, one in sets.items()}
+    if len(parts) > 1:
+        parts["together"] = {key: np.concatenate([one[key] for one in parts.values()]) for key in _DISAGREEMENT}
     rows = []
-    for name, one in sets.items():
-        shares = one.shares
-        entropy = -(shares * np.log2(shares, out=np.zeros_like(shares), where=shares > 0)).sum(1)
+    for name, figures in parts.items():
         for rule in RULES:
-            kept = one.kept(rule)
-            figures = {"raters": one.raters, "entropy": np.abs(entropy), "agreement": shares.max(1)}
-            means = {key: float(values[kept].mean()) if kept.any() else None for key, values in figures.items()}
+            kept = figures[rule] > 0
+            means = {key: float(figures[key][kept].mean()) if kept.any() else None for key in _MEANS}
             counts = {"kept": int(kept.sum()), "clips": len(kept), "share": float(kept.mean())}
             rows.append(Row(cells={"labels": name, "rule": rule, **counts, **means}))
     return ProtocolTable(
@@ -195,6 +195,18 @@ def rules_table(sets: Mapping[str, Distributions]) -> ProtocolTable:
             "figures under different rules are of different clips, and cannot be compared",
         ),
     )
+
+
+_MEANS = ("raters", "entropy", "agreement")
+_DISAGREEMENT = (*_MEANS, *RULES)
+
+
+def _disagreement(one: Distributions) -> dict[str, Float64[np.ndarray, " clips"]]:
+    """Of each clip: raters, entropy (bits), share of the most frequent class, and 1 for each rule that keeps it."""
+    shares = one.shares
+    entropy = np.abs((shares * np.log2(shares, out=np.zeros_like(shares), where=shares > 0)).sum(1))
+    columns = (one.raters, entropy, shares.max(1), *(one.kept(rule) for rule in RULES))
+    return {key: column.astype(np.float64) for key, column in zip(_DISAGREEMENT, columns, strict=True)}
 
 
 def _counted(part: pd.DataFrame, column: pd.Series[int], classes: Sequence[str]) -> Distributions:

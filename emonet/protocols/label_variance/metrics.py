@@ -145,7 +145,7 @@ def distribution_table(
         cells |= _distributed(truth, predicted, speakers, config, seed)
         cells |= _classified(truth, predicted, speakers, config, seed)
         rows.append(Row(cells=cells))
-    there = one_over_c(truth.shares).any(0).tolist()
+    there: list[bool] = np.any(one_over_c(truth.shares), axis=0).tolist()
     absent = [label for label, known in zip(truth.classes, there, strict=True) if not known]
     told = f"1/C rule: no clip has {', '.join(absent)}, so that its F1 counts only where it is predicted"
     return ProtocolTable(

@@ -83,6 +83,18 @@ def test_the_table_prints_which_clips_are_kept() -> None:
     }  # fmt: skip
 
 
+def test_several_sets_are_shown_together_too() -> None:
+    one, _ = class_distributions(votes(clear="aaaa", tie="aass"))
+    other, _ = class_distributions(votes(x="ffs"))
+    together = rules_table({"one": one, "other": other}).records()[6:]
+    assert [(row["labels"], row["kept"], row["clips"]) for row in together] == [
+        ("together", 3, 3),
+        ("together", 2, 3),
+        ("together", 2, 3),
+    ]
+    assert together[0]["raters"] == pytest.approx(11 / 3)
+
+
 def test_ratings_that_cannot_be_used() -> None:
     good = ratings(("a", "r1", "anger", 1), ("a", "r2", "anger", 2))
     with pytest.raises(RequestError, match="no rater"):
