@@ -131,7 +131,10 @@ def _mapping(name: str, source: str, rows: Iterable[tuple[str, str, str]], targe
 
 
 def _csv_rows(file: Path | Traversable, where: object) -> Iterator[tuple[str, str, str]]:
-    lines = list(csv.reader(_text(file, where).splitlines()))
+    try:
+        lines = list(csv.reader(_text(file, where).splitlines()))
+    except csv.Error as error:
+        raise RequestError("the mapping of emotions to classes cannot be read", where=where, found=error) from error
     header = [cell.strip().casefold() for cell in lines[0]] if lines else []
     if missing := [name for name in _COLUMNS if name not in header]:
         raise RequestError(
@@ -144,7 +147,7 @@ def _csv_rows(file: Path | Traversable, where: object) -> Iterator[tuple[str, st
     at = [header.index(name) for name in _COLUMNS]
     for number, line in enumerate(lines[1:], 2):
         emotion, label = (line[column].strip() if column < len(line) else "" for column in at)
-        if emotion and label:  # an emotion without a class stands for none
+        if label:  # an emotion without a class stands for none
             yield f"line {number}", emotion, label
 
 

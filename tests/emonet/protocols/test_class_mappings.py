@@ -79,6 +79,10 @@ def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
         open_mapping(write(tmp_path, "emotion,klass\nanger,angry\n", "mine.csv"))
     with pytest.raises(RequestError, match=r"found: +nothing"):
         open_mapping(write(tmp_path, "", "mine.csv"))
+    with pytest.raises(RequestError, match="line 3: there is no target called ''"):
+        open_mapping(write(tmp_path, "emotion,class\nanger,a\n,a\nfear,b\n", "mine.csv"))
+    with pytest.raises(RequestError, match="cannot be read"):
+        open_mapping(write(tmp_path, f"emotion,class\n{'x' * 200_000},a\n", "mine.csv"))
 
 
 def test_a_mapping_that_is_not_there(tmp_path: Path) -> None:
