@@ -75,6 +75,15 @@ def test_order_of_labels_and_more_features_than_clips() -> None:
     assert one == other
 
 
+@pytest.mark.parametrize("width", [3, 200])
+def test_features_that_say_nothing_give_the_prior(width: int) -> None:
+    _, truth, clips = some()
+    prior, soft, *_ = label_heads_table(
+        np.ones((120, width)), truth, clips, deal_folds(clips, 2), config=CONFIG
+    ).records()
+    assert soft["kl"] == pytest.approx(prior["kl"], abs=1e-3)
+
+
 def test_coordinates_give_the_same_head() -> None:
     from sklearn.linear_model import LogisticRegression
 
