@@ -1,5 +1,5 @@
 from .agreement import RaterAgreement, rater_agreement
-from .bootstrap import difference, evaluate, independent, resample
+from .bootstrap import ResampledSums, difference, evaluate, independent, quotient, resample, resampled_sums
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
@@ -62,6 +62,7 @@ __all__ = [
     "PairwiseDifference",
     "PluggedScorer",
     "RaterAgreement",
+    "ResampledSums",
     "Scored",
     "Scorer",
     "Scores",
@@ -93,8 +94,10 @@ __all__ = [
     "layers_figure",
     "metric_figure",
     "open_scorer",
+    "quotient",
     "rater_agreement",
     "resample",
+    "resampled_sums",
     "sample_classes",
     "scatter_figure",
     "scores_figure",

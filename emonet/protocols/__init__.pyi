@@ -7,18 +7,36 @@ from .bench.raters import figure1, table9, table10
 from .bench.sample import BenchSample, write_bench_sample
 from .bench.tables import Judged, judge_models, table5, table6
 from .consensus import RULES, Consensus, Rule, agree, consensus_table
+from .diarisation import Interval, diarisation_error, diarisation_table, intervals_of_frames
+from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
+from .label_variance.heads import label_heads_table
+from .label_variance.metrics import distribution_table, predicted_distributions
 from .ratings import Ratings, on_ten, read_ratings
+from .sim_to_real.hearing import hear, measure, random_scores
+from .sim_to_real.mappings import SHIPPED, ClassMapping, open_mapping
+from .sim_to_real.tables import (
+    published_rows,
+    sensitivity_figure,
+    sensitivity_table,
+    sim_to_real_classes_table,
+    sim_to_real_table,
+    weighted_total,
+)
 from .tables import Cell, Column, ProtocolTable, Row
 
 __all__ = [
     "BENCH",
     "RULES",
+    "SHIPPED",
     "Answers",
     "Bench",
     "BenchSample",
     "Cell",
+    "ClassMapping",
     "Column",
     "Consensus",
+    "Distributions",
+    "Interval",
     "Judged",
     "ProtocolTable",
     "PublishedName",
@@ -31,21 +49,40 @@ __all__ = [
     "agree",
     "agreement_of",
     "arousal_of",
+    "class_distributions",
     "consensus_table",
+    "diarisation_error",
+    "diarisation_table",
     "discrimination",
+    "distribution_table",
     "emotion_points",
     "figure1",
     "figure1_figure",
+    "grade_distributions",
+    "hear",
+    "intervals_of_frames",
     "judge_models",
+    "label_heads_table",
+    "measure",
     "on_ten",
+    "open_mapping",
+    "predicted_distributions",
+    "published_rows",
     "published_table",
+    "random_scores",
     "read_bench",
     "read_ratings",
     "reconciliation",
+    "rules_table",
+    "sensitivity_figure",
+    "sensitivity_table",
+    "sim_to_real_classes_table",
+    "sim_to_real_table",
     "table5",
     "table6",
     "table6_figure",
     "table9",
     "table10",
+    "weighted_total",
     "write_bench_sample",
 ]

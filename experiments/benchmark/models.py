@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emonet.peers import PEERS, Terms, open_peer
+
 from emonet.errors import RequestError
 from emonet.evaluation import Scorer
-from emonet.peers import PEERS, Terms, open_peer
 from emonet.runtime import expanded, name_and_argument
 from emonet.schema import digest
 from experiments.benchmark.plan import NamedModel

@@ -220,9 +220,7 @@ def load_plan(name_or_file: str) -> Plan:
     except (OSError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise RequestError("the plan cannot be read", where=path, found=error) from error
     if not isinstance(values, dict):
-        raise RequestError(
-            "the plan is not a mapping", where=path, expected="models, encoders, protocols", hint=GUIDE
-        )
+        raise RequestError("the plan is not a mapping", where=path, expected="models, encoders, protocols", hint=GUIDE)
     try:
         return Plan.model_validate({"name": path.stem, **values})
     except ValidationError as error:

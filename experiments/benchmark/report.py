@@ -20,8 +20,12 @@ _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 _LATEX = str.maketrans(
     {
         **{sign: rf"\{sign}" for sign in "&%$#_{}"},
-        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"},
-        **{"↓": r"$\downarrow$", "↑": r"$\uparrow$"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "–": "--",
+        "↓": r"$\downarrow$",
+        "↑": r"$\uparrow$",
     }
 )
 

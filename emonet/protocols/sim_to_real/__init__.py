@@ -1,0 +1,1 @@
+"""Sim-to-real: classes of acted corpora from scores of emotions, without training on them."""
