@@ -63,6 +63,14 @@ class ProtocolTable(Schema):
             raise ValueError(f"cells of {self.name} have no column: {', '.join(unknown)}")
         return self
 
+    def with_notes(self, *notes: str) -> ProtocolTable:
+        """The same table, with more that a reader has to know."""
+        return ProtocolTable.model_validate({**dict(self), "notes": (*self.notes, *notes)})
+
+    def renamed(self, of: str) -> ProtocolTable:
+        """The same table as one of several alike: `of` tells it from the others."""
+        return ProtocolTable.model_validate({**dict(self), "name": f"{self.name}: {of}", "title": f"{self.title}: {of}"})
+
     def records(self) -> list[dict[str, str | int | float | None]]:
         """Rows of plain values, as CSV files hold them; an interval stands in `NAME_low` and `NAME_high`."""
         spread = {name for row in self.rows for name, cell in row.cells.items() if isinstance(cell, Estimate)}

@@ -19,6 +19,10 @@ class BenchmarkArguments(Common):
 
     plan: Positional[str] = "benchmark"
     """A YAML file that says which models go through which protocols, or a shipped plan."""
+    corpus: str | None = None
+    """Of the protocols that name none, in place of the plan's, such as ravdess:PATH."""
+    encoder: str | None = None
+    """In place of the plan's encoders: folder or hub id."""
     only: tuple[str, ...] = ()
     """Of the plan's protocols these alone, by name."""
     max_cost: float = Field(0.0, ge=0)

@@ -14,7 +14,7 @@ from emonet.runtime import durable
 from emonet.schema import Schema
 from experiments.core import decoration
 
-PART = "part.json"
+PARTS, PART = "parts", "part.json"
 
 
 class Picture(Schema):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
 from emonet.clips import Split
 from emonet.configs import EvaluationConfig, Layers
@@ -27,6 +27,8 @@ class NamedModel(Schema):
     """A voice model's folder, a version or alias of the registry, or a scorer as `emonet compare` names it."""
     name: str = ""
     """What tables call it; by default as it was typed."""
+    optional: bool = False
+    """Where it is not there: go on without it."""
 
     @property
     def label(self) -> str:
@@ -85,8 +87,8 @@ class SimToRealEntry(Entry):
     """From synthetic to real: do emotions name the classes of an acted corpus (Tables 7 and 11)?"""
 
     protocol: Literal["sim_to_real"]
-    corpus: str
-    """With a class label for each clip."""
+    corpus: str = ""
+    """With a class label for each clip; by default the plan's."""
     mapping: str
     """Which emotions stand for which class: emodb, ravdess, or a file."""
     split: Split | Literal["all"] = "all"
@@ -97,10 +99,10 @@ class EmoBoxEntry(Entry):
     """EmoBox over its folds: a small head on the frozen states of each encoder."""
 
     protocol: Literal["emobox"]
-    corpus: str
-    """With a class label for each clip."""
+    corpus: str = ""
+    """With a class label for each clip; by default the plan's."""
     folds: str
-    """emobox:FOLDER, a file of folds, a number, or loso, as in `emonet heads --folds`."""
+    """ravdess (EmoBox's own), emobox:FOLDER, a file of folds, a number, or loso, as in `emonet heads --folds`."""
     leaderboard: str = ""
     """The corpus of the published leaderboard that the encoder is ranked in, such as ravdess; by default none."""
     head: EmoBoxConfig = EmoBoxConfig()
@@ -122,8 +124,8 @@ class CrossCorpusEntry(Entry):
 class AuditEntry(Entry):
     """What audits share."""
 
-    corpus: str
-    """With ratings or class labels."""
+    corpus: str = ""
+    """With ratings or class labels; by default the plan's."""
     targets: str = "emotions"
     """What its ratings are of."""
     split: Split | Literal["all"] = "test"
@@ -163,6 +165,8 @@ class Plan(Schema):
     """Of the folder below `runs`, and of the MLflow run."""
     description: str = ""
     """What it is for, in a sentence; it stands on the page."""
+    corpus: str = ""
+    """Of the entries that name none, such as ravdess:data/ravdess."""
     models: tuple[NamedModel, ...] = ()
     """That score clips."""
     encoders: tuple[NamedEncoder, ...] = ()
@@ -186,6 +190,19 @@ class Plan(Schema):
             [{"encoder": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
         )
 
+    @field_validator("protocols", mode="after")
+    @classmethod
+    def _on_a_corpus(cls, entries: tuple[AnyEntry, ...], info: ValidationInfo) -> tuple[AnyEntry, ...]:
+        corpus = info.data.get("corpus", "")
+        filled = []
+        for entry in entries:
+            if getattr(entry, "corpus", None) == "":
+                if not corpus:
+                    raise ValueError(f"{key_of(entry)} names no corpus, and neither does the plan")
+                entry = type(entry).model_validate({**dict(entry), "corpus": corpus})  # noqa: PLW2901
+            filled.append(entry)
+        return tuple(filled)
+
     @model_validator(mode="after")
     def _apart(self) -> Self:
         for what, names in {
@@ -203,8 +220,13 @@ def key_of(entry: AnyEntry) -> str:
     return entry.name or str(entry.protocol)
 
 
-def load_plan(name_or_file: str) -> Plan:
+def load_plan(name_or_file: str, *, corpus: str | None = None, encoder: str | None = None) -> Plan:
     """The plan of a shipped name or of a YAML file.
+
+    Args:
+        name_or_file: of it.
+        corpus: in place of the plan's.
+        encoder: in place of the plan's.
 
     Raises:
         RequestError: if there is none, or it has fields that cannot be used; all in one message.
@@ -222,7 +244,9 @@ def load_plan(name_or_file: str) -> Plan:
     if not isinstance(values, dict):
         raise RequestError("the plan is not a mapping", where=path, expected="models, encoders, protocols", hint=GUIDE)
     try:
-        return Plan.model_validate({"name": path.stem, **values})
+        others = {"corpus": corpus, "encoders": None if encoder is None else [encoder]}
+        given = {name: value for name, value in others.items() if value is not None}
+        return Plan.model_validate({"name": path.stem, **values, **given})
     except ValidationError as error:
         problems = [
             f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg'][0].lower()}{one['msg'][1:]}"

@@ -17,9 +17,10 @@ from emonet.protocols import ProtocolTable, corpora_table
 from emonet.schema import Schema, digest
 from emonet.tracking import ARTIFACTS
 from emonet.version import __version__
-from experiments.benchmark.parts import Draft, Part, read_part, remove_others, write_part
+from experiments.benchmark.parts import PARTS, Draft, Part, read_part, remove_others, write_part
 from experiments.benchmark.plan import AnyEntry, Plan, key_of, load_plan
-from experiments.benchmark.protocols import RUNNERS, Context
+from experiments.benchmark.context import Context
+from experiments.benchmark.protocols import RUNNERS
 from experiments.benchmark.report import JSON, TABLES, Report, report_of, write_report
 from experiments.core import INDEX, console
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
 
 FOLDER = "benchmark"  # the MLflow experiment
-PARTS = "parts"
 _ROWS = 12  # of a table at the terminal; the page has all
 
 
@@ -56,7 +56,7 @@ def run(arguments: BenchmarkArguments) -> BenchmarkResult:
     """
     from emonet.tracking import default_uri, require_experiment
 
-    plan = load_plan(arguments.plan)
+    plan = load_plan(arguments.plan, corpus=arguments.corpus, encoder=arguments.encoder)
     require_experiment(default_uri(arguments.runs), FOLDER, arguments.runs / ARTIFACTS, "another --runs FOLDER")
     folder = arguments.runs / plan.name
     context = Context(plan, folder, arguments.runs, arguments.terms())
@@ -106,22 +106,21 @@ def _part(entry: AnyEntry, context: Context, *, force: bool) -> Part:
     key = key_of(entry)
     started = time.monotonic()
     try:
-        runner = RUNNERS[entry.protocol]
-        prepared = runner.prepare(entry, context)
-        inputs = digest([__version__, entry.model_dump(mode="json"), context.settings, prepared.identity])
-        folder = context.parts / key
-        part = None if force else read_part(folder, inputs)
-        if part is not None:
-            console.say(f"[bold]{console.name(key)}[/]: up to date")
-            return part
-        draft = Draft(folder)
-        prepared.run(draft)
-    except RequestError as error:
+        prepared = RUNNERS[entry.protocol](entry, context)
+    except EmonetError as error:
         if not entry.optional:
             raise
         reason = "; ".join(line.strip() for line in str(error).splitlines())
         console.say(f"[yellow]left out[/] {console.name(key)}: {console.name(reason)}")
         return Part(key=key, inputs="", skipped=reason)
+    inputs = digest([__version__, entry.model_dump(mode="json"), context.settings, prepared.identity])
+    folder = context.parts / key
+    part = None if force else read_part(folder, inputs)
+    if part is not None:
+        console.say(f"[bold]{console.name(key)}[/]: up to date")
+        return part
+    draft = Draft(folder)
+    prepared.run(draft)
     part = Part(
         key=key,
         inputs=inputs,

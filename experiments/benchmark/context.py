@@ -1,0 +1,177 @@
+"""Context of a benchmark's protocols: models, corpora, scores and states, each opened or made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emonet.clips import Clip, Corpus, Split
+from emonet.configs import ExtractionConfig
+from emonet.errors import RequestError
+from emonet.peers import Terms
+from emonet.protocols import score_conditions
+from emonet.runtime import Progress
+from experiments import extract
+from experiments.benchmark.models import OpenModel, new_clips, open_model
+from experiments.benchmark.parts import PARTS, Draft
+from experiments.benchmark.plan import NamedEncoder, NamedModel, Plan
+from experiments.core import Experiment, console, open_quietly
+
+if TYPE_CHECKING:
+    from cache.store import FeatureStore
+    from emonet.evaluation import Scored
+
+SCORES, STATES = "scores", "states"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A protocol that has all that it needs.
+
+    Args:
+        identity: what of its data and models fixes the outcome, JSON-able.
+        run: fills a draft.
+    """
+
+    identity: Any
+    run: Callable[[Draft], None]
+
+
+@dataclass
+class Context:
+    """What protocols share.
+
+    Args:
+        plan: of the benchmark.
+        folder: that it writes to.
+        runs: folder with the registry, and with corpora that are made.
+        terms: on which services may be called.
+    """
+
+    plan: Plan
+    folder: Path
+    runs: Path
+    terms: Terms
+    left_out: dict[str, str] = field(default_factory=dict, init=False)
+    _opened: dict[str, OpenModel] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the parts."""
+        return self.folder / PARTS
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What of the plan fixes every part's outcome."""
+        return self.plan.model_dump(mode="json", include={"evaluation", "seed"})
+
+    @property
+    def opened(self) -> tuple[OpenModel, ...]:
+        """The models that were opened so far."""
+        return tuple(self._opened.values())
+
+    def models(self) -> tuple[OpenModel, ...]:
+        """The plan's models, but for optional ones that are not there.
+
+        Raises:
+            RequestError: if one that is not optional cannot be opened, or none is left.
+        """
+        for entry in self.plan.models:
+            if entry.label in self._opened or entry.label in self.left_out:
+                continue
+            try:
+                self._opened[entry.label] = open_model(entry, self.runs, self.terms)
+            except RequestError as error:
+                if not entry.optional:
+                    raise
+                self.left_out[entry.label] = error.what
+                console.say(f"[yellow]left out[/] the model {console.name(entry.label)}: {console.name(error.what)}")
+        if not self._opened:
+            raise RequestError(
+                "no model takes part",
+                found="; ".join(map(": ".join, self.left_out.items())) or "a plan without models",
+                hint="models: [champion] in the plan, and emonet heads before it",
+            )
+        return self.opened
+
+    def corpus(self, spec: str, targets: str = "emotions") -> Corpus:
+        """A corpus by its name.
+
+        Raises:
+            RequestError: if it is not there, or cannot be used.
+        """
+        return open_quietly(Experiment(corpus=spec, targets=targets, runs=self.runs))
+
+    def clips(
+        self, corpus: Corpus, split: Split | str, most: int | None = None
+    ) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
+        """Clips of a corpus that no model was trained on, at most so many, spread over all; and what to say of it.
+
+        Raises:
+            RequestError: if there are none.
+        """
+        every = corpus.clips if split == "all" else tuple(clip for clip in corpus.clips if clip.split == split)
+        found, known = new_clips(every, self.models())
+        notes = [
+            f"{label} was trained on, or chosen by, {console.counted(count, 'of these clips')}: left out for all models"
+            for label, count in known.items()
+        ]
+        if most is not None and len(found) > most:
+            notes.append(f"{most:,} of {len(found):,} clips, spread over all of them")
+            found = tuple(found[row] for row in np.linspace(0, len(found) - 1, most).round().astype(int))
+        if not found:
+            raise RequestError(
+                "no clip is left to judge models by",
+                where=f"{corpus.name}, split {split}",
+                found="; ".join(notes) or "an empty split",
+            )
+        return found, tuple(notes)
+
+    def scores(self, model: OpenModel, clips: Sequence[Clip], what: str) -> Scored:
+        """A model's scores of some clips, kept for the next run."""
+        with self.progress(f"{model.label}: {what}") as progress:
+            found = score_conditions(
+                model.scorer,
+                clips,
+                (),
+                model=model.identity,
+                folder=self.folder / SCORES,
+                seed=self.plan.seed,
+                progress=progress,
+            )
+        return next(iter(found.values()))
+
+    def states(self, encoder: NamedEncoder, spec: str, name: str) -> FeatureStore:
+        """The states of a corpus' clips, extracted once, all of them and not only statistics.
+
+        Args:
+            encoder: of the plan.
+            spec: of the corpus.
+            name: of the protocol and corpus, for the folder.
+
+        Raises:
+            RequestError: if there is no such encoder or corpus.
+        """
+        from cache.store import FeatureStore
+
+        config = ExtractionConfig.model_validate(
+            {"captioner": encoder.encoder, "layers": encoder.layers, "window_seconds": encoder.window_seconds}
+        )
+        label = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in encoder.label)
+        experiment = Experiment(
+            name=f"{name}-{label}".lstrip("-."),
+            corpus=spec,
+            targets="classes",
+            runs=self.folder / STATES,
+            extraction=config,
+        )
+        return FeatureStore.open(extract.run(experiment).store)
+
+    def progress(self, label: str, unit: str = "clips") -> AbstractContextManager[Progress]:
+        """A progress callback."""
+        return console.progress(label, unit)

@@ -1,0 +1,137 @@
+"""Protocols of encoders whose states heads are trained on: EmoBox over its folds, and corpus against corpus."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cache.store import FeatureStore
+from emonet.clips import Corpus
+from emonet.corpora import open_folds
+from emonet.errors import RequestError
+from emonet.protocols import (
+    HeardStates,
+    cross_corpus,
+    cross_corpus_figure,
+    cross_corpus_leaderboard,
+    cross_corpus_table,
+    emobox_rank,
+    emobox_table,
+    epochs_figure,
+    leaderboard,
+    rank_figure,
+    train_folds,
+)
+from emonet.targets import Classes, ClassLabels
+from experiments.benchmark.context import Context, Prepared
+from experiments.benchmark.parts import Draft
+from experiments.benchmark.plan import CrossCorpusEntry, EmoBoxEntry, NamedEncoder, key_of
+from experiments.core import Experiment, identity_of, resolve_source
+
+_IN_MEMORY = 4 << 30  # bytes of states that are read once, and not in each epoch
+
+
+def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
+    """EmoBox's head over its folds on each encoder: chosen on held-out speakers, and beside it as its code chooses."""
+    corpus = context.corpus(entry.corpus, "classes")
+    named = _named_folds(entry.folds)
+    folds = open_folds(named, corpus)
+    encoders = _encoders(context)
+
+    def run(draft: Draft) -> None:
+        config, seed = context.plan.evaluation, context.plan.seed
+        for encoder in encoders:
+            store = context.states(encoder, entry.corpus, key_of(entry))
+            data = _heard(store, corpus)
+            usable = folds.usable(np.isin(np.arange(len(corpus)), store.rows()))
+            with context.progress(f"{encoder.label}: heads", "epochs") as progress:
+                runs = train_folds(data, usable, entry.head, seed=seed, progress=progress)
+            table = emobox_table(runs, data, config, seed=seed)
+            draft.add(table.renamed(encoder.label) if len(encoders) > 1 else table)
+            number = len(draft.pictures)
+            draft.draw(
+                f"epochs-{number}", f"UA by epoch, {encoder.label}: what chose it.", partial(epochs_figure, runs)
+            )
+            if entry.leaderboard:
+                rank = emobox_rank(entry.leaderboard, encoder.label, runs, data, config, seed=seed)
+                draft.add(rank.renamed(encoder.label) if len(encoders) > 1 else rank)
+                text = f"{encoder.label} among EmoBox's ten encoders on {entry.leaderboard}."
+                draft.draw(f"rank-{number}", text, partial(rank_figure, rank))
+
+    if entry.leaderboard:
+        leaderboard(entry.leaderboard)  # refused before anything is trained
+    return Prepared([corpus.fingerprint, _identities(encoders, context), _digest(named)], run)
+
+
+def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
+    """Heads trained on each corpus, tested on balanced clips of each other one."""
+    corpora = {name: context.corpus(spec, "classes") for name, spec in entry.corpora.items()}
+    encoders = _encoders(context)
+
+    def run(draft: Draft) -> None:
+        config, seed = context.plan.evaluation, context.plan.seed
+        for encoder in encoders:
+            heard = {
+                name: _heard(context.states(encoder, spec, f"{key_of(entry)}-{name}"), corpora[name])
+                for name, spec in entry.corpora.items()
+            }
+            with context.progress(f"{encoder.label}: corpus against corpus", "epochs") as progress:
+                runs = cross_corpus(heard, entry.head, most=entry.most, seed=seed, progress=progress)
+            table = cross_corpus_table(runs, config, seed=seed)
+            draft.add(table.renamed(encoder.label) if len(encoders) > 1 else table)
+            text = f"UA of heads on {encoder.label}: trained on the row, tested on the column."
+            draft.draw(f"cross-corpus-{len(draft.pictures)}", text, partial(cross_corpus_figure, table))
+        draft.add(cross_corpus_leaderboard())
+
+    fingerprints = {name: corpus.fingerprint for name, corpus in corpora.items()}
+    return Prepared([fingerprints, _identities(encoders, context)], run)
+
+
+def _encoders(context: Context) -> tuple[NamedEncoder, ...]:
+    if not context.plan.encoders:
+        raise RequestError("no encoder takes part", hint="encoders: [openai/whisper-base] in the plan")
+    return context.plan.encoders
+
+
+def _identities(encoders: tuple[NamedEncoder, ...], context: Context) -> list[str]:
+    nowhere = Experiment(runs=context.runs)
+    return [identity_of(resolve_source(encoder.encoder, nowhere)) for encoder in encoders]
+
+
+def _named_folds(folds: str) -> str:
+    """EmoBox's folds that come with emonet, by their corpus; anything else as it is."""
+    shipped = Path(__file__).parent / "folds" / f"{folds}.csv"
+    return str(shipped) if shipped.is_file() else folds
+
+
+def _digest(folds: str) -> str:
+    """Of a file of folds; a folder's are those of its corpus, whose fingerprint tells them."""
+    from emonet.encoders import file_digest
+
+    path = Path(folds).expanduser()
+    return file_digest(path) if path.is_file() else folds
+
+
+def _heard(store: FeatureStore, corpus: Corpus) -> HeardStates:
+    """The states of a store as heads hear them."""
+    classes = Classes.among(corpus.classes, corpus.targets.ids)
+    if classes is None:
+        raise RequestError("the corpus has fewer than two classes", where=corpus.name)
+    every = np.arange(len(corpus))
+    lengths = np.maximum(1, store.speech_frames(every))
+    labels = ClassLabels(classes, classes.given([clip.label for clip in corpus.clips]))
+    fits = len(corpus) * store.record.clip_bytes <= _IN_MEMORY
+    read = _in_memory(store).__getitem__ if fits else store.read
+    return HeardStates(read, lengths, labels, corpus.clips)
+
+
+def _in_memory(store: FeatureStore) -> np.ndarray:
+    """All states; those of clips that could not be read stay 0."""
+    states = np.zeros(store.record.shape, np.float16)
+    rows = store.rows()
+    for first in range(0, len(rows), 64):
+        some = rows[first : first + 64]
+        states[some] = store.read(some)
+    return states

@@ -1,0 +1,313 @@
+"""Protocols of models that score clips: EmoNet-Voice Bench, label variance, sim-to-real, robustness, fairness."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from emonet.audio import open_perturbations
+from emonet.clips import Clip
+from emonet.encoders import file_digest
+from emonet.errors import RequestError
+from emonet.evaluation import CLASS_METRICS, METRICS
+from emonet.protocols import (
+    Answers,
+    Bench,
+    Consensus,
+    ProtocolTable,
+    Ratings,
+    Truth,
+    against_agreement,
+    against_arousal,
+    against_figure,
+    agree,
+    agreement_of,
+    arousal_of,
+    class_distributions,
+    consensus_table,
+    correlates_figure,
+    correlates_table,
+    discrimination,
+    emotion_points,
+    fairness_figure,
+    fairness_tables,
+    figure1,
+    figure1_figure,
+    grade_distributions,
+    hear,
+    judge_models,
+    measure,
+    open_mapping,
+    predicted_distributions,
+    distribution_table,
+    published_table,
+    random_scores,
+    read_bench,
+    read_groupings,
+    read_ratings,
+    reconciliation,
+    robustness_figure,
+    robustness_table,
+    rules_table,
+    score_conditions,
+    sensitivity_figure,
+    sensitivity_table,
+    sim_to_real_classes_table,
+    sim_to_real_table,
+    sound_properties,
+    table5,
+    table6,
+    table6_figure,
+    table9,
+    table10,
+    usual_groupings,
+    write_bench_sample,
+)
+from emonet.targets import TargetSpec, open_targets
+from experiments.benchmark.context import SCORES, Context, Prepared
+from experiments.benchmark.parts import Draft
+from experiments.benchmark.plan import (
+    SAMPLE,
+    AuditEntry,
+    BenchEntry,
+    FairnessEntry,
+    RatersEntry,
+    RobustnessEntry,
+    SimToRealEntry,
+    key_of,
+)
+
+_RANDOM = "random scores"  # a row that has heard nothing
+_USUAL = ("white_noise:10", "babble:10", "reverberation:0.6", "telephone:8000", "mp3:32", "gain:-20", "speed:1.25")
+
+
+def bench(entry: BenchEntry, context: Context) -> Prepared:
+    """Tables 5, 6, 9 and 10 and Figure 1 of EmoNet-Voice, beside the paper's own."""
+    path = _bench_file(entry.data, context)
+    models = context.models() if context.plan.models else ()
+
+    def run(draft: Draft) -> None:
+        data = read_bench(path)
+        _raters(draft, data.ratings, context.plan.seed)
+        if models:
+            truth = agree(data.ratings, entry.rule)
+            _judge(draft, data, truth, context)
+        draft.add(*(published_table(name) for name in ("table5", "table6", "table7", "table10")), reconciliation())
+
+    return Prepared([file_digest(path), [model.identity for model in models]], run)
+
+
+def _bench_file(data: str, context: Context) -> Path:
+    if data == SAMPLE:
+        path = context.folder / "bench-sample.parquet"
+        if not path.is_file():
+            context.folder.mkdir(parents=True, exist_ok=True)
+            write_bench_sample(path)
+        return path
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise RequestError(
+            "EmoNet-Voice Bench is not there",
+            where=path,
+            hint="its Parquet file is on the Hugging Face hub (docs/benchmark-bench.md); data: sample makes a small one",
+        )
+    return path
+
+
+def _raters(draft: Draft, ratings: Ratings, seed: int) -> None:
+    drawn, alphas = figure1(ratings), table10(ratings, seed=seed)
+    draft.add(consensus_table(ratings), table9(ratings), alphas, drawn)
+    draft.draw("figure1", "How the raters of each emotion's clips agree.", partial(figure1_figure, drawn))
+
+
+def _judge(draft: Draft, data: Bench, truth: Consensus, context: Context) -> None:
+    config, seed = context.plan.evaluation, context.plan.seed
+    rated = [clip for clip in data.clips if clip.id in set(truth.clips)]
+    answers = {
+        model.label: Answers(context.scores(model, rated, "EmoNet-Voice Bench"), model.scorer.target_spec)
+        for model in context.models()
+    }
+    judged = judge_models(truth, answers, config=config, seed=seed)
+    by_emotion, alphas = table6(judged, truth), table10(data.ratings, seed=seed)
+    draft.add(
+        table5(judged, truth),
+        by_emotion,
+        against_agreement(by_emotion, alphas, config=config, seed=seed),
+        against_arousal(by_emotion, config=config, seed=seed),
+        discrimination(truth, answers, config=config, seed=seed),
+    )
+    draft.draw("table6", "Spearman correlation by emotion and model.", partial(table6_figure, by_emotion))
+    agreement = "Agreement of the raters (Cronbach's alpha)"
+    for name, label, values in (
+        ("agreement", agreement, agreement_of(alphas)),
+        ("arousal", "Arousal of the emotion", arousal_of()),
+    ):
+        points = emotion_points(by_emotion, values)
+        draft.draw(
+            name, f"{label} against the models' mean figure.", partial(against_figure, points, x=label, y="Spearman")
+        )
+
+
+def raters(entry: RatersEntry, context: Context) -> Prepared:
+    """Distributions of judgements, what each rule keeps, and models that predict distributions."""
+    path = _bench_file(entry.ratings, context) if entry.ratings == SAMPLE else Path(entry.ratings).expanduser()
+    targets = open_targets(entry.targets)
+
+    def run(draft: Draft) -> None:
+        ratings, clips = _ratings(path, entry, targets)
+        of_classes, empty = class_distributions(ratings.only(ratings.emotions).table)
+        grades = {
+            target: grade_distributions(ratings.table, target, grades=ratings.scale) for target in ratings.targets
+        }
+        draft.add(rules_table({"strongest emotion": of_classes, **grades}))
+        if not context.plan.models or not clips:
+            return
+        heard = [clip for clip in clips if clip.id in set(of_classes.clips)]
+        predicted = {}
+        for model in context.models():
+            scored = context.scores(model, heard, key_of(entry))
+            names, shares = predicted_distributions(scored, of_classes.classes, spec=model.scorer.target_spec)
+            predicted[model.label] = (names, shares)
+        common = [name for name in of_classes.clips if all(name in names for names, _ in predicted.values())]
+        kept = {label: shares[[names.index(name) for name in common]] for label, (names, shares) in predicted.items()}
+        speakers = {clip.id: clip.speaker for clip in heard}
+        notes = [f"{len(empty):,} clips without a present emotion are left out"] if empty else []
+        draft.add(
+            distribution_table(
+                of_classes.of(common),
+                kept,
+                speakers=[speakers[name] for name in common],
+                config=context.plan.evaluation,
+                seed=context.plan.seed,
+                notes=notes,
+            )
+        )
+
+    models = [model.identity for model in context.models()] if context.plan.models else []
+    return Prepared([file_digest(path), models], run)
+
+
+def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
+    """Tables 7 and 11: do emotions name an acted corpus' classes; the lenient rule with its price."""
+    corpus, mapping = context.corpus(entry.corpus), open_mapping(entry.mapping)
+    models = context.models()
+    clips, notes = context.clips(corpus, entry.split)
+
+    def run(draft: Draft) -> None:
+        config, seed = context.plan.evaluation, context.plan.seed
+        heard = {
+            model.label: hear(
+                context.scores(model, clips, key_of(entry)), clips, mapping, spec=model.scorer.target_spec
+            )
+            for model in models
+        }
+        spec = models[0].scorer.target_spec
+        heard[_RANDOM] = hear(random_scores(clips, spec, seed), clips, mapping, spec=spec)
+        results = {label: measure(one, config, seed=seed) for label, one in heard.items()}
+        sensitivity = sensitivity_table(heard, config, seed=seed)
+        draft.add(
+            sim_to_real_table(results, mapping).with_notes(*notes),
+            sim_to_real_classes_table(results, mapping),
+            sensitivity,
+        )
+        first = models[0].label
+        text = f"What the lenient rule's figures hang on: its threshold and the softmax' scale, {first}."
+        draft.draw("sensitivity", text, partial(sensitivity_figure, sensitivity, first))
+
+    return Prepared([[clip.id for clip in clips], corpus.fingerprint, [model.identity for model in models]], run)
+
+
+def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
+    """How far each model's figures fall by perturbation."""
+    perturbations = open_perturbations(entry.perturbations or _USUAL)
+    corpus, models = context.corpus(entry.corpus, entry.targets), context.models()
+    clips, notes = context.clips(corpus, entry.split, entry.clips)
+
+    def run(draft: Draft) -> None:
+        for model in models:
+            truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
+            with context.progress(f"{model.label}: perturbed clips") as progress:
+                scored = score_conditions(
+                    model.scorer,
+                    clips,
+                    perturbations,
+                    model=model.identity,
+                    folder=context.folder / SCORES,
+                    seed=context.plan.seed,
+                    progress=progress,
+                )
+            table = robustness_table(
+                scored,
+                clips,
+                truth,
+                metrics=entry.metrics,
+                evaluation=context.plan.evaluation,
+                seed=context.plan.seed,
+            )
+            draft.add(_of_model(table, model.label, len(models)).with_notes(*notes))
+            metric = truth.check(entry.metrics)[0]
+            draft.draw(
+                f"robustness-{len(draft.pictures)}",
+                f"{_label(metric)} of {model.label} by perturbation and level.",
+                partial(robustness_figure, table, metric),
+            )
+
+    return Prepared([[clip.id for clip in clips], corpus.fingerprint, [model.identity for model in models]], run)
+
+
+def fairness(entry: FairnessEntry, context: Context) -> Prepared:
+    """Each model's figures by group, gaps between groups, and what errors go along with."""
+    corpus, models = context.corpus(entry.corpus, entry.targets), context.models()
+    clips, notes = context.clips(corpus, entry.split, entry.clips)
+    own = [] if entry.groups is None else list(read_groupings(entry.groups, clips))
+    groupings = [*usual_groupings(clips), *own]
+
+    def run(draft: Draft) -> None:
+        config, seed = context.plan.evaluation, context.plan.seed
+        with context.progress("listening for level and noise") as progress:
+            properties = sound_properties(clips, progress=progress)
+        for model in models:
+            truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
+            scored = context.scores(model, clips, key_of(entry))
+            tables = fairness_tables(
+                scored, clips, truth, groupings, metrics=entry.metrics, evaluation=config, seed=seed
+            )
+            correlates = correlates_table(scored, clips, truth, properties, evaluation=config, seed=seed)
+            named = [_of_model(table, model.label, len(models)) for table in (*tables, correlates)]
+            draft.add(named[0].with_notes(*notes), *named[1:])
+            metric = truth.check(entry.metrics)[0]
+            draft.draw(
+                f"fairness-{len(draft.pictures)}",
+                f"{_label(metric)} of {model.label} by group.",
+                partial(fairness_figure, tables[0], metric),
+            )
+            draft.draw(
+                f"errors-{len(draft.pictures)}",
+                f"Error of {model.label} by level, noise and length.",
+                partial(correlates_figure, scored, clips, truth, properties),
+            )
+
+    groups = None if entry.groups is None else file_digest(entry.groups)
+    return Prepared([[clip.id for clip in clips], corpus.fingerprint, groups, [m.identity for m in models]], run)
+
+
+def _ratings(path: Path, entry: RatersEntry, targets: TargetSpec) -> tuple[Ratings, tuple[Clip, ...]]:
+    """Ratings, and the clips that were rated where the file has them."""
+    if path.suffix == ".parquet" and (entry.ratings == SAMPLE or _is_bench(path)):
+        data = read_bench(path)
+        return data.ratings, data.clips
+    return read_ratings(path, targets), ()
+
+
+def _is_bench(path: Path) -> bool:
+    from pyarrow.parquet import read_schema
+
+    return {"audioId", "label"} <= set(read_schema(path).names)
+
+
+def _of_model(table: ProtocolTable, label: str, models: int) -> ProtocolTable:
+    return table.renamed(label) if models > 1 else table
+
+
+def _label(metric: str) -> str:
+    return str(CLASS_METRICS[metric]) if metric in CLASS_METRICS else METRICS[metric].label  # type: ignore[index]
