@@ -1,9 +1,11 @@
 from .acted.emodb import open_emodb
+from .acted.genders import gender_of
 from .acted.nemo import open_nemo
 from .acted.ravdess import open_ravdess
+from .clip_names import ClipNames
 from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
-from .manifest import open_manifest, path_exists, unspelled
+from .manifest import as_name, open_manifest, path_exists, read_rows, unspelled
 from .opening import open_corpus
 from .sandbox import open_sandbox
 from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
@@ -12,12 +14,15 @@ from .summary import CorpusReport, describe
 __all__ = [
     "NOTHING_HEARD",
     "SHOWN",
+    "ClipNames",
     "CorpusReport",
     "SoundReport",
     "Sounds",
+    "as_name",
     "as_prototypes",
     "contents",
     "describe",
+    "gender_of",
     "listen",
     "open_corpus",
     "open_emodb",
@@ -28,6 +33,7 @@ __all__ = [
     "open_sandbox",
     "path_exists",
     "read_mapping",
+    "read_rows",
     "refuse_copies",
     "unspelled",
 ]

@@ -1,4 +1,4 @@
-from .bootstrap import difference, evaluate, independent, resample
+from .bootstrap import difference, estimate, evaluate, independent, resample
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
@@ -20,11 +20,14 @@ from .plots import (
     COLOURS,
     DPI,
     FAINT,
+    GRID,
     INK,
     SCATTERED,
+    bare,
     class_confusion_figure,
     confusion_figure,
     folds_figure,
+    labelled,
     layers_figure,
     metric_figure,
     scatter_figure,
@@ -40,6 +43,7 @@ __all__ = [
     "COLOURS",
     "DPI",
     "FAINT",
+    "GRID",
     "INK",
     "MARGIN",
     "METRICS",
@@ -65,6 +69,7 @@ __all__ = [
     "SwapTest",
     "TargetDifference",
     "Verdict",
+    "bare",
     "calibration_figure",
     "class_confusion_figure",
     "class_metrics",
@@ -76,6 +81,7 @@ __all__ = [
     "differences_figure",
     "embedded",
     "ensemble_figures",
+    "estimate",
     "evaluate",
     "excludes_zero",
     "fold_classes",
@@ -84,6 +90,7 @@ __all__ = [
     "holm",
     "independent",
     "judge",
+    "labelled",
     "layers_figure",
     "metric_figure",
     "open_scorer",
