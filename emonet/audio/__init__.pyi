@@ -1,12 +1,12 @@
 from .augment import SpecAugment, augment_waveform
-from .codecs import as_wav
 from .decoders import Decoders, processors, shared_decoders
 from .decoding import SHORTEST, AudioInfo, Decoded, decode, probe, too_short
 from .excerpts import Excerpt
 from .formats import AUDIO, READ
 from .logmel import LogMel, pad
 from .notices import Notice, NoticeKind
-from .perturbations import PERTURBATION_VERSION, PERTURBATIONS, Perturbation, PerturbationKind, perturb, perturbations
+from .perturbations.codecs import as_wav
+from .perturbations.kinds import PERTURBATION_VERSION, PERTURBATIONS, Perturbation, open_perturbations, perturb
 from .speech_levels import estimated_snr, speech_level
 
 __all__ = [
@@ -23,15 +23,14 @@ __all__ = [
     "Notice",
     "NoticeKind",
     "Perturbation",
-    "PerturbationKind",
     "SpecAugment",
     "as_wav",
     "augment_waveform",
     "decode",
     "estimated_snr",
+    "open_perturbations",
     "pad",
     "perturb",
-    "perturbations",
     "probe",
     "processors",
     "shared_decoders",

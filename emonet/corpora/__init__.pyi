@@ -5,7 +5,9 @@ from .acted.ravdess import open_ravdess
 from .clip_names import ClipNames
 from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
-from .manifest import as_name, open_manifest, path_exists, read_rows, unspelled
+from .manifest import open_manifest, path_exists, unspelled
+from .manifest.cells import as_name, is_missing
+from .manifest.tables import read_rows
 from .opening import open_corpus
 from .sandbox import open_sandbox
 from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
@@ -23,6 +25,7 @@ __all__ = [
     "contents",
     "describe",
     "gender_of",
+    "is_missing",
     "listen",
     "open_corpus",
     "open_emodb",

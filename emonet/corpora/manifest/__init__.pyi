@@ -2,14 +2,12 @@ from .cells import as_name
 from .finding import path_exists, unspelled
 from .probing import probed, require_clips
 from .reader import open_manifest
-from .tables import read_rows
 
 __all__ = [
     "as_name",
     "open_manifest",
     "path_exists",
     "probed",
-    "read_rows",
     "require_clips",
     "unspelled",
 ]

@@ -128,7 +128,7 @@ def correlates_figure(
         known = np.flatnonzero(np.isfinite(values) & np.isfinite(wrong))
         tenths = [part for part in np.array_split(known[np.argsort(values[known], kind="stable")], 10) if len(part)]
         axis.scatter(values[known], wrong[known], s=5, alpha=0.4, color=INK, linewidths=0, rasterized=True)
-        axis.plot([values[part].mean() for part in tenths], [wrong[part].mean() for part in tenths], "o-", color=ACCENT)
+        axis.plot([values[part].mean() for part in tenths], [wrong[part].mean() for part in tenths], ".-", color=ACCENT)
         axis.set_xlabel(PROPERTIES.get(str(name), str(name)), fontsize=8, color=INK)
         axis.grid(color=GRID)
         axis.set_axisbelow(True)

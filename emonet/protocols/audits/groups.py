@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from emonet.clips import Clip
-from emonet.corpora import ClipNames, as_name, gender_of, read_rows
+from emonet.corpora import ClipNames, as_name, gender_of, is_missing, read_rows
 from emonet.errors import RequestError, raise_collected
 
 BANDS: Final = (2.0, 4.0, 8.0, 16.0)  # seconds, between lengths
@@ -49,15 +49,16 @@ def usual_groupings(clips: Sequence[Clip]) -> tuple[Grouping, ...]:
     return tuple(one for one in found if one.sizes)
 
 
-def read_groupings(path: Path, clips: Sequence[Clip]) -> tuple[Grouping, ...]:
+def read_groupings(path: Path, clips: Sequence[Clip], *, columns: Sequence[str] = ()) -> tuple[Grouping, ...]:
     """One grouping for each column of a table that has a column `id` (or `clip`) or `speaker`.
 
     Args:
         path: .csv, .jsonl or .parquet; clips and speakers are found by their ids, with or without the corpus before.
         clips: to be divided; clips that the table does not have are in no group.
+        columns: to group by; by default all others.
 
     Raises:
-        RequestError: if the file cannot be read, has no such columns, puts a clip into two groups, or knows none.
+        RequestError: if the file cannot be read, has no such columns, puts a clip into two groups, or groups no clip.
     """
     names, groups, problems = ClipNames(clips), dict[str, dict[int, str]](), []
     key = None
@@ -69,12 +70,16 @@ def read_groupings(path: Path, clips: Sequence[Clip]) -> tuple[Grouping, ...]:
         named = as_name(row.cells[key])
         rows = [] if named is None else names.speaker(named) if key == "speaker" else names.clips(named)
         for column, value in row.cells.items():
-            group = None if column == key else as_name(value)
+            if column in _KEYS or (columns and column not in columns) or is_missing(value):
+                continue
+            group = as_name(value)
             if group is None:
+                problems.append(f"{row.place}: {column} is no text and no number")
                 continue
             known = groups.setdefault(column, {})
             if other := {known[clip] for clip in rows if known.setdefault(clip, group) != group}:
                 problems.append(f"{row.place}: {named!r} is {group!r} by {column}, and {min(other)!r} in another row")
+    problems += [f"no group is in a column {column!r}" for column in columns if column not in groups]
     raise_collected(f"the groups of {path} cannot be used", problems)
     found = tuple(Grouping(name, tuple(known.get(at) for at in range(len(clips)))) for name, known in groups.items())
     if not any(one.sizes for one in found):

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from emonet.audio import PERTURBATIONS, Perturbation, perturbations
+from emonet.audio import PERTURBATIONS, Perturbation, open_perturbations
 from emonet.clips import Clip
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import ACCENT, DPI, FAINT, GRID, INK, Estimate, Scored, bare
@@ -77,7 +77,7 @@ def robustness_figure(table: ProtocolTable, metric: str, path: Path | BytesIO) -
     by_condition = {str(row.cells["condition"]): row.cells.get(metric) for row in table.rows}
     clean = by_condition.pop(CLEAN, None)
     curves: dict[str, list[tuple[Perturbation, Cell]]] = {}
-    for one in perturbations(list(by_condition)) if by_condition else ():
+    for one in open_perturbations(list(by_condition)) if by_condition else ():
         curves.setdefault(one.name, []).append((one, by_condition[str(one)]))
     lines = max(1, math.ceil(len(curves) / _PANELS))
     figure = Figure(figsize=(2.5 * min(_PANELS, max(1, len(curves))), 2.0 * lines + 0.4), dpi=DPI, layout="constrained")
@@ -133,7 +133,7 @@ class _Audit:
 def _named(condition: str) -> dict[str, Cell]:
     if condition == CLEAN:
         return {"condition": CLEAN, "perturbation": CLEAN}
-    (one,) = perturbations([condition])
+    (one,) = open_perturbations([condition])
     return {"condition": condition, "perturbation": one.kind.label, "level": one.shown}
 
 

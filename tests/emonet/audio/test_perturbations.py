@@ -13,12 +13,12 @@ from emonet.audio import (
     as_wav,
     decode,
     estimated_snr,
+    open_perturbations,
     perturb,
-    perturbations,
     speech_level,
 )
-from emonet.audio.codecs import CODECS, encoded
-from emonet.audio.noises import babble, impulse_response
+from emonet.audio.perturbations.codecs import CODECS, encoded
+from emonet.audio.perturbations.noises import babble, impulse_response
 from emonet.audio.speech_levels import active
 from emonet.errors import RequestError
 
@@ -39,7 +39,7 @@ def tone(hertz: float, seconds: float = 2.0) -> np.ndarray:
 
 
 def done(samples: np.ndarray, text: str, seed: int = 0) -> np.ndarray:
-    (one,) = perturbations([text])
+    (one,) = open_perturbations([text])
     return perturb(samples, one, seed=seed)
 
 
@@ -225,7 +225,7 @@ def test_silence_lies_on_both_sides() -> None:
 def test_every_kind_at_every_usual_level_gives_sound_and_leaves_its_input_alone() -> None:
     samples = speechlike(1.0)
     before = samples.copy()
-    for one in perturbations():
+    for one in open_perturbations():
         changed = perturb(samples, one, seed=3)
         assert changed.dtype == np.float32, one
         assert np.isfinite(changed).all(), one
@@ -233,7 +233,7 @@ def test_every_kind_at_every_usual_level_gives_sound_and_leaves_its_input_alone(
         assert np.array_equal(changed, perturb(samples, one, seed=3)), one
         assert not (changed.shape == samples.shape and np.array_equal(changed, samples)), one
     assert np.array_equal(samples, before)
-    assert {one.name for one in perturbations()} == set(PERTURBATIONS)
+    assert {one.name for one in open_perturbations()} == set(PERTURBATIONS)
 
 
 def test_noise_is_the_same_at_each_level_and_another_for_another_seed() -> None:
@@ -245,7 +245,7 @@ def test_noise_is_the_same_at_each_level_and_another_for_another_seed() -> None:
 
 
 def test_what_is_wanted_is_ordered_from_mild_to_harsh() -> None:
-    found = perturbations(
+    found = open_perturbations(
         ["gain", "white_noise:0", "white_noise:20", "reverberation:1", "reverberation:0.5", "gain:-10"]
     )
     assert [str(one) for one in found] == [
@@ -268,11 +268,11 @@ def test_what_is_wanted_is_ordered_from_mild_to_harsh() -> None:
 )
 def test_what_cannot_be_done_is_refused(wanted: str, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        perturbations([wanted])
+        open_perturbations([wanted])
 
 
 def test_a_codec_that_is_missing_is_left_out_and_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("soundfile.available_formats", lambda: {"WAV": "", "OGG": ""})
-    assert "mp3" not in {one.name for one in perturbations()}
+    assert "mp3" not in {one.name for one in open_perturbations()}
     with pytest.raises(RequestError, match="the installed libsndfile has no MP3"):
         Perturbation("mp3", 32.0)

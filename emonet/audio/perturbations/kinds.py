@@ -16,8 +16,8 @@ import soxr
 from jaxtyping import Float, Float32
 from scipy.signal import butter, fftconvolve, sosfiltfilt
 
-from emonet.audio import noises
-from emonet.audio.codecs import CODECS, has_codec, transcoded
+from emonet.audio.perturbations import noises
+from emonet.audio.perturbations.codecs import CODECS, has_codec, transcoded
 from emonet.audio.speech_levels import active, speech_power
 from emonet.errors import RequestError
 from emonet.runtime import generator
@@ -102,7 +102,7 @@ class Perturbation:
         return f"{self.name}:{self.level:g}"
 
 
-def perturbations(wanted: Sequence[str] = ()) -> tuple[Perturbation, ...]:
+def open_perturbations(wanted: Sequence[str] = ()) -> tuple[Perturbation, ...]:
     """Those that are named, in the order of `PERTURBATIONS` and of their levels.
 
     Args:
