@@ -189,7 +189,8 @@ def _louder(samples: Samples, level: float, _: np.random.Generator) -> np.ndarra
 
 def _clipped(samples: Samples, level: float, _: np.random.Generator) -> np.ndarray:
     most = np.quantile(np.abs(samples), 1 - level)
-    return np.clip(samples, -most, most)
+    clipped: np.ndarray = np.clip(samples, -most, most)
+    return clipped
 
 
 def _faster(samples: Samples, level: float, _: np.random.Generator) -> np.ndarray:

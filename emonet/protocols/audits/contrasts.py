@@ -9,13 +9,12 @@ never 0). Clips of a speaker stay together, since they are not independent.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float64, Int, Shaped
 
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import Estimate, independent
@@ -45,7 +44,7 @@ class Contrast:
     scores: Float64[np.ndarray, "clips targets"]
     metrics: tuple[str, ...]
     rows: Int[np.ndarray, " rows"]
-    speakers: Sequence[str]
+    speakers: Shaped[np.ndarray, " rows"]
     groups: Int[np.ndarray, " rows"]
     evaluation: EvaluationConfig
     permutations: int
@@ -55,18 +54,7 @@ class Contrast:
         """Some of the groups, numbered anew in this order."""
         kept = np.flatnonzero(np.isin(self.groups, groups))
         numbers = np.array([groups.index(int(one)) for one in self.groups[kept]], np.int64)
-        speakers = [self.speakers[row] for row in kept]
-        return Contrast(
-            self.truth,
-            self.scores,
-            self.metrics,
-            self.rows[kept],
-            speakers,
-            numbers,
-            self.evaluation,
-            self.permutations,
-            self.seed,
-        )
+        return replace(self, rows=self.rows[kept], speakers=self.speakers[kept], groups=numbers)
 
     @property
     def count(self) -> int:
@@ -75,17 +63,16 @@ class Contrast:
 
     def speakers_of(self, group: int) -> int:
         """How many speakers a group has."""
-        return len({self.speakers[row] for row in np.flatnonzero(self.groups == group)})
+        return len(set(self.speakers[self.groups == group].tolist()))
 
     @cached_property
     def draws(self) -> Draws:
         """Of speakers where each group has enough of them, else of clips; the same for all groups."""
         enough = all(
-            independent([self.speakers[row] for row in np.flatnonzero(self.groups == group)])[1] == "speakers"
-            for group in range(self.count)
+            independent(self.speakers[self.groups == group].tolist())[1] == "speakers" for group in range(self.count)
         )
-        names = self.speakers if enough else [str(row) for row in self.rows]
-        drawn = Draws.of(names, self.evaluation, self.seed)
+        names = self.speakers if enough else self.rows.astype(str)
+        drawn = Draws.of(names.tolist(), self.evaluation, self.seed)
         return Draws(drawn.weights, drawn.owner, "speakers" if enough else "clips")
 
     @cached_property
@@ -122,10 +109,9 @@ class Contrast:
     @cached_property
     def smallest_p(self) -> float:
         """The smallest p that so many speakers can give; 1 where nothing can be dealt otherwise."""
-        alone, several = self._alone, self._several
-        sizes = [int((alone[:, 1] == group).sum()) for group in range(self.count)]
+        sizes = [int((self._pairs[self._alone, 1] == group).sum()) for group in range(self.count)]
         ways = math.factorial(sum(sizes)) // math.prod(math.factorial(size) for size in sizes)
-        ways *= math.prod(math.factorial(len(own)) for own in several)
+        ways *= math.prod(math.factorial(len(own)) for own in self._several)
         # Groups of the same size change their names without a difference.
         same = math.prod(math.factorial(sizes.count(size)) for size in set(sizes))
         return max(1 / (1 + self.permutations), min(1.0, same / ways))
@@ -141,15 +127,16 @@ class Contrast:
 
     @cached_property
     def _numbered(self) -> tuple[Int[np.ndarray, "cells 2"], Int[np.ndarray, " rows"]]:
-        numbers = np.unique(np.asarray(self.speakers), return_inverse=True)[1]
+        numbers = np.unique(self.speakers, return_inverse=True)[1]
         pairs, cells = np.unique(np.stack([numbers, self.groups], 1), axis=0, return_inverse=True)
         return pairs, cells.reshape(-1)
 
     @cached_property
-    def _alone(self) -> Int[np.ndarray, "cells 2"]:
+    def _alone(self) -> Int[np.ndarray, " cells"]:
         """Cells of speakers who are in one group only."""
         counts = np.bincount(self._pairs[:, 0])
-        return self._pairs[counts[self._pairs[:, 0]] == 1]
+        cells: Int[np.ndarray, " cells"] = np.flatnonzero(counts[self._pairs[:, 0]] == 1)
+        return cells
 
     @cached_property
     def _several(self) -> list[Int[np.ndarray, " groups"]]:
@@ -161,7 +148,6 @@ class Contrast:
         """The group of each cell: as it is, then as it is dealt."""
         rng, groups = np.random.default_rng(self.seed), self._pairs[:, 1]
         names = np.tile(groups, (1 + self.permutations, 1))
-        alone = np.flatnonzero(np.bincount(self._pairs[:, 0])[self._pairs[:, 0]] == 1)
-        for own in (alone, *self._several):
+        for own in (self._alone, *self._several):
             names[1:, own] = rng.permuted(names[1:, own], axis=1)
         return names

@@ -231,7 +231,7 @@ class _Audit:
             self._scores,
             self._metrics,
             rows,
-            self._speakers[rows].tolist(),
+            self._speakers[rows],
             numbers,
             self._evaluation,
             self._permutations,

@@ -32,7 +32,7 @@ from emonet.targets import NO_CLASS, Classes, ClassLabels, TargetSpec
 
 JUDGED: Final[dict[str, Metric]] = {
     **{name: Metric(name, label, "higher") for name, label in CLASS_METRICS.items()},
-    **METRICS,
+    **dict(METRICS.items()),
 }
 """Metrics that audits know: of classes, and of ratings in the mean over targets."""
 _OF_CLASSES: Final = ("ua", "wa", "macro_f1")
@@ -155,7 +155,7 @@ def figures(
         known = (given != NO_CLASS) & (predicted != NO_CLASS)
         by_unit = np.zeros((weights.shape[1], len(names) ** 2))
         np.add.at(by_unit, (owner[known], given[known] * len(names) + predicted[known]), 1.0)
-        found |= class_metrics((weights @ by_unit).reshape(-1, len(names), len(names)))[1]
+        found |= dict(class_metrics((weights @ by_unit).reshape(-1, len(names), len(names)))[1].items())
     return {name: found[name] for name in metrics}
 
 

@@ -49,13 +49,17 @@ class KeptScores:
 
     def write(self, condition: str, scored: Scored) -> None:
         """Keep a condition's scores, whole or not at all."""
+        import pandas as pd
+
         path = self._path(condition)
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         reasons = [scored.refusals.get(name) for name in scored.scores.index]
         content = BytesIO()
-        scored.scores.assign(**{_REFUSAL: reasons}).astype({_REFUSAL: "string"}).to_parquet(content)
+        table = scored.scores.copy()
+        table[_REFUSAL] = pd.array(reasons, "string")
+        table.to_parquet(content)
         durable.write(path, content.getvalue())
 
     def _path(self, condition: str) -> Path | None:

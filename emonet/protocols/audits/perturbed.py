@@ -103,7 +103,8 @@ def _scored(
     """Scores of a condition, block by block: each clip is scored for itself, and memory stays small."""
     import pandas as pd
 
-    tables, refusals = [], {}
+    tables: list[pd.DataFrame] = []
+    refusals: dict[str, str] = {}
     for start in range(0, len(clips), BLOCK):
         block = clips[start : start + BLOCK]
         heard = list(perturbed(block, perturbation, seed=seed))
