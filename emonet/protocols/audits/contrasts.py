@@ -19,6 +19,7 @@ from jaxtyping import Float64, Int, Shaped
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import Estimate, independent
 from emonet.protocols.audits.judging import Draws, Figures, Truth, estimates, figures
+from emonet.targets import NO_CLASS
 
 PERMUTATIONS: Final = 2_000
 _ROUNDING: Final = 1e-10  # differences that differ by less count as equal
@@ -115,6 +116,22 @@ class Contrast:
         # Groups of the same size change their names without a difference.
         same = math.prod(math.factorial(sizes.count(size)) for size in set(sizes))
         return max(1 / (1 + self.permutations), min(1.0, same / ways))
+
+    @property
+    def classes_apart(self) -> float:
+        """Share of the clips that would have to be of another class for two groups to hold the same (0 to 1).
+
+        Total variation of the two groups that differ most; 0 where there are no classes. What is hard in one group
+        may only be its classes.
+        """
+        if self.truth.labels is None:
+            return 0.0
+        given, count = self.truth.labels.given[self.rows], len(self.truth.labels.classes.names)
+        known = given != NO_CLASS
+        counts = np.zeros((self.count, count))
+        np.add.at(counts, (self.groups[known], given[known]), 1.0)
+        shares = counts[counts.any(1)] / counts[counts.any(1)].sum(1, keepdims=True)
+        return float(np.abs(shares[:, None] - shares[None]).sum(2).max(initial=0.0)) / 2
 
     @cached_property
     def _pairs(self) -> Int[np.ndarray, "cells 2"]:

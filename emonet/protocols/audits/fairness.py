@@ -23,13 +23,19 @@ from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 SOURCE: Final = "audit of emonet; see docs/benchmark-robustness.md"
 FEWEST: Final = 10  # clips of a group, below which it is shown but takes no part in gaps and pairs
 MOST: Final = 8  # groups of which all pairs are compared
+OTHERWISE: Final = 0.1  # share of clips by which classes of two groups may differ without a note
 LONGEST: Final = 120  # groups in a picture
 _BY = Column(name="grouping", label="By")
 _METRIC = Column(name="metric", label="Metric")
 _TESTED: Final = (
-    Column(name="p", label="p", better=None, about="By permutation over speakers (0 to 1)."),
-    Column(name="p_holm", label="p (Holm)", about="Corrected for being several."),
-    Column(name="smallest_p", label="Smallest p", about="That so many speakers can give; above 0.05 nothing is shown."),
+    Column(name="p", label="p", digits=4, about="By permutation over speakers (0 to 1)."),
+    Column(name="p_holm", label="p (Holm)", digits=4, about="Corrected for being several."),
+    Column(
+        name="smallest_p",
+        label="Smallest p",
+        digits=4,
+        about="That so many speakers can give at all.",
+    ),
     Column(name="over", label="Interval over", about="What resamples drew; clips where a group has below 5 speakers."),
     Column(name="note", label="Note"),
 )
@@ -244,6 +250,8 @@ class _Audit:
         notes = (
             [f"{single} of {contrast.count} groups {'is' if single == 1 else 'are'} a single speaker"] if single else []
         )
+        if (apart := contrast.classes_apart) > OTHERWISE:
+            notes.append(f"the groups hold other classes: {100 * apart:.0f} % of the clips would have to be of another")
         notes += ["no test: dealing speakers anew changes nothing"] if contrast.smallest_p >= 1 else []
         smallest = None if contrast.smallest_p >= 1 else contrast.smallest_p
         return {"p": p, "smallest_p": smallest, "over": contrast.draws.unit, "note": "; ".join(notes) or None}

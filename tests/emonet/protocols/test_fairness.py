@@ -179,6 +179,30 @@ def test_single_speakers_say_so_and_have_no_test() -> None:
     assert {row.cells["p"] for row in pairs.rows if row.cells["grouping"] == "speaker"} == {None}
 
 
+def test_groups_of_other_classes_say_so() -> None:
+    spec = TargetSpec(tuple(Target(name, name, 0.0, 1.0, name) for name in ("joy", "fear")))
+    labels = ["joy"] * 12 + ["fear"] * 4 + ["joy"] * 4 + ["fear"] * 12
+    clips = [
+        Clip(str(row), Path("none"), f"x/{row % 8}", "test", label=label, seconds=3.0 if row < 16 else 5.0)
+        for row, label in enumerate(labels)
+    ]
+    truth = Truth.of(clips, spec, {"joy": "joy", "fear": "fear"})
+    scored = Scored.of(clips, spec, [[1.0, 0.0]] * 32)  # always joy
+    by = Grouping("length", tuple("short" if clip.seconds < 4 else "long" for clip in clips))
+    even = Grouping("half", tuple("ab"[row // 8 % 2] for row in range(32)))
+    _, gaps, _ = fairness_tables(
+        scored, clips, truth, [by, even], metrics=["ua", "wa"], evaluation=CONFIG, permutations=50
+    )
+    assert cells(gaps, grouping="length", metric="UA")["gap"].value == 0
+    found = cells(gaps, grouping="length", metric="WA")
+    assert found["gap"].value == pytest.approx(0.5)
+    assert found["note"] == "the groups hold other classes: 50 % of the clips would have to be of another"
+    assert "hold other classes" in cells(gaps, grouping="half", metric="WA")["note"]
+    same = Grouping("same", tuple("ab"[row % 2] for row in range(32)))
+    _, gaps, _ = fairness_tables(scored, clips, truth, [same], metrics=["wa"], evaluation=CONFIG, permutations=50)
+    assert cells(gaps, grouping="same")["note"] is None
+
+
 def test_p_values_of_pairs_are_corrected() -> None:
     errors = np.abs(np.random.default_rng(5).normal(0.5, 0.3, (9, 10)))
     clips, truth, scored = made(errors.tolist())
