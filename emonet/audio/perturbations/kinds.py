@@ -27,7 +27,7 @@ Samples = Float32[np.ndarray, " samples"]
 _Change = Callable[[Samples, float, np.random.Generator], Float[np.ndarray, " changed"]]
 
 TELEPHONE_BAND: Final = (300.0, 3_400.0)  # Hz
-_STRETCH: Final = (1024, 256)  # samples: window and hop of the phase vocoder, 64 and 16 ms
+_STRETCH: Final = (512, 64)  # samples: window and hop of the phase vocoder, 32 and 4 ms; longer ones smear more
 PERTURBATION_VERSION: Final = 1
 """Counts up when a perturbation of the same name and level begins to sound otherwise."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from jaxtyping import Float64
 from matplotlib.figure import Figure
 
 from emonet.audio import estimated_snr, shared_decoders, speech_level
@@ -78,15 +79,7 @@ def correlates_table(
         known = np.isfinite(values) & np.isfinite(wrong)
         cells: dict[str, Cell] = {"property": PROPERTIES.get(name, name), "clips": int(known.sum())}
         if known.any():
-            draws = Draws.of(speakers[known].tolist(), evaluation, seed)
-            found = weighted_metrics(values[known, None], wrong[known, None], draws.weights, draws.owner)
-            measured = {one: found[one][:, 0] for one in ("spearman", "pearson")}
-            quartiles = np.percentile(values[known], [25, 50, 75])
-            cells |= estimates(measured, draws, evaluation)  # type: ignore[arg-type]
-            cells |= {
-                "speakers": len(set(speakers[known])),
-                "middle": f"{quartiles[1]:.1f} ({quartiles[0]:.1f} to {quartiles[2]:.1f})",
-            }
+            cells |= _correlated(values[known], wrong[known], speakers[known].tolist(), evaluation, seed)
         rows.append(Row(cells=cells))
     kind = (
         "mean absolute error, as a share of the targets' ranges" if truth.ratings is not None else "1 if wrong, else 0"
@@ -106,6 +99,23 @@ def correlates_table(
         rows=tuple(rows),
         notes=(f"a clip's error: {kind}", "speakers differ in both: a correlation is no cause"),
     )
+
+
+def _correlated(
+    values: Float64[np.ndarray, " clips"],
+    wrong: Float64[np.ndarray, " clips"],
+    speakers: Sequence[str],
+    evaluation: EvaluationConfig,
+    seed: int,
+) -> dict[str, Cell]:
+    draws = Draws.of(speakers, evaluation, seed)
+    found = weighted_metrics(values[:, None], wrong[:, None], draws.weights, draws.owner)
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {
+        "speakers": len(set(speakers)),
+        "middle": f"{middle:.1f} ({low:.1f} to {high:.1f})",
+        **estimates({"spearman": found["spearman"][:, 0], "pearson": found["pearson"][:, 0]}, draws, evaluation),
+    }
 
 
 def correlates_figure(

@@ -73,29 +73,15 @@ def fairness_tables(
     wanted, evaluation = truth.check(metrics), evaluation or EvaluationConfig()
     audit = _Audit(scored, clips, truth, wanted, evaluation, permutations, seed)
     notes = tuple(filter(None, map(audit.ungrouped, groupings)))
-    labels = {name: Column(name=name, label=JUDGED[name].label, better=JUDGED[name].better) for name in wanted}
-    groups = ProtocolTable(
-        name="fairness",
-        title="Figures by group",
-        source=SOURCE,
-        columns=(
-            _BY,
-            Column(name="group", label="Group"),
-            Column(name="speakers", label="Speakers", about="Heard by the model and judged by people (count)."),
-            Column(name="clips", label="Clips", about="Of these speakers (count)."),
-            Column(name="refused", label="Refused", better="lower", about="By the model (count)."),
-            *labels.values(),
-            _TESTED[-1],
-        ),
-        rows=tuple(Row(cells=cells) for one in groupings for cells in audit.groups(one)),
-        notes=notes,
-    )
-    gaps = [audit.gaps(one) for one in groupings]
-    of_metric = [
-        _corrected([row for rows in gaps for row in rows if row["metric"] == one.label]) for one in labels.values()
-    ]
+    groups = tuple(Row(cells=cells) for one in groupings for cells in audit.groups(one))
+    gaps = [row for one in groupings for row in audit.gaps(one)]
+    of_metrics = [_corrected([row for row in gaps if row["metric"] == JUDGED[name].label]) for name in wanted]
     pairs = [_corrected(audit.pairs(one)) for one in groupings]
-    return groups, _gaps([row for rows in of_metric for row in rows]), _pairs([row for rows in pairs for row in rows])
+    return (
+        _groups(groups, wanted, notes),
+        _gaps([row for rows in of_metrics for row in rows]),
+        _pairs([row for rows in pairs for row in rows]),
+    )
 
 
 def fairness_figure(table: ProtocolTable, metric: str, path: Path | BytesIO) -> None:
@@ -268,6 +254,25 @@ def _corrected(rows: Sequence[dict[str, Cell]]) -> list[dict[str, Cell]]:
     """The same rows with p values corrected over all of them."""
     found = holm([p if isinstance(p := row["p"], float) else None for row in rows])
     return [row | {"p_holm": p} for row, p in zip(rows, found, strict=True)]
+
+
+def _groups(rows: tuple[Row, ...], metrics: Sequence[str], notes: tuple[str, ...]) -> ProtocolTable:
+    return ProtocolTable(
+        name="fairness",
+        title="Figures by group",
+        source=SOURCE,
+        columns=(
+            _BY,
+            Column(name="group", label="Group"),
+            Column(name="speakers", label="Speakers", about="Heard by the model and judged by people (count)."),
+            Column(name="clips", label="Clips", about="Of these speakers (count)."),
+            Column(name="refused", label="Refused", better="lower", about="By the model (count)."),
+            *(Column(name=one, label=JUDGED[one].label, better=JUDGED[one].better) for one in metrics),
+            _TESTED[-1],
+        ),
+        rows=rows,
+        notes=notes,
+    )
 
 
 def _gaps(rows: Sequence[dict[str, Cell]]) -> ProtocolTable:
