@@ -1,10 +1,12 @@
 from .acted.emodb import open_emodb
+from .acted.genders import gender_of
 from .acted.nemo import open_nemo
 from .acted.ravdess import open_ravdess
+from .clip_names import ClipNames
 from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
 from .manifest import as_name, open_manifest, path_exists, unspelled
-from .manifest.cells import as_number, is_missing
+from .manifest.cells import as_name, as_number, is_missing
 from .manifest.tables import read_rows
 from .opening import open_corpus
 from .sandbox import open_sandbox
@@ -14,6 +16,7 @@ from .summary import CorpusReport, describe
 __all__ = [
     "NOTHING_HEARD",
     "SHOWN",
+    "ClipNames",
     "CorpusReport",
     "SoundReport",
     "Sounds",
@@ -22,6 +25,7 @@ __all__ = [
     "as_prototypes",
     "contents",
     "describe",
+    "gender_of",
     "is_missing",
     "listen",
     "open_corpus",

@@ -1,5 +1,5 @@
 from .agreement import RaterAgreement, rater_agreement
-from .bootstrap import ResampledSums, difference, evaluate, independent, quotient, resample, resampled_sums
+from .bootstrap import ResampledSums, difference, estimate, evaluate, independent, quotient, resample, resampled_sums
 from .class_comparison import Classified
 from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
@@ -21,6 +21,7 @@ from .plots import (
     COLOURS,
     DPI,
     FAINT,
+    GRID,
     INK,
     SCATTERED,
     bare,
@@ -43,6 +44,7 @@ __all__ = [
     "COLOURS",
     "DPI",
     "FAINT",
+    "GRID",
     "INK",
     "MARGIN",
     "METRICS",
@@ -82,6 +84,7 @@ __all__ = [
     "differences_figure",
     "embedded",
     "ensemble_figures",
+    "estimate",
     "evaluate",
     "excludes_zero",
     "fold_classes",

@@ -153,6 +153,20 @@ def independent(speakers: Sequence[str]) -> tuple[Int[np.ndarray, " clips"], Uni
     return np.arange(len(owner)), "clips"
 
 
+def estimate(draws: Float64[np.ndarray, " draws"], *, confidence: float, units: int) -> Estimate:
+    """A figure with its percentile interval.
+
+    Args:
+        draws: the figure on all clips, then on each resample; NaN where undefined, which the interval leaves out.
+        confidence: coverage of the interval (0 to 1).
+        units: speakers or clips that were drawn (count); a single one has no interval.
+    """
+    share = 100 * (1 - confidence) / 2
+    drawn = draws[1:][np.isfinite(draws[1:])]
+    low, high = np.percentile(drawn, [share, 100 - share]) if len(drawn) and units > 1 else (np.nan, np.nan)
+    return Estimate(value=_number(draws[0]), low=_number(low), high=_number(high))
+
+
 def _estimated(values: Float64[np.ndarray, "draws columns"], of: Sampled) -> MetricScores:
     share = 100 * (1 - of.confidence) / 2
     ends = np.where(of.units > 1, _quiet(np.nanpercentile, values[1:], [share, 100 - share]), np.nan)

@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int
 from pydantic import Field
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation.bootstrap import resample
+from emonet.evaluation.bootstrap import estimate, resample
 from emonet.evaluation.results import Estimate, Metric, Unit
 from emonet.schema import Schema
 from emonet.targets import NO_CLASS
@@ -122,11 +122,7 @@ class SampledClasses:
         return {name: self._estimate(values - other.values[name], self.units) for name, values in self.values.items()}
 
     def _estimate(self, values: Float64[np.ndarray, " draws"], units: int) -> Estimate:
-        share = 100 * (1 - self.confidence) / 2
-        drawn = values[1:][np.isfinite(values[1:])]
-        low, high = np.percentile(drawn, [share, 100 - share]) if len(drawn) and units > 1 else (np.nan, np.nan)
-        ends = [float(value) if np.isfinite(value) else None for value in (values[0], low, high)]
-        return Estimate(value=ends[0], low=ends[1], high=ends[2])
+        return estimate(values, confidence=self.confidence, units=units)
 
 
 def sample_classes(

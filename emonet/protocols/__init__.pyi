@@ -1,3 +1,9 @@
+from .audits.error_correlates import correlates_figure, correlates_table, sound_properties
+from .audits.fairness import fairness_figure, fairness_tables
+from .audits.groups import Grouping, read_groupings, usual_groupings
+from .audits.judging import JUDGED, Truth
+from .audits.perturbed import score_conditions
+from .audits.robustness import robustness_figure, robustness_table
 from .bench.answers import Answers
 from .bench.figures import against_figure, figure1_figure, table6_figure
 from .bench.findings import against_agreement, against_arousal, agreement_of, arousal_of, discrimination, emotion_points
@@ -26,6 +32,7 @@ from .tables import Cell, Column, ProtocolTable, Row
 
 __all__ = [
     "BENCH",
+    "JUDGED",
     "RULES",
     "SHIPPED",
     "Answers",
@@ -36,6 +43,7 @@ __all__ = [
     "Column",
     "Consensus",
     "Distributions",
+    "Grouping",
     "Interval",
     "Judged",
     "ProtocolTable",
@@ -43,6 +51,7 @@ __all__ = [
     "Ratings",
     "Row",
     "Rule",
+    "Truth",
     "against_agreement",
     "against_arousal",
     "against_figure",
@@ -51,11 +60,15 @@ __all__ = [
     "arousal_of",
     "class_distributions",
     "consensus_table",
+    "correlates_figure",
+    "correlates_table",
     "diarisation_error",
     "diarisation_table",
     "discrimination",
     "distribution_table",
     "emotion_points",
+    "fairness_figure",
+    "fairness_tables",
     "figure1",
     "figure1_figure",
     "grade_distributions",
@@ -71,18 +84,24 @@ __all__ = [
     "published_table",
     "random_scores",
     "read_bench",
+    "read_groupings",
     "read_ratings",
     "reconciliation",
+    "robustness_figure",
+    "robustness_table",
     "rules_table",
+    "score_conditions",
     "sensitivity_figure",
     "sensitivity_table",
     "sim_to_real_classes_table",
     "sim_to_real_table",
+    "sound_properties",
     "table5",
     "table6",
     "table6_figure",
     "table9",
     "table10",
+    "usual_groupings",
     "weighted_total",
     "write_bench_sample",
 ]

@@ -69,7 +69,9 @@ class ProtocolTable(Schema):
 
     def renamed(self, of: str) -> ProtocolTable:
         """The same table as one of several alike: `of` tells it from the others."""
-        return ProtocolTable.model_validate({**dict(self), "name": f"{self.name}: {of}", "title": f"{self.title}: {of}"})
+        return ProtocolTable.model_validate(
+            {**dict(self), "name": f"{self.name}: {of}", "title": f"{self.title}: {of}"}
+        )
 
     def records(self) -> list[dict[str, str | int | float | None]]:
         """Rows of plain values, as CSV files hold them; an interval stands in `NAME_low` and `NAME_high`."""

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from emonet.peers import Terms
 
 from emonet.clips import Clip, Corpus, Split
 from emonet.configs import ExtractionConfig
 from emonet.errors import RequestError
-from emonet.peers import Terms
 from emonet.protocols import score_conditions
 from emonet.runtime import Progress
 from experiments import extract
 from experiments.benchmark.models import OpenModel, new_clips, open_model
 from experiments.benchmark.parts import PARTS, Draft
-from experiments.benchmark.plan import NamedEncoder, NamedModel, Plan
+from experiments.benchmark.plan import NamedEncoder, Plan
 from experiments.core import Experiment, console, open_quietly
 
 if TYPE_CHECKING:

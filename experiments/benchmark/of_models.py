@@ -28,6 +28,7 @@ from emonet.protocols import (
     correlates_figure,
     correlates_table,
     discrimination,
+    distribution_table,
     emotion_points,
     fairness_figure,
     fairness_tables,
@@ -39,7 +40,6 @@ from emonet.protocols import (
     measure,
     open_mapping,
     predicted_distributions,
-    distribution_table,
     published_table,
     random_scores,
     read_bench,
@@ -68,7 +68,6 @@ from experiments.benchmark.context import SCORES, Context, Prepared
 from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import (
     SAMPLE,
-    AuditEntry,
     BenchEntry,
     FairnessEntry,
     RatersEntry,

@@ -17,9 +17,9 @@ from emonet.protocols import ProtocolTable, corpora_table
 from emonet.schema import Schema, digest
 from emonet.tracking import ARTIFACTS
 from emonet.version import __version__
+from experiments.benchmark.context import Context
 from experiments.benchmark.parts import PARTS, Draft, Part, read_part, remove_others, write_part
 from experiments.benchmark.plan import AnyEntry, Plan, key_of, load_plan
-from experiments.benchmark.context import Context
 from experiments.benchmark.protocols import RUNNERS
 from experiments.benchmark.report import JSON, TABLES, Report, report_of, write_report
 from experiments.core import INDEX, console

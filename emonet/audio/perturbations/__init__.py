@@ -1,0 +1,1 @@
+"""Perturbations of speech: their kinds and levels, noises and rooms, codecs."""

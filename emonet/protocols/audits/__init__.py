@@ -1,0 +1,1 @@
+"""Audits of a model: what perturbed recordings do to its figures, and whom it serves worse."""
