@@ -5,7 +5,7 @@ from .acted.ravdess import open_ravdess
 from .clip_names import ClipNames
 from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
-from .manifest import as_name, open_manifest, path_exists, unspelled
+from .manifest import open_manifest, path_exists, unspelled
 from .manifest.cells import as_name, as_number, is_missing
 from .manifest.tables import read_rows
 from .opening import open_corpus
