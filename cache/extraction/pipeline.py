@@ -18,7 +18,7 @@ from cache.writing import ShardSink, SilenceMeter, StoreWriter, sample
 from emonet.audio import Decoded, Decoders, Notice, pad
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.corpora import Sounds, refuse_copies
-from emonet.encoders import Heard, ReadyEncoder
+from emonet.encoders import Padded, ReadyEncoder
 from emonet.errors import AudioError, EmonetError
 from emonet.experts import statistics
 from emonet.runtime import Progress
@@ -40,7 +40,7 @@ class _Pass:
     def is_last(self) -> bool:
         return self.first + len(self.heard) == len(self.sink.rows)
 
-    def waveforms(self, window: Window) -> Heard:
+    def waveforms(self, window: Window) -> Padded:
         """Padded audio; a clip that could not be read keeps its place, so that the others have the same neighbours."""
         return _padded([_SILENT if isinstance(one, AudioError) else one.samples for one in self.heard], window)
 
@@ -113,7 +113,7 @@ class Filling:
     def _round(self, shards: Iterator[int]) -> None:
         passes: deque[_Pass] = deque()
 
-        def batches() -> Iterator[Heard]:
+        def batches() -> Iterator[Padded]:
             for one in self._passes(shards):
                 passes.append(one)
                 yield one.waveforms(self._encoder.window)
@@ -213,8 +213,8 @@ class Filling:
         self._progress(self._done, len(self._corpus), self._meter.speed().note())
 
 
-def _padded(sounds: Sequence[np.ndarray], window: Window) -> Heard:
-    return Heard(pad(sounds, window), [min(len(samples), window.samples) for samples in sounds])
+def _padded(sounds: Sequence[np.ndarray], window: Window) -> Padded:
+    return Padded(pad(sounds, window), [min(len(samples), window.samples) for samples in sounds])
 
 
 def rejections(corpus: Corpus, markers: Iterable[ShardMarker]) -> list[Rejection]:

@@ -13,7 +13,7 @@ from emonet.configs import EncoderPrecision
 from emonet.windows import Window
 
 
-class Heard(NamedTuple):
+class Padded(NamedTuple):
     """Clips of one pass, with how much of each is sound and no padding."""
 
     waveforms: Tensor
@@ -22,9 +22,9 @@ class Heard(NamedTuple):
     """Of each clip that are sound (count); 0 for one that could not be read."""
 
 
-def parts_of(clips: Tensor | Heard) -> Heard:
+def parts_of(clips: Tensor | Padded) -> Padded:
     """Waveforms with their lengths: all of a clip is sound where nothing else is said."""
-    return clips if isinstance(clips, Heard) else Heard(clips, [clips.shape[-1]] * len(clips))
+    return clips if isinstance(clips, Padded) else Padded(clips, [clips.shape[-1]] * len(clips))
 
 
 @runtime_checkable
@@ -101,10 +101,10 @@ class ReadyEncoder(Encoder, Protocol):
     def batch_size(self) -> int:
         """Clips per pass that suit it here (count)."""
 
-    def states(self, clips: Tensor | Heard) -> Tensor:
-        """As `Encoder.states`, float16 and on the processor; an encoder that masks padding takes it from `Heard`."""
+    def states(self, clips: Tensor | Padded) -> Tensor:
+        """As `Encoder.states`, float16 and on the processor; an encoder that masks padding takes it from `Padded`."""
 
-    def stream(self, batches: Iterable[Tensor | Heard]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order, float16 and on the processor."""
 
     def save(self, folder: Path) -> None:

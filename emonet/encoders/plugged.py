@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from emonet.configs import EncoderPrecision, Layers, Precision
-from emonet.encoders.base import Encoder, Heard, ReadyEncoder, parts_of
+from emonet.encoders.base import Encoder, Padded, ReadyEncoder, parts_of
 from emonet.encoders.hub import ENCODERS, SELF_SUPERVISED, locate, model_type
 from emonet.encoders.layers import NarrowError
 from emonet.encoders.self_supervised import SelfSupervisedEncoder
@@ -134,7 +134,7 @@ class PluggedEncoder:
         """Clips per pass (count)."""
         return CLIPS
 
-    def states(self, clips: Float32[Tensor, "batch samples"] | Heard) -> Float16[Tensor, "batch frames width"]:
+    def states(self, clips: Float32[Tensor, "batch samples"] | Padded) -> Float16[Tensor, "batch frames width"]:
         """The plug-in's states, checked.
 
         Args:
@@ -154,7 +154,7 @@ class PluggedEncoder:
             parts.append(self._checked(found, len(part)))
         return torch.cat(parts)
 
-    def stream(self, batches: Iterable[Tensor | Heard]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order."""
         yield from map(self.states, batches)
 

@@ -17,7 +17,7 @@ from jaxtyping import Float16
 from torch import Tensor, nn
 
 from emonet.configs import Layers, Precision
-from emonet.encoders.base import Heard, parts_of
+from emonet.encoders.base import Padded, parts_of
 from emonet.encoders.hub import SELF_SUPERVISED, locate
 from emonet.encoders.layers import resolve_layers
 from emonet.encoders.whisper import check_range, halved, require_padded, weights_digest
@@ -166,7 +166,7 @@ class SelfSupervisedEncoder:
         """Clips per pass (count)."""
         return self._most
 
-    def states(self, clips: Tensor | Heard) -> Float16[Tensor, "batch frames width"]:
+    def states(self, clips: Tensor | Padded) -> Float16[Tensor, "batch frames width"]:
         """The states of its layers, side by side.
 
         Args:
@@ -189,7 +189,7 @@ class SelfSupervisedEncoder:
             except torch.OutOfMemoryError as error:
                 self._most = halved(min(self._most, len(waveforms)), error, self.device)
 
-    def stream(self, batches: Iterable[Tensor | Heard]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order."""
         yield from map(self.states, batches)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from emonet.audio import LogMel
 from emonet.configs import Layers, Precision
 from emonet.encoders.attention import attend
-from emonet.encoders.base import Heard, parts_of
+from emonet.encoders.base import Padded, parts_of
 from emonet.encoders.device_copies import Arriving, Transfers
 from emonet.encoders.hub import locate, too_long
 from emonet.encoders.layers import resolve_layers
@@ -144,7 +144,7 @@ class FrozenEncoder:
             self._most //= 2
         return self._most
 
-    def states(self, clips: Float32[Tensor, "batch samples"] | Heard) -> Float16[Tensor, "batch frames width"]:
+    def states(self, clips: Float32[Tensor, "batch samples"] | Padded) -> Float16[Tensor, "batch frames width"]:
         """The states of its layers, side by side.
 
         Args:
@@ -164,7 +164,7 @@ class FrozenEncoder:
         """As `states`."""
         return self.states(waveforms)
 
-    def stream(self, batches: Iterable[Tensor | Heard]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order; on a GPU, copies run while the next batch is computed.
 
         Args:
@@ -181,7 +181,7 @@ class FrozenEncoder:
         else:
             yield from map(self.states, batches)
 
-    def _overlapped(self, batches: Iterable[Tensor | Heard]) -> Iterator[Tensor]:
+    def _overlapped(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         transfers = Transfers(self.device)
         arriving = None
         for batch in batches:

@@ -1,6 +1,6 @@
 from .bootstrap import difference, evaluate, independent, resample
 from .class_comparison import Classified
-from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
+from .classification import CLASS_METRICS, UA, ClassMetricName, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
     Comparison,
     Contender,
@@ -22,9 +22,11 @@ from .plots import (
     FAINT,
     INK,
     SCATTERED,
+    bare,
     class_confusion_figure,
     confusion_figure,
     folds_figure,
+    labelled,
     layers_figure,
     metric_figure,
     scatter_figure,
@@ -46,6 +48,7 @@ __all__ = [
     "METRIC_NAMES",
     "SCATTERED",
     "UA",
+    "ClassMetricName",
     "ClassScores",
     "Classified",
     "Comparison",
@@ -65,6 +68,7 @@ __all__ = [
     "SwapTest",
     "TargetDifference",
     "Verdict",
+    "bare",
     "calibration_figure",
     "class_confusion_figure",
     "class_metrics",
@@ -84,6 +88,7 @@ __all__ = [
     "holm",
     "independent",
     "judge",
+    "labelled",
     "layers_figure",
     "metric_figure",
     "open_scorer",

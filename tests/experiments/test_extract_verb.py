@@ -16,7 +16,7 @@ from cache.store import FeatureStore, shard_file
 from emonet.audio import decode, pad
 from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
-from emonet.encoders import FrozenEncoder, Heard, open_encoder
+from emonet.encoders import FrozenEncoder, Padded, open_encoder
 from emonet.errors import EmonetError, RequestError
 from experiments import extract
 from experiments.cli import main
@@ -332,5 +332,5 @@ def test_a_wav2vec2_in_place_of_a_whisper(experiment: Experiment, tmp_path: Path
     assert stored.record.encoder_digest == encoder.digest
     sound = decode(tmp_path / "0.wav", seconds=1.0).samples
     assert len(sound) == 8000  # its padding is masked
-    expected = encoder.states(Heard(pad([sound], encoder.window), [8000]))[0]
+    expected = encoder.states(Padded(pad([sound], encoder.window), [8000]))[0]
     torch.testing.assert_close(torch.from_numpy(stored.read([0])[0]), expected, atol=2e-3, rtol=2e-3)

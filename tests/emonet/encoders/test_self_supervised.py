@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from emonet.audio import pad
-from emonet.encoders import FrozenEncoder, Heard, NarrowError, ReadyEncoder, inner_layers, locate, open_encoder
+from emonet.encoders import FrozenEncoder, NarrowError, Padded, ReadyEncoder, inner_layers, locate, open_encoder
 from emonet.encoders.self_supervised import SelfSupervisedEncoder
 from emonet.errors import EmonetError, RequestError
 from emonet.windows import SAMPLE_RATE
@@ -65,8 +65,8 @@ def clips() -> list[np.ndarray]:
     return [rng.normal(0.1, 0.3, length).astype(np.float32) for length in (SAMPLE_RATE, 11_000, 300)]
 
 
-def heard(sounds: list[np.ndarray], encoder: ReadyEncoder) -> Heard:
-    return Heard(pad(sounds, encoder.window), [len(one) for one in sounds])
+def heard(sounds: list[np.ndarray], encoder: ReadyEncoder) -> Padded:
+    return Padded(pad(sounds, encoder.window), [len(one) for one in sounds])
 
 
 def opened(folder: Path, **options: Any) -> ReadyEncoder:
@@ -115,7 +115,7 @@ def test_padding_changes_no_state_where_it_is_masked(tmp_path: Path) -> None:
     loud = np.concatenate([sound, 0.5 * np.ones(4000, np.float32)])
     real = (len(sound) - 400) // 320 + 1
     silent = encoder.states(heard([sound], encoder))[0, :real]
-    padded = encoder.states(Heard(pad([loud], encoder.window), [len(sound)]))[0, :real]
+    padded = encoder.states(Padded(pad([loud], encoder.window), [len(sound)]))[0, :real]
     assert torch.equal(silent, padded)
     assert not torch.equal(silent, encoder.states(pad([sound], encoder.window))[0, :real])  # nothing is masked there
 
@@ -223,4 +223,4 @@ def test_whisper_is_opened_as_before(tmp_path: Path) -> None:
     encoder = open_encoder(str(write_encoder(tmp_path)), device="cpu", precision="float32")
     assert isinstance(encoder, FrozenEncoder)
     waveforms = pad(clips(), encoder.window)
-    assert torch.equal(encoder.states(Heard(waveforms, [1, 2, 3])), encoder.states(waveforms))
+    assert torch.equal(encoder.states(Padded(waveforms, [1, 2, 3])), encoder.states(waveforms))
