@@ -7,7 +7,7 @@ which is 0 in the second. What validates is ours: speakers who are held out, or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -28,6 +28,9 @@ from emonet.targets import NO_CLASS, ClassLabels
 Rows = Int[np.ndarray, " rows"]
 Read = Callable[[np.ndarray], Float16[np.ndarray, "rows frames width"]]
 """The states of some clips, by their rows: `FeatureStore.read`, or `array.__getitem__`."""
+
+Selection = Literal["validation", "last", "test"]
+"""Which epoch counts: the best on validation clips, the last one, or the best on test clips, which is too good."""
 
 VALIDATION = 0.2  # of the training clips, in EmoBox's own validation
 LONGEST_GRADIENT = 5.0  # SpeechBrain's
@@ -123,7 +126,7 @@ class TrainedFold:
     shared: tuple[str, ...]
     trained: int
 
-    def epoch(self, by: Literal["validation", "test", "last"]) -> int:
+    def epoch(self, by: Selection) -> int:
         """The epoch with the best UA, the first of several, or the last one; counted from 0."""
         if by == "last":
             return len(self.losses) - 1
@@ -208,27 +211,63 @@ def train_fold(
     told: Callable[[int], None] = ignore,
 ) -> TrainedFold:
     """A head for one fold; see `train_folds`."""
+    return fit_head(data, fold, {fold.name: (data, fold.test)}, config, seed=seed, device=device, told=told)[0]
+
+
+def fit_head(
+    data: HeardStates,
+    fold: Fold,
+    tested: Mapping[str, tuple[HeardStates, Rows]],
+    config: EmoBoxConfig,
+    *,
+    seed: int = 0,
+    device: str | None = "cpu",
+    told: Callable[[int], None] = ignore,
+) -> list[TrainedFold]:
+    """One head, scored after each epoch on several sets of test clips, which may be of other corpora.
+
+    Args:
+        data: that it is trained on.
+        fold: of `data`: what is trained on; validation clips are taken out of it.
+        tested: name -> states of a corpus and the rows to test; with the same classes as `data`.
+        config: how.
+        seed: of weights, order and random validation clips.
+        device: that trains; None is the first GPU, else the processor.
+        told: about finished epochs.
+
+    Returns:
+        What each set of test clips gave, in their order.
+
+    Raises:
+        RequestError: if there is nothing to train on or to validate by.
+        EmonetError: if training diverges.
+    """
     split, kind = _split(data, fold, config, seed)
     if not len(split.validation) or not len(split.train):
         raise RequestError(f"fold {fold.name} has too few clips to train on and to validate by", found=len(fold.train))
     learner = _Learner(data, config, seed_of(seed, "emobox", fold.name), device)
-    validated, predicted, losses = [], [], []
+    validated, losses = [], []
+    predicted: dict[str, list[np.ndarray]] = {name: [] for name in tested}
     for epoch in range(config.epochs):
         losses.append(learner.epoch(split.train, epoch, fold.name))
-        validated.append(learner.ua(split.validation, learner.predict(split.validation)))
-        predicted.append(learner.predict(split.test))
+        validated.append(_ua(data, split.validation, learner.predict(data, split.validation)))
+        for name, (other, rows) in tested.items():
+            predicted[name].append(learner.predict(other, rows))
         told(epoch + 1)
-    return TrainedFold(
-        name=fold.name,
-        test=split.test,
-        predicted=np.stack(predicted),
-        validation_ua=np.array(validated),
-        test_ua=np.array([learner.ua(split.test, one) for one in predicted]),
-        losses=np.array(losses),
-        held_out=kind,
-        shared=split.shared(data.clips),
-        trained=len(split.train),
-    )
+    return [
+        TrainedFold(
+            name=name,
+            test=rows,
+            predicted=np.stack(predicted[name]),
+            validation_ua=np.array(validated),
+            test_ua=np.array([_ua(other, rows, one) for one in predicted[name]]),
+            losses=np.array(losses),
+            held_out=kind,
+            shared=split.shared(data.clips) if other is data else (),
+            trained=len(split.train),
+        )
+        for name, (other, rows) in tested.items()
+    ]
 
 
 def _split(data: HeardStates, fold: Fold, config: EmoBoxConfig, seed: int) -> tuple[Fold, HeldOut]:
@@ -237,6 +276,12 @@ def _split(data: HeardStates, fold: Fold, config: EmoBoxConfig, seed: int) -> tu
     order = generator(seed, "emobox validation", fold.name).permutation(fold.train)
     held = number_of(order[len(order) - round(VALIDATION * len(order)) :].tolist())
     return Fold(fold.name, fold.test, np.setdiff1d(fold.train, held), held), "clips"
+
+
+def _ua(data: HeardStates, rows: Rows, predicted: Int[np.ndarray, " rows"]) -> float:
+    """Mean recall over the classes that the rows have."""
+    matrix = confusion(data.labels.given[rows], predicted, len(data.labels.classes.names))
+    return float(class_metrics(matrix[None])[1]["ua"][0])
 
 
 @final
@@ -266,7 +311,7 @@ class _Learner:
         total = 0.0
         for some in self._batches(generator(self._seed, number).permutation(rows)):
             given = torch.from_numpy(self._data.labels.given[some]).to(self._device)
-            loss = functional.cross_entropy(self._head(*self._frames(some)), given)
+            loss = functional.cross_entropy(self._head(*self._frames(self._data, some)), given)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._head.parameters(), LONGEST_GRADIENT)
@@ -279,25 +324,19 @@ class _Learner:
         return total / len(rows)
 
     @torch.inference_mode()
-    def predict(self, rows: Rows) -> Int[np.ndarray, " rows"]:
-        """Position of the class of each clip."""
-        found = [self._head(*self._frames(some)).argmax(1).cpu().numpy() for some in self._batches(rows)]
+    def predict(self, data: HeardStates, rows: Rows) -> Int[np.ndarray, " rows"]:
+        """Position of the class of each clip, which may be another corpus'."""
+        found = [self._head(*self._frames(data, some)).argmax(1).cpu().numpy() for some in self._batches(rows)]
         return np.concatenate(found)
-
-    def ua(self, rows: Rows, predicted: Int[np.ndarray, " rows"]) -> float:
-        """Mean recall over the classes that the rows have."""
-        classes = len(self._data.labels.classes.names)
-        matrix = confusion(self._data.labels.given[rows], predicted, classes)
-        return float(class_metrics(matrix[None])[1]["ua"][0])
 
     def _batches(self, rows: Rows) -> Iterator[Rows]:
         for first in range(0, len(rows), self._config.batch_size):
             yield rows[first : first + self._config.batch_size]
 
-    def _frames(self, rows: Rows) -> tuple[Tensor, list[int]]:
+    def _frames(self, data: HeardStates, rows: Rows) -> tuple[Tensor, list[int]]:
         """Real states of some clips one behind the other, normalised, and how many each has."""
-        states = self._data.read(rows)
-        lengths = np.minimum(self._data.lengths[rows], states.shape[1]).tolist()
+        states = data.read(rows)
+        lengths = np.minimum(data.lengths[rows], states.shape[1]).tolist()
         parts = [torch.from_numpy(clip[:length]) for clip, length in zip(states, lengths, strict=True)]
         heard = torch.cat(parts).to(self._device).float()
         if self._config.output_norm:
