@@ -73,7 +73,9 @@ class SelfSupervisedEncoder:
         self._model: Any = model.requires_grad_(False).eval().to(self.device)
         config = model.config
         self.width: int = config.hidden_size * len(layers)
-        self._conv = list(zip(config.conv_kernel, config.conv_stride, config.conv_dim, strict=True))
+        self._conv: list[tuple[int, int, int]] = list(
+            zip(config.conv_kernel, config.conv_stride, config.conv_dim, strict=True)
+        )
         self.frames: int = self._frames(window.samples)
         self.digest: str = digest(
             [
@@ -143,14 +145,13 @@ class SelfSupervisedEncoder:
     def flops_per_clip(self) -> float:
         """Operations of one window's convolutions, linear layers and attention products; a multiply-add is two."""
         config, samples, channels, convolutions = self._model.config, self.window.samples, 1, 0
-        for kernel, stride, width in self._conv:
+        width, hidden, layers = int(config.hidden_size), int(config.intermediate_size), len(self._model.encoder.layers)
+        for kernel, stride, out in self._conv:
             samples = (samples - kernel) // stride + 1
-            convolutions += samples * kernel * channels * width
-            channels = width
-        frames, width = self.frames, config.hidden_size
-        linear = frames * width * (4 * width + 2 * config.intermediate_size) * len(self._model.encoder.layers)
-        attended = 2 * frames**2 * width * len(self._model.encoder.layers)
-        return 2.0 * (convolutions + frames * channels * width + linear + attended)
+            convolutions += samples * kernel * channels * out
+            channels = out
+        linear, attended = self.frames * width * (4 * width + 2 * hidden), 2 * self.frames**2 * width
+        return 2.0 * (convolutions + self.frames * channels * width + layers * (linear + attended))
 
     @property
     def parameters(self) -> int:

@@ -152,7 +152,8 @@ def cross_corpus(
         name: (one, balanced(one.labels.given, one.clips, most=most, seed=seed, name=name))
         for name, one in data.items()
     }
-    found, total = [], len(data) * config.epochs
+    runs: list[CrossRun] = []
+    total = len(data) * config.epochs
     progress(0, total)
     for number, (name, one) in enumerate(data.items()):
         known = number_of(np.flatnonzero(one.labels.given != NO_CLASS).tolist())
@@ -163,9 +164,9 @@ def cross_corpus(
         def told(epochs: int, before: int = before) -> None:
             progress(before + epochs, total)
 
-        runs = fit_head(one, fold, others, config, seed=seed, device=device, told=told)
-        found += [CrossRun(name, run.name, run, data[run.name]) for run in runs]
-    return tuple(found)
+        found = fit_head(one, fold, others, config, seed=seed, device=device, told=told)
+        runs += [CrossRun(name, run.name, run, data[run.name]) for run in found]
+    return tuple(runs)
 
 
 def cross_corpus_table(runs: Sequence[CrossRun], config: EvaluationConfig, *, seed: int = 0) -> ProtocolTable:

@@ -156,7 +156,7 @@ class Head(nn.Module):
             lengths: states of each clip (count).
         """
         heard = functional.relu(self.pre_net(frames))
-        means = torch.stack([part.mean(0) for part in heard.split(list(lengths))])
+        means = torch.stack([part.mean(0) for part in torch.split(heard, list(lengths))])
         logits: Tensor = self.post_net(means)
         return logits
 
@@ -340,5 +340,5 @@ class _Learner:
         parts = [torch.from_numpy(clip[:length]) for clip, length in zip(states, lengths, strict=True)]
         heard = torch.cat(parts).to(self._device).float()
         if self._config.output_norm:
-            heard = torch.cat([functional.layer_norm(part, part.shape) for part in heard.split(lengths)])
+            heard = torch.cat([functional.layer_norm(part, part.shape) for part in torch.split(heard, lengths)])
         return heard, lengths

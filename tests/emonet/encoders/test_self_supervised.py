@@ -97,6 +97,8 @@ def test_equals_the_model_of_transformers(kind: str, mask: bool, tmp_path: Path)
     for layer in (1, 2):
         torch.testing.assert_close(every[layer - 1], expected.hidden_states[layer], atol=2e-3, rtol=2e-3)
     assert torch.equal(every[2], states.float())  # the last one stands behind the final norm
+    cut = opened(folder, layers=(1, 2))
+    assert torch.equal(cut.states(heard(clips()[:2], cut)).float(), torch.cat(every[:2], 2))
 
 
 def test_sound_is_normalised_as_the_feature_extractor_says(tmp_path: Path) -> None:
