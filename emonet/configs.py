@@ -110,7 +110,8 @@ class ExtractionConfig(Schema):
     encoder: str = "captioner"
     """What makes the states: captioner (its encoder), or NAME[:ARGUMENT] of a plug-in, which needs no captioner."""
     captioner: str | None = None
-    """Whose encoder: hub id (NAME[@REVISION]), folder or registry URI; by default this experiment's own captioner."""
+    """Whose encoder: hub id (NAME[@REVISION]), folder or registry URI, of a Whisper, wav2vec 2.0, HuBERT, WavLM or
+    data2vec (audio); by default this experiment's own captioner."""
     batch_size: PositiveInt | Literal["auto"] = "auto"
     """Clips per pass through the encoder (count); auto tries what a GPU holds, or follows the encoder's size."""
     shard_clips: PositiveInt = 64

@@ -1,4 +1,4 @@
-"""Whisper encoders with random weights, the same ones each time, by default of a few kilobytes."""
+"""Encoders with random weights, the same ones each time, by default of a few kilobytes."""
 
 from __future__ import annotations
 
@@ -26,4 +26,19 @@ def random_encoder(*, seed: int = 0, **shape: object) -> WhisperEncoder:
 def write_encoder(folder: Path, *, seed: int = 0, **shape: object) -> Path:
     """Save `random_encoder` in a folder, as transformers does; returns the folder."""
     random_encoder(seed=seed, **shape).save_pretrained(folder)
+    return folder
+
+
+def write_wav2vec2(folder: Path, *, seed: int = 0, layers: int = 3) -> Path:
+    """Save a wav2vec 2.0 of width 16 with its feature extractor, as transformers does; returns the folder."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = Wav2Vec2Config(
+            hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32, conv_dim=[8] * 7,
+            num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, vocab_size=8,
+        )  # fmt: skip
+        Wav2Vec2Model(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
     return folder

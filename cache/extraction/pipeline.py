@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import final
@@ -11,7 +11,6 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float16
-from torch import Tensor
 
 from cache.extraction.throughput import Meter
 from cache.store import ExtractionRecord, ShardMarker, read_marker
@@ -19,7 +18,7 @@ from cache.writing import ShardSink, SilenceMeter, StoreWriter, sample
 from emonet.audio import Decoded, Decoders, Notice, pad
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.corpora import Sounds, refuse_copies
-from emonet.encoders import ReadyEncoder
+from emonet.encoders import Padded, ReadyEncoder
 from emonet.errors import AudioError, EmonetError
 from emonet.experts import statistics
 from emonet.runtime import Progress
@@ -41,9 +40,9 @@ class _Pass:
     def is_last(self) -> bool:
         return self.first + len(self.heard) == len(self.sink.rows)
 
-    def waveforms(self, window: Window) -> Tensor:
+    def waveforms(self, window: Window) -> Padded:
         """Padded audio; a clip that could not be read keeps its place, so that the others have the same neighbours."""
-        return pad([_SILENT if isinstance(one, AudioError) else one.samples for one in self.heard], window)
+        return _padded([_SILENT if isinstance(one, AudioError) else one.samples for one in self.heard], window)
 
 
 @final
@@ -114,7 +113,7 @@ class Filling:
     def _round(self, shards: Iterator[int]) -> None:
         passes: deque[_Pass] = deque()
 
-        def batches() -> Iterator[Tensor]:
+        def batches() -> Iterator[Padded]:
             for one in self._passes(shards):
                 passes.append(one)
                 yield one.waveforms(self._encoder.window)
@@ -214,6 +213,10 @@ class Filling:
         self._progress(self._done, len(self._corpus), self._meter.speed().note())
 
 
+def _padded(sounds: Sequence[np.ndarray], window: Window) -> Padded:
+    return Padded(pad(sounds, window), [min(len(samples), window.samples) for samples in sounds])
+
+
 def rejections(corpus: Corpus, markers: Iterable[ShardMarker]) -> list[Rejection]:
     """The clips without states in the shards of these markers, in order."""
     reasons = {row: reason for marker in markers for row, reason in marker.failures.items()}
@@ -248,7 +251,7 @@ def silence_of(
     heard = [one for one in answers if not isinstance(one, AudioError)]
     passes = [heard[first : first + record.batch_size] for first in range(0, len(heard), record.batch_size)]
     meter = SilenceMeter(record.frames, record.width)
-    waveforms = (pad([sound.samples for sound in some], encoder.window) for some in passes)
+    waveforms = (_padded([sound.samples for sound in some], encoder.window) for some in passes)
     for one, states in zip(passes, encoder.stream(waveforms), strict=True):
         for sound, state in zip(one, states.numpy(), strict=True):
             meter.update(state, record.speech_frames(sound.seconds))

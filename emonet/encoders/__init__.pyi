@@ -1,4 +1,4 @@
-from .base import Encoder, ReadyEncoder
+from .base import Encoder, Padded, ReadyEncoder
 from .hub import file_digest, locate, too_long, weights_identity
 from .layers import NarrowError, inner_layers
 from .plugged import open_encoder, open_heard, read_note
@@ -9,6 +9,7 @@ __all__ = [
     "Encoder",
     "FrozenEncoder",
     "NarrowError",
+    "Padded",
     "ReadyEncoder",
     "depth_of",
     "file_digest",

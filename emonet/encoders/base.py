@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from emonet.configs import EncoderPrecision
 from emonet.windows import Window
+
+
+class Padded(NamedTuple):
+    """Clips of one pass, with how much of each is sound and no padding."""
+
+    waveforms: Tensor
+    """Float32, 16 kHz, padded to the window, shape (batch, window.samples)."""
+    samples: Sequence[int]
+    """Of each clip that are sound (count); 0 for one that could not be read."""
+
+
+def parts_of(clips: Tensor | Padded) -> Padded:
+    """Waveforms with their lengths: all of a clip is sound where nothing else is said."""
+    return clips if isinstance(clips, Padded) else Padded(clips, [clips.shape[-1]] * len(clips))
 
 
 @runtime_checkable
@@ -87,7 +101,10 @@ class ReadyEncoder(Encoder, Protocol):
     def batch_size(self) -> int:
         """Clips per pass that suit it here (count)."""
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def states(self, clips: Tensor | Padded) -> Tensor:
+        """As `Encoder.states`, float16 and on the processor; an encoder that masks padding takes it from `Padded`."""
+
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order, float16 and on the processor."""
 
     def save(self, folder: Path) -> None:

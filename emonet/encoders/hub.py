@@ -19,31 +19,35 @@ _FOLDER_HINT = (
     "--extraction.captioner FOLDER (make: ENCODER=FOLDER) or --captioner.model FOLDER"
 )
 _EXPECTED = "a folder, a hub id such as openai/whisper-small or openai/whisper-small@REVISION, or scratch:SIZE"
+WHISPER, SELF_SUPERVISED = ("whisper",), ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
+ENCODERS = (*WHISPER, *SELF_SUPERVISED)
+"""The `model_type` of what encoders are read from."""
 _TEXTS = ("*.json", "*.txt", "*.jinja")  # configurations and tokenizers
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
 _INDEX = ".index.json"  # ends the name of a list of weights in several files
 
 
-def locate(source: str) -> str:
-    """The folder of a captioner; a hub model's own in the hub's cache, fetched if it is not there.
+def locate(source: str, kinds: Sequence[str] = WHISPER) -> str:
+    """The folder of a captioner, or encoder; a hub model's own in the hub's cache, fetched if it is not there.
 
     A model that was downloaded before is taken as it was: it needs no network, and does not change under a store that
     was made with it. `NAME@REVISION` takes a tag, branch or commit.
 
     Args:
         source: a folder, or a hub id.
+        kinds: the `model_type` that it may be of.
 
     Raises:
-        RequestError: if there is no such folder, hub model or revision, or the folder holds no Whisper.
+        RequestError: if there is no such folder, hub model or revision, or the folder holds no model of these kinds.
         EmonetError: if the hub cannot be reached and the model was not downloaded before.
     """
     path = Path(source).expanduser()
     if source and path.is_dir():
-        _check_folder(path)
+        _check_folder(path, kinds)
         return str(path)
     name, revision = hub_name(source)
     there = _cached(name, revision) or _fetched(name, revision)
-    _check_folder(there)
+    _check_folder(there, kinds)
     return str(there)
 
 
@@ -111,7 +115,7 @@ def weights_identity(source: str) -> str:
         there = _cached(name, revision)
         if there is None and (digests := _digests_on_hub(name, revision)):
             return _identity(digests)  # before gigabytes are fetched
-        folder = there or Path(locate(source))
+        folder = there or Path(locate(source, ENCODERS))
     try:
         return _identity([bytes.fromhex(file_digest(path)) for path in _weights(folder)])
     except FileNotFoundError as error:
@@ -164,21 +168,35 @@ def _loaded(files: Sequence[str], read: Callable[[str], Path]) -> list[str]:
     return []
 
 
-def _check_folder(path: Path) -> None:
-    config = path / "config.json"
+def model_type(path: Path) -> str:
+    """What a folder in Hugging Face's form holds, as its config.json says, or why it does not."""
     try:
-        found = json.loads(config.read_text("utf-8")).get("model_type", "no model_type")
+        found: object = json.loads((path / "config.json").read_text("utf-8")).get("model_type", "no model_type")
     except FileNotFoundError:
-        found = "no config.json"
+        return "no config.json"
     except (OSError, ValueError, AttributeError) as error:
-        found = f"config.json: {error}"
-    if found != "whisper":
+        return f"config.json: {error}"
+    return str(found)
+
+
+def _check_folder(path: Path, kinds: Sequence[str]) -> None:
+    found = model_type(path)
+    if found in kinds:
+        return
+    if kinds == WHISPER:
         raise RequestError(
             "the folder is not a captioner",
             where=path,
             expected="a Hugging Face folder of a Whisper (config.json with model_type whisper, and weights)",
             found=found,
         )
+    raise RequestError(
+        "the folder is not a captioner, nor of another encoder that can be used",
+        where=path,
+        expected=f"a Hugging Face folder (config.json and weights) with a model_type of {', '.join(kinds)}",
+        found=found,
+        hint="a plug-in brings any other: docs/plugins.md",
+    )
 
 
 def _cached(name: str, revision: str | None) -> Path | None:

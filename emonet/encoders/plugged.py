@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from emonet.configs import EncoderPrecision, Layers, Precision
-from emonet.encoders.base import Encoder, ReadyEncoder
+from emonet.encoders.base import Encoder, Padded, ReadyEncoder, parts_of
+from emonet.encoders.hub import ENCODERS, SELF_SUPERVISED, locate, model_type
 from emonet.encoders.layers import NarrowError
+from emonet.encoders.self_supervised import SelfSupervisedEncoder
 from emonet.encoders.whisper import OVERFLOW, FrozenEncoder
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import PLUGIN, Group, Plugin, name_and_argument, pick_plugin, require_plugin, resolve_device
@@ -132,11 +134,11 @@ class PluggedEncoder:
         """Clips per pass (count)."""
         return CLIPS
 
-    def states(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
+    def states(self, clips: Float32[Tensor, "batch samples"] | Padded) -> Float16[Tensor, "batch frames width"]:
         """The plug-in's states, checked.
 
         Args:
-            waveforms: 16 kHz audio, padded to the window, shape (batch, window.samples).
+            clips: 16 kHz audio, padded to the window, shape (batch, window.samples); plug-ins hear the padding, too.
 
         Returns:
             Shape (batch, frames, width), on the processor.
@@ -146,13 +148,13 @@ class PluggedEncoder:
             RequestError: if it gives something else than states of this shape.
         """
         parts = []
-        for part in torch.split(waveforms, CLIPS):
+        for part in torch.split(parts_of(clips).waveforms, CLIPS):
             with self._plugin.guarded(), torch.inference_mode():
                 found: Any = self._encoder.states(part)
             parts.append(self._checked(found, len(part)))
         return torch.cat(parts)
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order."""
         yield from map(self.states, batches)
 
@@ -212,13 +214,13 @@ def open_encoder(
     """Load an encoder by its name.
 
     Args:
-        source: a captioner's folder or hub id, `plugin:NAME[:ARGUMENT]`, or a folder that an encoder was saved in.
-        layers: of a Whisper, whose states it gives; None leaves those that it was saved with, or the last. A plug-in
-            has its own.
-        window_seconds: audio that a Whisper hears, its first positions; None is all of them.
+        source: folder or hub id of a captioner or of a wav2vec 2.0, HuBERT, WavLM or data2vec (audio),
+            `plugin:NAME[:ARGUMENT]`, or a folder that an encoder was saved in.
+        layers: whose states it gives; None leaves those that it was saved with, or the last. A plug-in has its own.
+        window_seconds: audio that it hears, of a Whisper its first positions; None is all of them, or 30.
         precision: `float32`, `bf16` or `auto`; a plug-in may have its own.
         device: e.g. `cpu` or `cuda:0`; by default the first GPU, else the processor.
-        compile: compile Whisper's layers in the first pass; plug-ins do as they like.
+        compile: compile Whisper's layers in the first pass; plug-ins do as they like, others cannot.
 
     Raises:
         RequestError: if there is no such encoder, it has no such layer or window, or its plug-in is not installed,
@@ -229,6 +231,12 @@ def open_encoder(
         return PluggedEncoder.load(source.removeprefix(PLUGIN), precision=precision, device=device)
     if (note := read_note(Path(source).expanduser())) is not None:
         return _noted(note, Path(source), precision, device)
+    if model_type(Path(locate(source, ENCODERS))) in SELF_SUPERVISED:
+        if compile:
+            raise RequestError("--extraction.compile is for a Whisper's encoder", where=source)
+        return SelfSupervisedEncoder.load(
+            source, layers=layers, window_seconds=window_seconds, precision=precision, device=device
+        )
     return FrozenEncoder.load(
         source,
         layers=layers,

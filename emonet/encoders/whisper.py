@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from emonet.audio import LogMel
 from emonet.configs import Layers, Precision
 from emonet.encoders.attention import attend
+from emonet.encoders.base import Padded, parts_of
 from emonet.encoders.device_copies import Arriving, Transfers
 from emonet.encoders.hub import locate, too_long
 from emonet.encoders.layers import resolve_layers
@@ -143,11 +144,11 @@ class FrozenEncoder:
             self._most //= 2
         return self._most
 
-    def states(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
+    def states(self, clips: Float32[Tensor, "batch samples"] | Padded) -> Float16[Tensor, "batch frames width"]:
         """The states of its layers, side by side.
 
         Args:
-            waveforms: 16 kHz audio, padded to the window, shape (batch, window.samples).
+            clips: 16 kHz audio, padded to the window, shape (batch, window.samples); Whisper hears the padding, too.
 
         Returns:
             Shape (batch, window.frames, width), on the processor.
@@ -155,15 +156,15 @@ class FrozenEncoder:
         Raises:
             EmonetError: if a state is not finite or does not fit into float16, or a GPU has no memory for one clip.
         """
-        half, largest = self._states(waveforms, lambda part: part.to(self.device))
-        _check_range(largest)
+        half, largest = self._states(parts_of(clips).waveforms, lambda part: part.to(self.device))
+        check_range(largest)
         return half.cpu()
 
     def __call__(self, waveforms: Float32[Tensor, "batch samples"]) -> Float16[Tensor, "batch frames width"]:
         """As `states`."""
         return self.states(waveforms)
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         """The states of each batch, in order; on a GPU, copies run while the next batch is computed.
 
         Args:
@@ -180,11 +181,11 @@ class FrozenEncoder:
         else:
             yield from map(self.states, batches)
 
-    def _overlapped(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def _overlapped(self, batches: Iterable[Tensor | Padded]) -> Iterator[Tensor]:
         transfers = Transfers(self.device)
         arriving = None
         for batch in batches:
-            later = transfers.download(*self._states(batch.pin_memory(), transfers.upload))
+            later = transfers.download(*self._states(parts_of(batch).waveforms.pin_memory(), transfers.upload))
             if arriving is not None:
                 yield _taken(arriving)
             arriving = later
@@ -193,13 +194,7 @@ class FrozenEncoder:
 
     def _states(self, waveforms: Tensor, upload: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """States in float16 and their largest magnitude, on the device, in passes of as many clips as it holds."""
-        if waveforms.shape[-1] != self.window.samples:
-            raise EmonetError(
-                "the audio is not padded to the encoder's window",
-                expected=f"{self.window.samples:,} samples",
-                found=f"{waveforms.shape[-1]:,} samples",
-                hint="emonet.audio.pad(waveforms, encoder.window)",
-            )
+        require_padded(waveforms, self.window)
         while True:
             try:
                 halves, largest = zip(
@@ -207,7 +202,7 @@ class FrozenEncoder:
                 )
                 return torch.cat(halves), torch.stack(largest).amax()
             except torch.OutOfMemoryError as error:
-                self._most = _halved(min(self._most, len(waveforms)), error, self.device)
+                self._most = halved(min(self._most, len(waveforms)), error, self.device)
 
     def _pass(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
@@ -312,7 +307,19 @@ def _cached_clips(encoder: WhisperEncoder) -> int:
     return min(MOST_CLIPS, 1 << (max(clips, 2 if has_matrix_units() else 1).bit_length() - 1))
 
 
-def _halved(clips: int, error: torch.OutOfMemoryError, device: torch.device) -> int:
+def require_padded(waveforms: Tensor, window: Window) -> None:
+    """Raise unless waveforms are as long as the window."""
+    if waveforms.shape[-1] != window.samples:
+        raise EmonetError(
+            "the audio is not padded to the encoder's window",
+            expected=f"{window.samples:,} samples",
+            found=f"{waveforms.shape[-1]:,} samples",
+            hint="emonet.audio.pad(waveforms, encoder.window)",
+        )
+
+
+def halved(clips: int, error: torch.OutOfMemoryError, device: torch.device) -> int:
+    """Half as many clips for a pass that memory did not hold; raise where it was one clip."""
     if clips > 1:
         return clips // 2
     raise EmonetError(
@@ -325,11 +332,11 @@ def _halved(clips: int, error: torch.OutOfMemoryError, device: torch.device) -> 
 
 def _taken(arriving: Arriving) -> Tensor:
     half, largest = arriving.take()
-    _check_range(largest)
+    check_range(largest)
     return half
 
 
-def _check_range(largest: Tensor) -> None:
+def check_range(largest: Tensor) -> None:
     """Raise unless the largest magnitude of the states fits into float16."""
     if float(largest) < OVERFLOW:  # NaN is not
         return

@@ -1,7 +1,7 @@
 from .agreement import RaterAgreement, rater_agreement
 from .bootstrap import ResampledSums, difference, estimate, evaluate, independent, quotient, resample, resampled_sums
 from .class_comparison import Classified
-from .classification import CLASS_METRICS, UA, ClassScores, class_metrics, confusion, sample_classes
+from .classification import CLASS_METRICS, UA, ClassMetricName, ClassScores, class_metrics, confusion, sample_classes
 from .comparison import (
     Comparison,
     Contender,
@@ -51,6 +51,7 @@ __all__ = [
     "METRIC_NAMES",
     "SCATTERED",
     "UA",
+    "ClassMetricName",
     "ClassScores",
     "Classified",
     "Comparison",

@@ -34,7 +34,7 @@ from emonet.checkpoints import (
 )
 from emonet.clips import Clip
 from emonet.configs import Precision
-from emonet.encoders import ReadyEncoder, open_encoder, open_heard
+from emonet.encoders import Padded, ReadyEncoder, open_encoder, open_heard
 from emonet.errors import AudioError, RequestError
 from emonet.evaluation import Scored
 from emonet.experts import ExpertsPrecision
@@ -312,7 +312,8 @@ class EmotionPipeline:
     def _scores(self, sounds: Sequence[Decoded]) -> Iterator[tuple[list[float], list[float]]]:
         """Scores of each sound, and the half-widths of their intervals (NaN without)."""
         window = self.encoder.window
-        states = self.encoder.states(pad([sound.samples for sound in sounds], window))
+        samples = [min(len(sound.samples), window.samples) for sound in sounds]
+        states = self.encoder.states(Padded(pad([sound.samples for sound in sounds], window), samples))
         lengths = torch.tensor([window.speech_frames(sound.seconds, self.encoder.frames) for sound in sounds])
         scores, half_widths = [], []
         for bank in self.banks:

@@ -9,48 +9,51 @@ from .bench.figures import against_figure, figure1_figure, table6_figure
 from .bench.findings import against_agreement, against_arousal, agreement_of, arousal_of, discrimination, emotion_points
 from .bench.format import BENCH, Bench, read_bench
 from .bench.published import PublishedName, published_table, reconciliation
-from .bench.raters import figure1, table9, table10
+from .bench.raters import figure1, table10, table9
 from .bench.sample import BenchSample, write_bench_sample
 from .bench.tables import Judged, judge_models, table5, table6
-from .consensus import RULES, Consensus, Rule, agree, consensus_table
+from .consensus import Consensus, RULES, Rule, agree, consensus_table
 from .diarisation import Interval, diarisation_error, diarisation_table, intervals_of_frames
+from .emobox_cross import CrossRun, balanced, common_class, cross_corpus, cross_corpus_table, shared_classes
+from .emobox_figures import cross_corpus_figure, epochs_figure, rank_figure
+from .emobox_leaderboard import corpora_table, cross_corpus_leaderboard, leaderboard, leaderboard_corpora, ranked
+from .emobox_tables import emobox_rank, emobox_table, selected
+from .emobox_training import EmoBoxConfig, HeardStates, Selection, TrainedFold, train_folds
 from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_variance.heads import label_heads_table
 from .label_variance.metrics import distribution_table, predicted_distributions
 from .ratings import Ratings, on_ten, read_ratings
 from .sim_to_real.hearing import hear, measure, random_scores
-from .sim_to_real.mappings import SHIPPED, ClassMapping, open_mapping
-from .sim_to_real.tables import (
-    published_rows,
-    sensitivity_figure,
-    sensitivity_table,
-    sim_to_real_classes_table,
-    sim_to_real_table,
-    weighted_total,
-)
+from .sim_to_real.mappings import ClassMapping, SHIPPED, open_mapping
+from .sim_to_real.tables import published_rows, sensitivity_figure, sensitivity_table, sim_to_real_classes_table, sim_to_real_table, weighted_total
 from .tables import Cell, Column, ProtocolTable, Row
 
 __all__ = [
-    "BENCH",
-    "JUDGED",
-    "RULES",
-    "SHIPPED",
     "Answers",
+    "BENCH",
     "Bench",
     "BenchSample",
     "Cell",
     "ClassMapping",
     "Column",
     "Consensus",
+    "CrossRun",
     "Distributions",
+    "EmoBoxConfig",
     "Grouping",
+    "HeardStates",
     "Interval",
+    "JUDGED",
     "Judged",
     "ProtocolTable",
     "PublishedName",
+    "RULES",
     "Ratings",
     "Row",
     "Rule",
+    "SHIPPED",
+    "Selection",
+    "TrainedFold",
     "Truth",
     "against_agreement",
     "against_arousal",
@@ -58,15 +61,25 @@ __all__ = [
     "agree",
     "agreement_of",
     "arousal_of",
+    "balanced",
     "class_distributions",
+    "common_class",
     "consensus_table",
+    "corpora_table",
     "correlates_figure",
     "correlates_table",
+    "cross_corpus",
+    "cross_corpus_figure",
+    "cross_corpus_leaderboard",
+    "cross_corpus_table",
     "diarisation_error",
     "diarisation_table",
     "discrimination",
     "distribution_table",
+    "emobox_rank",
+    "emobox_table",
     "emotion_points",
+    "epochs_figure",
     "fairness_figure",
     "fairness_tables",
     "figure1",
@@ -76,6 +89,8 @@ __all__ = [
     "intervals_of_frames",
     "judge_models",
     "label_heads_table",
+    "leaderboard",
+    "leaderboard_corpora",
     "measure",
     "on_ten",
     "open_mapping",
@@ -83,6 +98,8 @@ __all__ = [
     "published_rows",
     "published_table",
     "random_scores",
+    "rank_figure",
+    "ranked",
     "read_bench",
     "read_groupings",
     "read_ratings",
@@ -91,16 +108,19 @@ __all__ = [
     "robustness_table",
     "rules_table",
     "score_conditions",
+    "selected",
     "sensitivity_figure",
     "sensitivity_table",
+    "shared_classes",
     "sim_to_real_classes_table",
     "sim_to_real_table",
     "sound_properties",
+    "table10",
     "table5",
     "table6",
     "table6_figure",
     "table9",
-    "table10",
+    "train_folds",
     "usual_groupings",
     "weighted_total",
     "write_bench_sample",

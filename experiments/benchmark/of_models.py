@@ -108,7 +108,7 @@ def _bench_file(data: str, context: Context) -> Path:
         raise RequestError(
             "EmoNet-Voice Bench is not there",
             where=path,
-            hint="its Parquet file is on the Hugging Face hub (docs/benchmark-bench.md); data: sample makes a small one",
+            hint="docs/benchmark-bench.md says where to get it; data: sample makes a small one",
         )
     return path
 

@@ -10,17 +10,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from cache.store import FeatureStore, shard_file
+from emonet.audio import decode, pad
 from emonet.clips import Rejection
 from emonet.configs import ExtractionConfig
-from emonet.encoders import FrozenEncoder
+from emonet.encoders import FrozenEncoder, Padded, open_encoder
 from emonet.errors import EmonetError, RequestError
 from experiments import extract
 from experiments.cli import main
 from experiments.core import Experiment
 from experiments.store import verb as store
-from tests.tiny import write_encoder
+from tests.tiny import write_encoder, write_wav2vec2
 
 
 @pytest.fixture
@@ -316,3 +318,19 @@ def test_the_last_layer_is_refused_where_it_was_not_kept(
         extract.run(kept)
     assert extract.run(changed(kept, layers=(1, 2))).shape == (4, 50, 64)
     assert ", layers 1 2, " in capsys.readouterr().err
+
+
+def test_a_wav2vec2_in_place_of_a_whisper(experiment: Experiment, tmp_path: Path) -> None:
+    folder = write_wav2vec2(tmp_path / "wav2vec2")
+    one = changed(experiment, captioner=str(folder), layers="middle", window_seconds="auto", precision="float32")
+    result = extract.run(one)
+    assert (result.shape, result.failed, result.precision) == ((4, 49, 48), 0, "float32")  # 3 layers of width 16
+    stored = FeatureStore.open(result.store)
+    assert (stored.record.layers, stored.record.mels, stored.record.window_seconds) == ((1, 2, 3), 0, 1.0)
+    assert store.verify(SimpleNamespace(store=result.store, deep=True)).exit_code == 0
+    encoder = open_encoder(str(folder), layers="all", window_seconds=1.0, precision="float32", device="cpu")
+    assert stored.record.encoder_digest == encoder.digest
+    sound = decode(tmp_path / "0.wav", seconds=1.0).samples
+    assert len(sound) == 8000  # its padding is masked
+    expected = encoder.states(Padded(pad([sound], encoder.window), [8000]))[0]
+    torch.testing.assert_close(torch.from_numpy(stored.read([0])[0]), expected, atol=2e-3, rtol=2e-3)

@@ -28,7 +28,7 @@ from emonet.registry import register_voice
 from emonet.serving import VoiceModel, _load_pyfunc
 from emonet.targets import PUBLISHED
 from emonet.tracking import default_uri, start_run
-from tests.tiny import write_encoder
+from tests.tiny import write_encoder, write_wav2vec2
 
 pytestmark = pytest.mark.numeric
 
@@ -365,3 +365,18 @@ def test_another_encoders_window_or_layers_are_told_as_such(
     assert "--extraction" not in str(caught.value)
     with pytest.raises(RequestError, match=message):
         assemble(source, experts, tmp_path / "voice")
+
+
+def test_a_voice_of_a_wav2vec2(voice_parts: tuple[Path, Path], make_wav: Callable[..., Path], tmp_path: Path) -> None:
+    source = write_wav2vec2(tmp_path / "wav2vec2")
+    heard = open_encoder(str(source), layers=(2,), window_seconds=1.0, device="cpu")
+    changed = {"encoder_layers": heard.layers, "encoder_digest": heard.digest, "frames": heard.frames, "width": 16}
+    info = ExpertsInfo.model_validate({**read_info(voice_parts[1]).model_dump(), **changed})
+    save_bank(ExpertBank(info.spec, info.experts, info.hidden, seed=0), info, tmp_path / "experts")
+    voice = EmotionPipeline.from_folder(assemble(source, tmp_path / "experts", tmp_path / "voice"))
+    assert (voice.encoder.layers, voice.encoder.depth, voice.encoder.frames) == ((2,), 3, 49)
+    parts = EmotionPipeline.from_experts(tmp_path / "experts", str(source))
+    path, short = make_wav("long.wav", seconds=1.5), make_wav("short.wav", seconds=0.4)
+    assert (voice(path), voice(short)) == (parts(path), parts(short))
+    with pytest.raises(RequestError, match="states of another encoder"):
+        EmotionPipeline.from_experts(tmp_path / "experts", str(write_wav2vec2(tmp_path / "other", seed=1)))
