@@ -1,4 +1,4 @@
-"""Scorers that plug-ins bring, as models of a comparison: `scorer:NAME[:ARGUMENT]`."""
+"""Scorers as models of a comparison, peers and plug-ins: `scorer:NAME[:ARGUMENT]`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from experiments.compare.predictions import Predicted
 from experiments.core import console
 
 if TYPE_CHECKING:
-    from emonet.evaluation import PluggedScorer, Scored
+    from emonet.evaluation import Scored
+    from emonet.peers import Peer
     from emonet.targets import TargetSpec
 
 SCORER = "scorer:"
@@ -29,11 +30,11 @@ class ComparedScorer:
 
     Args:
         given: what was typed.
-        scorer: of a plug-in.
+        scorer: that it names.
     """
 
     given: str
-    scorer: PluggedScorer
+    scorer: Peer
     version: None = None  # none is registered
     calibrated: None = None
     encoder_digest: None = None
@@ -56,7 +57,7 @@ class ComparedScorer:
     @property
     def identity(self) -> str:
         """What tells it from another model, as far as that can be known."""
-        return digest([self.given, self.scorer.plugin.package])
+        return digest([self.given, self.scorer.identity])
 
     def facts(self, milliseconds: float) -> ContenderFacts:
         """What it is and costs.
@@ -64,8 +65,7 @@ class ComparedScorer:
         Args:
             milliseconds: time per clip, decoding included (ms).
         """
-        details = {"plug-in": self.scorer.plugin.package, "trained on": "unknown"}
-        return ContenderFacts(source=self.given, milliseconds=milliseconds, details=details)
+        return ContenderFacts(source=self.given, milliseconds=milliseconds, details=dict(self.scorer.about))
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ def open_scorers(given: Sequence[str]) -> tuple[ComparedScorer, ...]:
     Raises:
         RequestError: if one was given twice, is not installed, or cannot be used.
     """
-    from emonet.evaluation import open_scorer
+    from emonet.peers import Terms, open_peer
 
     twice = sorted({one for one in given if list(given).count(one) > 1})
     raise_collected("a model was given more than once", twice, hint="name each model once")
-    return tuple(ComparedScorer(one, open_scorer(one.removeprefix(SCORER))) for one in given)
+    terms = Terms(say=lambda text: console.say(console.name(text)))
+    return tuple(ComparedScorer(one, open_peer(one.removeprefix(SCORER), terms=terms)) for one in given)
 
 
 def score(

@@ -1,0 +1,105 @@
+"""A server of this machine that speaks what services of scores are documented to speak; tests say what it answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A request that came."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def parts(self) -> dict[str, tuple[str | None, str, bytes]]:
+        """File name, content type and content of each part of a form."""
+        head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
+        message = BytesParser().parsebytes(head + self.body)
+        return {
+            str(part.get_param("name", header="content-disposition")): (
+                part.get_filename(),
+                part.get_content_type(),
+                part.get_payload(decode=True) or b"",
+            )
+            for part in message.get_payload()
+        }
+
+
+@dataclass
+class Says:
+    """What the server says to one request."""
+
+    body: Any = ""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut: bool = False
+    """Whether the connection ends in the middle of the body."""
+    after: float = 0.0
+    """Seconds until it says it; the test's end does not wait for them."""
+
+
+@dataclass
+class PeerServer:
+    """Answers by `answer`, one request after the other in `heard`."""
+
+    url: str
+    heard: list[Heard]
+    answer: Callable[[Heard], Says]
+
+
+@contextmanager
+def peer_server(answer: Callable[[Heard], Says]) -> Iterator[PeerServer]:
+    """Serve until the block ends."""
+    ended = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            request = Heard(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+            serving.heard.append(request)
+            says = serving.answer(request)
+            if says.after and ended.wait(says.after):
+                return
+            content = says.body if isinstance(says.body, bytes) else json.dumps(says.body).encode()
+            self.send_response(says.status)
+            for name, value in says.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content) + (10 if says.cut else 0)))
+            self.end_headers()
+            self.wfile.write(content)
+            self.close_connection = self.close_connection or says.cut
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # who asked has gone
+                super().handle()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        serving = PeerServer(f"http://127.0.0.1:{server.server_address[1]}", [], answer)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield serving
+        finally:
+            ended.set()
+            server.shutdown()
+            thread.join()
