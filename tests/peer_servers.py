@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,10 @@ class Says:
     """Whether the connection ends in the middle of the body."""
     after: float = 0.0
     """Seconds until it says it; the test's end does not wait for them."""
+    drip: float = 0.0
+    """Seconds between its bytes."""
+    chunked: bool = False
+    """Whether it is sent in chunks, compressed."""
 
 
 @dataclass
@@ -59,6 +64,12 @@ class PeerServer:
     url: str
     heard: list[Heard]
     answer: Callable[[Heard], Says]
+
+
+def _chunks(content: bytes, *, ends: bool) -> bytes:
+    parts = [content[n : n + 20] for n in range(0, len(content), 20)]
+    sent = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (parts if ends else parts[:-1]))
+    return sent + (b"0\r\n\r\n" if ends else b"")
 
 
 @contextmanager
@@ -80,9 +91,18 @@ def peer_server(answer: Callable[[Heard], Says]) -> Iterator[PeerServer]:
             self.send_response(says.status)
             for name, value in says.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content) + (10 if says.cut else 0)))
+            if says.chunked:
+                content = _chunks(gzip.compress(content), ends=not says.cut)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.send_header("Content-Encoding", "gzip")
+            else:
+                self.send_header("Content-Length", str(len(content) + (10 if says.cut else 0)))
             self.end_headers()
-            self.wfile.write(content)
+            for n in range(len(content) if says.drip else 0):
+                self.wfile.write(content[n : n + 1])
+                if ended.wait(says.drip):
+                    return
+            self.wfile.write(b"" if says.drip else content)
             self.close_connection = self.close_connection or says.cut
 
         def handle(self) -> None:

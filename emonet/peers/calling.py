@@ -194,6 +194,7 @@ class Caller:
     def _post(self, request: Request) -> tuple[Reply, float]:
         """The reply, and for how long the server asks us to wait (seconds)."""
         import requests
+        from urllib3.exceptions import HTTPError
 
         headers = {name: self._secrets.fill(value) for name, value in request.headers.items()}
         body = {"data" if isinstance(request.body, bytes) else "json": request.body}
@@ -215,13 +216,13 @@ class Caller:
             raise RequestError(
                 "the request cannot be sent", where=request.url, found=self._secrets.hide(type(error).__name__)
             ) from None
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             reason = f"no whole answer ({type(error).__name__})"
         raise _PassingError(reason)
 
     def _read(self, response: Response) -> str:
         until, content = time.monotonic() + self._manners.timeout, bytearray()
-        for piece in response.iter_content(1 << 16):
+        while piece := response.raw.read1(1 << 16, decode_content=True):  # what is there, not a whole piece
             content += piece
             if len(content) > LARGEST:
                 raise UnansweredError(f"the answer is larger than {LARGEST >> 20} MiB")

@@ -178,7 +178,7 @@ class _Asking:
         """Ask for every clip; the first error that concerns them all ends it, and what is under way gives up."""
         pool = ThreadPoolExecutor(self.service.manners.parallel, thread_name_prefix="peer")
         try:
-            waiting = [pool.submit(self._one, *job) for job in jobs]
+            waiting = [pool.submit(self._unless_stopped, *job) for job in jobs]
             for done, future in enumerate(as_completed(waiting), 1):
                 self._take(future)
                 told(done)
@@ -187,8 +187,11 @@ class _Asking:
             pool.shutdown(wait=True, cancel_futures=True)
             self.caller.close()
 
-    def _take(self, future: Future[tuple[str | None, bool]]) -> None:
-        why, counts = future.result()
+    def _take(self, future: Future[tuple[str | None, bool] | None]) -> None:
+        found = future.result()
+        if found is None:  # given up, since another clip has ended the run
+            return
+        why, counts = found
         if why is None:
             self.answered, self.failed = True, []
         elif counts or not self.answered:
@@ -201,7 +204,16 @@ class _Asking:
                 hint="the answers so far are kept; run the same command again later, it goes on where it stopped",
             )
 
-    def _one(self, key: str, clip: Clip, dollars: float, seconds: float) -> tuple[str | None, bool]:
+    def _unless_stopped(self, key: str, clip: Clip, dollars: float, seconds: float) -> tuple[str | None, bool] | None:
+        if self.caller.stop.is_set():
+            return None
+        try:
+            return self._one(key, clip, dollars, seconds)
+        except BaseException:
+            self.caller.stop.set()  # at once: the next clip is about to be sent
+            raise
+
+    def _one(self, key: str, clip: Clip, dollars: float, seconds: float) -> tuple[str | None, bool] | None:
         """Why there is no answer, if there is none, and whether the service is to blame."""
         try:
             wav = _wav(clip)
@@ -214,7 +226,7 @@ class _Asking:
             )
         except UnansweredError as error:
             if self.caller.stop.is_set():
-                return str(error), True
+                return None
             return self._keep(key, clip, Kept(failed=f"no answer: {error}")), True
         if not reply.good:
             if (why := self.service.hopeless(reply)) is not None:
