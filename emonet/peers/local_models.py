@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -69,7 +71,7 @@ class Emotion2vec(LocalModel):
         self._model = _funasr("emotion2vec", argument or "iic/emotion2vec_plus_large", device)
 
     def _hear(self, samples: np.ndarray) -> dict[str, float] | str:
-        row = _first(self._model.generate(input=samples, granularity="utterance", extract_embedding=False))
+        row = _first(self._model, samples, granularity="utterance", extract_embedding=False)
         labels, scores = row.get("labels"), row.get("scores")
         if not isinstance(labels, list) or not isinstance(scores, list) or len(labels) != len(scores):
             raise EmonetError("emotion2vec gives no labels with scores", found=sorted(row))
@@ -88,7 +90,7 @@ class SenseVoice(LocalModel):
         self._model = _funasr("sensevoice", argument or "iic/SenseVoiceSmall", device)
 
     def _hear(self, samples: np.ndarray) -> dict[str, float] | str:
-        row = _first(self._model.generate(input=samples, language="auto", use_itn=False))
+        row = _first(self._model, samples, language="auto", use_itn=False)
         tags = _TAGS.findall(str(row.get("text", "")))
         known = {*self._labels.labels, "neutral", *open_labels("sensevoice").labels}
         named = [tag for tag in tags if tag.casefold() in known]
@@ -125,7 +127,8 @@ def _funasr(peer: str, model: str, device: torch.device) -> Any:
     from funasr import AutoModel
 
     try:
-        return AutoModel(model=model, device=str(device), disable_update=True, disable_pbar=True)
+        with redirect_stdout(sys.stderr):  # it tells its version there, where --json goes
+            return AutoModel(model=model, device=str(device), disable_update=True, disable_pbar=True)
     except Exception as error:  # whatever FunASR, its hubs and torch raise
         raise _no_weights(peer, model, "modelscope.cn/models/iic, or huggingface.co", error) from error
 
@@ -135,6 +138,9 @@ def _audeering(source: str, device: torch.device) -> tuple[Any, Any, list[str]]:
     import torch
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
     from transformers.models.wav2vec2.modeling_wav2vec2 import Wav2Vec2PreTrainedModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
     class Head(torch.nn.Module):  # names as in the checkpoint
         def __init__(self, config: Any) -> None:
@@ -163,7 +169,7 @@ def _audeering(source: str, device: torch.device) -> tuple[Any, Any, list[str]]:
     except Exception as error:  # whatever transformers, the hub and safetensors raise
         raise _no_weights("audeering", source, f"huggingface.co/{AUDEERING} (CC BY-NC-SA 4.0)", error) from error
     names = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
-    missing = sorted(name for name in told["missing_keys"] if "parametrizations" not in name)
+    missing = sorted(told["missing_keys"])
     if missing or set(names) != {"arousal", "dominance", "valence"}:
         raise RequestError(
             "these are not the weights of audEERING's model",
@@ -183,7 +189,10 @@ def _no_weights(peer: str, model: str, source: str, error: Exception) -> Request
     )
 
 
-def _first(rows: Any) -> dict[str, Any]:
+def _first(model: Any, samples: np.ndarray, **how: Any) -> dict[str, Any]:
+    """What FunASR says to one clip."""
+    with redirect_stdout(sys.stderr):
+        rows = model.generate(input=samples, **how)
     row = rows[0] if isinstance(rows, list) and rows else None
     if not isinstance(row, dict):
         raise EmonetError("FunASR gives no result", found=type(rows).__name__)

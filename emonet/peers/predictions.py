@@ -46,11 +46,14 @@ class Predictions:
                 found=shortened(list(map(str, table.columns))),
             )
         self.target_spec = known.subset(columns)
-        ids = table["id"].astype(str)
+        ids = table["id"].astype(str).reset_index(drop=True)
         scores = table[[columns[name] for name in self.target_spec.ids]].apply(pd.to_numeric, errors="coerce")
         wrong = scores.isna() & table[scores.columns].notna() | np.isinf(scores.to_numpy(np.float64, na_value=np.nan))
         problems = [f"{one} occurs {n} times" for one, n in ids.value_counts().items() if n > 1]
-        problems += [f"{ids[row]}: {column} is no number" for row, column in zip(*np.nonzero(wrong), strict=True)]
+        problems += [
+            f"{ids[row]}: {self.target_spec.ids[column]} is no number"
+            for row, column in zip(*np.nonzero(wrong.to_numpy()), strict=True)
+        ]
         raise_collected("the predictions cannot be used", problems, where=as_text(self._path))
         self._rows = dict(zip(ids, scores.to_numpy(np.float64, na_value=np.nan).tolist(), strict=True))
         reasons = table[REFUSAL] if REFUSAL in table.columns else pd.Series([None] * len(ids))
