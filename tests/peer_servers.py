@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest.mock import patch
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def peer_server(answer: Callable[[Heard], Says]) -> Iterator[PeerServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    ours = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    with patch.dict(os.environ, ours), ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         serving = PeerServer(f"http://127.0.0.1:{server.server_address[1]}", [], answer)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -73,7 +73,7 @@ def open_labels(name_or_file: str) -> LabelMap:
         RequestError: if there is none, or with all that is wrong in the file.
     """
     path = Path(name_or_file).expanduser()
-    shipped = resources.files("emonet.peers").joinpath("labels", f"{name_or_file}{_SUFFIX}")
+    shipped = resources.files("emonet.peers").joinpath("label_maps", f"{name_or_file}{_SUFFIX}")
     try:
         own = path.suffix.lower() == _SUFFIX
         text = path.read_text("utf-8-sig") if own else shipped.read_text("utf-8")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from emonet.runtime import Progress, ignore
 from emonet.schema import digest
 from emonet.targets import TargetSpec
 from emonet.windows import PRETRAINED_SECONDS, SAMPLE_RATE
+
+_Outcome = tuple[Literal["answered", "refused", "silent", "unheard", "stopped"], str]
+"""What came of one clip, and why there is no answer: the service refuses it, says nothing, it cannot be decoded."""
 
 MOST_FAILED = 8  # clips on end that get no answer: then nobody is there
 _NONE_KEPT = "not asked: no answer is kept"
@@ -115,9 +118,8 @@ class RemoteScorer:
             EmonetError: if the service stops answering, the limit is reached, or answers cannot be kept.
         """
         replay = Replay(self.replay, self._terms.say)
-        heard = [_source(clip) for clip in clips]
-        keys = [one if isinstance(one, AudioError) else self._key(one) for one in heard]
-        wanted = {k: c for k, c in zip(keys, clips, strict=True) if isinstance(k, str) and not _done(replay.get(k))}
+        keys = self._keys(clips)
+        wanted = _unanswered(keys, clips, replay)
         done = len(clips) - len(wanted)
         progress(done, len(clips))
         if wanted and not self._terms.replay_only:
@@ -126,8 +128,22 @@ class RemoteScorer:
             progress(len(clips), len(clips))
         return Scored.of(clips, self.target_spec, [self._found(key, replay) for key in keys])
 
-    def _key(self, audio: str) -> str:
-        return digest({"asked": self._service.asked, "url": self._service.url, "audio": audio})
+    def estimate(self, clips: Sequence[Clip]) -> Estimate | None:
+        """What scoring these clips would cost, of which some answers may be kept; None if nobody would be asked."""
+        wanted = _unanswered(self._keys(clips), clips, Replay(self.replay, ignore))
+        return None if self._terms.replay_only or not wanted else self._estimate(list(map(_seconds, wanted.values())))
+
+    def _estimate(self, seconds: Sequence[float]) -> Estimate:
+        service = self._service
+        dollars = None if service.price is None else sum(map(self._price, seconds))
+        as_of = "" if service.price is None else service.price.as_of
+        return Estimate(service.name, len(seconds), sum(seconds), dollars, as_of)
+
+    def _keys(self, clips: Sequence[Clip]) -> list[str | AudioError]:
+        """Of each clip's answer, or why the clip cannot be read."""
+        about = {"asked": self._service.asked, "url": self._service.url}
+        heard = [_source(clip) for clip in clips]
+        return [one if isinstance(one, AudioError) else digest({**about, "audio": one}) for one in heard]
 
     def _found(self, key: str | AudioError, replay: Replay) -> list[float] | str:
         if isinstance(key, AudioError):
@@ -141,19 +157,15 @@ class RemoteScorer:
     def _ask(self, wanted: Mapping[str, Clip], replay: Replay, told: Callable[[int], None]) -> None:
         service = self._service
         seconds = {key: _seconds(clip) for key, clip in wanted.items()}
-        each = {key: self._price(one) for key, one in seconds.items()}
-        dollars = None if service.price is None else sum(each.values())
-        as_of = "" if service.price is None else service.price.as_of
-        estimate = Estimate(service.name, len(wanted), sum(seconds.values()), dollars, as_of)
         secrets = Secrets(service.headers.values())
-        ledger = Ledger(estimate, self._max_cost, self._terms.consent)
+        ledger = Ledger(self._estimate(list(seconds.values())), self._max_cost, self._terms.consent)
         with replay:
             asking = _Asking(service, ledger, Caller(secrets, service.manners), replay)
             pending = {
                 k: clip for k, clip in wanted.items() if not _done(replay.get(k))
             }  # another process may have asked
             told(len(wanted) - len(pending))
-            jobs = [(key, clip, each[key], seconds[key]) for key, clip in pending.items()]
+            jobs = [(key, clip, self._price(seconds[key]), seconds[key]) for key, clip in pending.items()]
             asking.all(jobs, lambda more: told(len(wanted) - len(pending) + more))
 
     def _price(self, seconds: float) -> float:
@@ -187,14 +199,11 @@ class _Asking:
             pool.shutdown(wait=True, cancel_futures=True)
             self.caller.close()
 
-    def _take(self, future: Future[tuple[str | None, bool] | None]) -> None:
-        found = future.result()
-        if found is None:  # given up, since another clip has ended the run
-            return
-        why, counts = found
-        if why is None:
+    def _take(self, future: Future[_Outcome]) -> None:
+        outcome, why = future.result()
+        if outcome == "answered":
             self.answered, self.failed = True, []
-        elif counts or not self.answered:
+        elif outcome == "silent" or (outcome == "refused" and not self.answered):
             self.failed.append(why)
         if len(self.failed) >= MOST_FAILED:
             raise EmonetError(
@@ -204,21 +213,20 @@ class _Asking:
                 hint="the answers so far are kept; run the same command again later, it goes on where it stopped",
             )
 
-    def _unless_stopped(self, key: str, clip: Clip, dollars: float, seconds: float) -> tuple[str | None, bool] | None:
+    def _unless_stopped(self, key: str, clip: Clip, dollars: float, seconds: float) -> _Outcome:
         if self.caller.stop.is_set():
-            return None
+            return "stopped", ""
         try:
             return self._one(key, clip, dollars, seconds)
         except BaseException:
             self.caller.stop.set()  # at once: the next clip is about to be sent
             raise
 
-    def _one(self, key: str, clip: Clip, dollars: float, seconds: float) -> tuple[str | None, bool] | None:
-        """Why there is no answer, if there is none, and whether the service is to blame."""
+    def _one(self, key: str, clip: Clip, dollars: float, seconds: float) -> _Outcome:
         try:
             wav = _wav(clip)
         except AudioError as error:
-            return self._keep(key, clip, Kept(failed=error.reason)), False
+            return "unheard", self._keep(key, clip, Kept(failed=error.reason))
         ledger = self.ledger
         try:
             reply = self.caller.send(
@@ -226,21 +234,27 @@ class _Asking:
             )
         except UnansweredError as error:
             if self.caller.stop.is_set():
-                return None
-            return self._keep(key, clip, Kept(failed=f"no answer: {error}")), True
+                return "stopped", ""
+            return "silent", self._keep(key, clip, Kept(failed=f"no answer: {error}"))
         if not reply.good:
             if (why := self.service.hopeless(reply)) is not None:
                 raise EmonetError(why, where=self.service.url, found=f"HTTP {reply.status}: {said(reply.text)}")
-            return self._keep(key, clip, Kept(failed=f"HTTP {reply.status}: {said(reply.text)}")), False
+            return "refused", self._keep(key, clip, Kept(failed=f"HTTP {reply.status}: {said(reply.text)}"))
         price, tokens = self.service.price, self.service.output_tokens(reply.text)
         if price is not None:
             ledger.correct(price.of(seconds, self.service.letters, tokens) - dollars)
-        return self._keep(key, clip, Kept(reply.text)), False
+        return "answered", self._keep(key, clip, Kept(reply.text))
 
-    def _keep(self, key: str, clip: Clip, kept: Kept) -> str | None:
+    def _keep(self, key: str, clip: Clip, kept: Kept) -> str:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.replay.keep(key, kept, clip=as_text(clip.id), peer=self.service.name, time=now)
-        return kept.failed
+        return kept.failed or ""
+
+
+def _unanswered(keys: Sequence[str | AudioError], clips: Sequence[Clip], replay: Replay) -> dict[str, Clip]:
+    """Key -> a clip of this sound, of those that no answer is kept of."""
+    of = zip(keys, clips, strict=True)
+    return {key: clip for key, clip in of if isinstance(key, str) and not _done(replay.get(key))}
 
 
 def _done(kept: Kept | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,11 +84,12 @@ class ScoredClips:
     notes: list[str]
 
 
-def open_scorers(given: Sequence[str]) -> tuple[ComparedScorer, ...]:
+def open_scorers(given: Sequence[str], runs: Path = Path("runs")) -> tuple[ComparedScorer, ...]:
     """Make the scorers that were typed.
 
     Args:
         given: each `scorer:NAME[:ARGUMENT]`.
+        runs: folder below which the answers of services are kept.
 
     Raises:
         RequestError: if one was given twice, is not installed, or cannot be used.
@@ -96,7 +98,7 @@ def open_scorers(given: Sequence[str]) -> tuple[ComparedScorer, ...]:
 
     twice = sorted({one for one in given if list(given).count(one) > 1})
     raise_collected("a model was given more than once", twice, hint="name each model once")
-    terms = Terms(say=lambda text: console.say(console.name(text)))
+    terms = Terms(runs / "peers", say=lambda text: console.say(console.name(text)))
     return tuple(ComparedScorer(one, open_peer(one.removeprefix(SCORER), terms=terms)) for one in given)
 
 

@@ -41,7 +41,9 @@ def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[Tar
     assert arguments.scorer is not None
     _refuse_others(arguments)
     scorer = open_peer(
-        arguments.scorer, device=arguments.device, terms=Terms(say=lambda text: console.say(console.name(text)))
+        arguments.scorer,
+        device=arguments.device,
+        terms=Terms(arguments.runs / "peers", say=lambda text: console.say(console.name(text))),
     )
     names = [as_text(path) for path in files]
     clips = [Clip(name, path, name, "test") for name, path in dict(zip(names, files, strict=True)).items()]

@@ -179,6 +179,19 @@ def test_clips_that_are_refused_at_first_do_not_hide_a_wrong_request(endpoint: M
         endpoint(server).score(clips)
 
 
+def test_clips_that_cannot_be_decoded_do_not_count_against_the_service(
+    endpoint: Make, clips: list[Clip], tmp_path: Path
+) -> None:
+    broken = []
+    for n in range(9):
+        (tmp_path / f"broken{n}.wav").write_bytes(b"no sound %d" % n)
+        broken.append(Clip(f"b{n}", tmp_path / f"broken{n}.wav", "s", "test"))
+    with peer_server(lambda _: GOOD) as server:
+        scored = endpoint(server).score([*broken, clips[0]])
+    assert set(scored.refusals) == {clip.id for clip in broken}
+    assert len(server.heard) == 1
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -270,12 +270,23 @@ def test_the_cost_is_estimated_and_nothing_is_sent_before_it_is_agreed_to(
             opened("openai", server, terms, price=price, max_cost=3).score(clips)
         with pytest.raises(RequestError, match="nobody knows how much"):
             opened("openai", server, price=None, max_cost=100).score(clips)
+        assert str(opened("openai", server, price=price).estimate(clips)) == str(asked[0])
         assert not server.heard
         assert (asked[0].clips, asked[0].dollars) == (3, pytest.approx(3.15))
         assert "2026-11, a test" in str(asked[0])
         opened("openai", server, price=price, max_cost=3.2).score(clips)
         opened("openai", server, price=price).score(clips)
         assert len(server.heard) == 3, "what is kept costs nothing"
+        assert opened("openai", server, price=price).estimate(clips) is None
+
+
+def test_a_price_that_nobody_knows_needs_consent(opened: Open, clips: list[Clip], tmp_path: Path) -> None:
+    asked: list[Estimate] = []
+    terms = Terms(tmp_path / "answers", consent=lambda estimate: not asked.append(estimate))
+    with peer_server(lambda _: Says(hume())) as server:
+        opened("hume", server, terms, price=None).score(clips)
+    assert (asked[0].dollars, asked[0].clips, round(asked[0].seconds, 1)) == (None, 3, 1.5)
+    assert len(server.heard) == 3
 
 
 def test_answers_that_are_longer_than_estimated_stop_at_the_limit(
