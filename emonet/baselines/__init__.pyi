@@ -1,5 +1,5 @@
 from .features import require_whisper
-from .fitting import Wanted, baseline_predictions, median_scores
+from .fitting import Wanted, baseline_predictions, fit_baselines, median_scores
 from .names import ABOUT, STATES, chosen_baselines, licence_of
 from .regressions import fit_ridge, some_clips
 
@@ -9,6 +9,7 @@ __all__ = [
     "Wanted",
     "baseline_predictions",
     "chosen_baselines",
+    "fit_baselines",
     "fit_ridge",
     "licence_of",
     "median_scores",

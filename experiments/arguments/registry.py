@@ -19,7 +19,7 @@ class CompareArguments(Common):
 
     models: Positional[tuple[str, ...]]
     """Versions (3, champion, models:/emonet-voice@candidate), MLflow run ids, folders of voice models or of experts, or
-    scorer:NAME[:ARGUMENT] of a plug-in."""
+    scorer:NAME[:ARGUMENT] of a peer or a plug-in (docs/benchmark-peers.md)."""
     on: str | None = None
     """The clips: a feature store's folder, or a corpus such as ravdess:PATH; by default the first model's corpus."""
     targets: str | None = None

@@ -108,7 +108,7 @@ class PredictArguments(Common):
     """Of --experts: folder, hub id (NAME[@REVISION]) or registry URI of the captioner that they hear, or
     plugin:NAME[:ARGUMENT]."""
     scorer: str | None = None
-    """Instead of a model: NAME[:ARGUMENT] of a plug-in."""
+    """Instead of a model: NAME[:ARGUMENT] of a peer or a plug-in (docs/benchmark-peers.md)."""
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"
     """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
     device: str | None = None

@@ -1,10 +1,11 @@
-"""Scorers that plug-ins bring, as models of a comparison: `scorer:NAME[:ARGUMENT]`."""
+"""Scorers as models of a comparison, peers and plug-ins: `scorer:NAME[:ARGUMENT]`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,8 @@ from experiments.compare.predictions import Predicted
 from experiments.core import console
 
 if TYPE_CHECKING:
-    from emonet.evaluation import PluggedScorer, Scored
+    from emonet.evaluation import Scored
+    from emonet.peers import Peer
     from emonet.targets import TargetSpec
 
 SCORER = "scorer:"
@@ -29,11 +31,11 @@ class ComparedScorer:
 
     Args:
         given: what was typed.
-        scorer: of a plug-in.
+        scorer: that it names.
     """
 
     given: str
-    scorer: PluggedScorer
+    scorer: Peer
     version: None = None  # none is registered
     calibrated: None = None
     encoder_digest: None = None
@@ -56,7 +58,7 @@ class ComparedScorer:
     @property
     def identity(self) -> str:
         """What tells it from another model, as far as that can be known."""
-        return digest([self.given, self.scorer.plugin.package])
+        return digest([self.given, self.scorer.identity])
 
     def facts(self, milliseconds: float) -> ContenderFacts:
         """What it is and costs.
@@ -64,8 +66,7 @@ class ComparedScorer:
         Args:
             milliseconds: time per clip, decoding included (ms).
         """
-        details = {"plug-in": self.scorer.plugin.package, "trained on": "unknown"}
-        return ContenderFacts(source=self.given, milliseconds=milliseconds, details=details)
+        return ContenderFacts(source=self.given, milliseconds=milliseconds, details=dict(self.scorer.about))
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,22 @@ class ScoredClips:
     notes: list[str]
 
 
-def open_scorers(given: Sequence[str]) -> tuple[ComparedScorer, ...]:
+def open_scorers(given: Sequence[str], runs: Path = Path("runs")) -> tuple[ComparedScorer, ...]:
     """Make the scorers that were typed.
 
     Args:
         given: each `scorer:NAME[:ARGUMENT]`.
+        runs: folder below which the answers of services are kept.
 
     Raises:
         RequestError: if one was given twice, is not installed, or cannot be used.
     """
-    from emonet.evaluation import open_scorer
+    from emonet.peers import Terms, open_peer
 
     twice = sorted({one for one in given if list(given).count(one) > 1})
     raise_collected("a model was given more than once", twice, hint="name each model once")
-    return tuple(ComparedScorer(one, open_scorer(one.removeprefix(SCORER))) for one in given)
+    terms = Terms(runs / "peers", say=lambda text: console.say(console.name(text)))
+    return tuple(ComparedScorer(one, open_peer(one.removeprefix(SCORER), terms=terms)) for one in given)
 
 
 def score(

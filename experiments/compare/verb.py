@@ -115,7 +115,7 @@ def examine(arguments: CompareArguments) -> tuple[Compared, Challenge | None]:
             "only a registered version can be promoted, or challenged", found=plugged[0], hint="leave out --promote"
         )
     models = open_models([one for one in given if one not in plugged], uri, arguments.runs)
-    scorers = open_scorers(plugged)
+    scorers = open_scorers(plugged, arguments.runs)
     challenge = challenge_of(models) if arguments.promote else None
     targets = targets_of(models) if arguments.targets is None else open_targets(arguments.targets)
     classes = read_labels(arguments.labels, targets) or classes_of(models)

@@ -1,4 +1,4 @@
-"""Scores of files by a plug-in's scorer, for the verb `predict`."""
+"""Scores of files by a peer or a plug-in, for the verb `predict`."""
 
 from __future__ import annotations
 
@@ -35,12 +35,16 @@ def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[Tar
         RequestError: if flags of another model are given as well, or the scorer is not installed or cannot be used.
         EmonetError: if the plug-in fails.
     """
-    from emonet.evaluation import open_scorer
     from emonet.inference import Prediction, strongest_first
+    from emonet.peers import Terms, open_peer
 
     assert arguments.scorer is not None
     _refuse_others(arguments)
-    scorer = open_scorer(arguments.scorer, device=arguments.device)
+    scorer = open_peer(
+        arguments.scorer,
+        device=arguments.device,
+        terms=Terms(arguments.runs / "peers", say=lambda text: console.say(console.name(text))),
+    )
     names = [as_text(path) for path in files]
     clips = [Clip(name, path, name, "test") for name, path in dict(zip(names, files, strict=True)).items()]
     with console.progress(f"scoring by {arguments.scorer}", "files") as progress:
