@@ -9,10 +9,10 @@ from .bench.figures import against_figure, figure1_figure, table6_figure
 from .bench.findings import against_agreement, against_arousal, agreement_of, arousal_of, discrimination, emotion_points
 from .bench.format import BENCH, Bench, read_bench
 from .bench.published import PublishedName, published_table, reconciliation
-from .bench.raters import figure1, table10, table9
+from .bench.raters import figure1, table9, table10
 from .bench.sample import BenchSample, write_bench_sample
 from .bench.tables import Judged, judge_models, table5, table6
-from .consensus import Consensus, RULES, Rule, agree, consensus_table
+from .consensus import RULES, Consensus, Rule, agree, consensus_table
 from .diarisation import Interval, diarisation_error, diarisation_table, intervals_of_frames
 from .emobox_cross import CrossRun, balanced, common_class, cross_corpus, cross_corpus_table, shared_classes
 from .emobox_figures import cross_corpus_figure, epochs_figure, rank_figure
@@ -24,13 +24,23 @@ from .label_variance.heads import label_heads_table
 from .label_variance.metrics import distribution_table, predicted_distributions
 from .ratings import Ratings, on_ten, read_ratings
 from .sim_to_real.hearing import hear, measure, random_scores
-from .sim_to_real.mappings import ClassMapping, SHIPPED, open_mapping
-from .sim_to_real.tables import published_rows, sensitivity_figure, sensitivity_table, sim_to_real_classes_table, sim_to_real_table, weighted_total
+from .sim_to_real.mappings import SHIPPED, ClassMapping, open_mapping
+from .sim_to_real.tables import (
+    published_rows,
+    sensitivity_figure,
+    sensitivity_table,
+    sim_to_real_classes_table,
+    sim_to_real_table,
+    weighted_total,
+)
 from .tables import Cell, Column, ProtocolTable, Row
 
 __all__ = [
-    "Answers",
     "BENCH",
+    "JUDGED",
+    "RULES",
+    "SHIPPED",
+    "Answers",
     "Bench",
     "BenchSample",
     "Cell",
@@ -43,15 +53,12 @@ __all__ = [
     "Grouping",
     "HeardStates",
     "Interval",
-    "JUDGED",
     "Judged",
     "ProtocolTable",
     "PublishedName",
-    "RULES",
     "Ratings",
     "Row",
     "Rule",
-    "SHIPPED",
     "Selection",
     "TrainedFold",
     "Truth",
@@ -115,11 +122,11 @@ __all__ = [
     "sim_to_real_classes_table",
     "sim_to_real_table",
     "sound_properties",
-    "table10",
     "table5",
     "table6",
     "table6_figure",
     "table9",
+    "table10",
     "train_folds",
     "usual_groupings",
     "weighted_total",
