@@ -90,9 +90,7 @@ class UnansweredError(Exception):
 
 
 class _PassingError(Exception):
-    def __init__(self, reason: str, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.pause = pause
+    """There is no answer, but there may be one soon; the text says why."""
 
 
 @final
@@ -153,16 +151,10 @@ class Caller:
         import tenacity
 
         m = self._manners
-        back_off = tenacity.wait_random_exponential(multiplier=m.first_wait, max=m.longest_wait)
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome is not None else None
-            return max(getattr(error, "pause", 0.0), back_off(state))
-
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_PassingError),
             stop=tenacity.stop_any(tenacity.stop_after_attempt(m.attempts), tenacity.stop_when_event_set(self.stop)),
-            wait=wait,
+            wait=tenacity.wait_random_exponential(multiplier=m.first_wait, max=m.longest_wait),
             sleep=tenacity.sleep_using_event(self.stop),
             reraise=True,
         )
@@ -185,7 +177,7 @@ class Caller:
             if pause > LONGEST_PAUSE:
                 raise UnansweredError(f"HTTP {reply.status}: the server asks to wait for {pause:.0f} s")
             self._pace.hold(pause)
-            raise _PassingError(f"HTTP {reply.status}", pause)
+            raise _PassingError(f"HTTP {reply.status}")
         if reply.status in _SENT_ELSEWHERE or reply.status in _REFUSED_FOR_ALL:
             what = _REFUSED_FOR_ALL.get(reply.status, "the service has moved; redirects are not followed")
             raise RequestError(what, where=request.url, found=f"HTTP {reply.status}: {said(reply.text)}")
