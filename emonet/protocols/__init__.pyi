@@ -2,7 +2,7 @@ from .emobox_cross import CrossRun, balanced, common_class, cross_corpus, cross_
 from .emobox_figures import cross_corpus_figure, epochs_figure, rank_figure
 from .emobox_leaderboard import corpora_table, cross_corpus_leaderboard, leaderboard, leaderboard_corpora, ranked
 from .emobox_tables import emobox_rank, emobox_table, selected
-from .emobox_training import EmoBoxConfig, HeardStates, Selection, TrainedFold, train_folds
+from .emobox_training import EmoBoxConfig, HeardStates, TrainedFold, train_folds
 from .tables import Cell, Column, ProtocolTable, Row
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "HeardStates",
     "ProtocolTable",
     "Row",
-    "Selection",
     "TrainedFold",
     "balanced",
     "common_class",
