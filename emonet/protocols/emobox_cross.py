@@ -164,8 +164,8 @@ def cross_corpus(
         def told(epochs: int, before: int = before) -> None:
             progress(before + epochs, total)
 
-        found = fit_head(one, fold, others, config, seed=seed, device=device, told=told)
-        runs += [CrossRun(name, run.name, run, data[run.name]) for run in found]
+        fitted = fit_head(one, fold, others, config, seed=seed, device=device, told=told)
+        runs += [CrossRun(name, run.name, run, data[run.name]) for run in fitted]
     return tuple(runs)
 
 

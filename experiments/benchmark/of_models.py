@@ -8,7 +8,7 @@ from pathlib import Path
 from emonet.audio import open_perturbations
 from emonet.clips import Clip
 from emonet.encoders import file_digest
-from emonet.errors import RequestError
+from emonet.errors import RequestError, shortened
 from emonet.evaluation import CLASS_METRICS, METRICS
 from emonet.protocols import (
     Answers,
@@ -162,15 +162,20 @@ def raters(entry: RatersEntry, context: Context) -> Prepared:
         if not context.plan.models or not clips:
             return
         heard = [clip for clip in clips if clip.id in set(of_classes.clips)]
-        predicted = {}
+        predicted, notes = {}, [f"{len(empty):,} clips without a present emotion are left out"] * bool(empty)
         for model in context.models():
+            if lacking := sorted(set(of_classes.classes) - set(model.scorer.target_spec.ids)):
+                notes.append(f"{model.label} does not score {shortened(lacking, 3)}: it predicts no distribution")
+                continue
             scored = context.scores(model, heard, key_of(entry))
             names, shares = predicted_distributions(scored, of_classes.classes, spec=model.scorer.target_spec)
             predicted[model.label] = (names, shares)
+        if not predicted:
+            draft.tables[-1] = draft.tables[-1].with_notes(*notes)
+            return
         common = [name for name in of_classes.clips if all(name in names for names, _ in predicted.values())]
         kept = {label: shares[[names.index(name) for name in common]] for label, (names, shares) in predicted.items()}
         speakers = {clip.id: clip.speaker for clip in heard}
-        notes = [f"{len(empty):,} clips without a present emotion are left out"] if empty else []
         draft.add(
             distribution_table(
                 of_classes.of(common),

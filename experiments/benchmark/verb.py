@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
 
 FOLDER = "benchmark"  # the MLflow experiment
-_ROWS = 12  # of a table at the terminal; the page has all
+_ROWS, _WIDEST = 8, 30  # rows of a table at the terminal, and characters of a cell; the page has all
 
 
 class BenchmarkResult(Schema):
@@ -77,8 +77,10 @@ def run(arguments: BenchmarkArguments) -> BenchmarkResult:
 
 
 def show(result: BenchmarkResult) -> None:
-    """The tables on stderr, and where the page is."""
+    """What was measured, the first rows of each table, on stderr; and where the page is, which has all."""
     for table in result.report.protocols.values():
+        if not any(row.kind == "measured" for row in table.rows):
+            continue  # copied from a publication
         console.console.print(_terminal(table))
         for note in table.notes:
             console.say(f"[dim]{console.name(note)}[/]")
@@ -147,13 +149,18 @@ def _facts(plan: Plan, context: Context) -> Mapping[str, str]:
 
 
 def _terminal(table: ProtocolTable, rows: int = _ROWS) -> Table:
-    """The first rows of a table, as the terminal shows them."""
+    """The first rows of a table, as the terminal shows them; columns of sentences are the page's."""
     drawn = Table(title=console.name(table.title), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for number, column in enumerate(table.columns):
+    columns = [
+        column
+        for number, column in enumerate(table.columns)
+        if number == 0 or all(len(table.text(row, column)) <= _WIDEST for row in table.rows)
+    ]
+    for number, column in enumerate(columns):
         drawn.add_column(console.name(column.label), justify="left" if number == 0 else "right")
     styles = {"measured": "", "published": "dim", "optimistic": "dim italic"}
     for row in table.rows[:rows]:
-        cells = (console.name(table.text(row, column)) for column in table.columns)
+        cells = (console.name(table.text(row, column)) for column in columns)
         drawn.add_row(*cells, style=styles[row.kind])
     if len(table.rows) > rows:
         drawn.add_row(f"... {len(table.rows) - rows} more rows on the page", style="dim")
