@@ -118,7 +118,7 @@ class Context:
         every = corpus.clips if split == "all" else tuple(clip for clip in corpus.clips if clip.split == split)
         found, known = new_clips(every, self.models())
         notes = [
-            f"{label} was trained on, or chosen by, {console.counted(count, 'of these clips')}: left out for all models"
+            f"{label} was trained on, or chosen by, {count:,} of these clips: left out for all models"
             for label, count in known.items()
         ]
         if most is not None and len(found) > most:

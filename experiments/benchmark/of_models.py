@@ -133,8 +133,9 @@ def _judge(draft: Draft, data: Bench, truth: Consensus, context: Context) -> Non
         by_emotion,
         against_agreement(by_emotion, alphas, config=config, seed=seed),
         against_arousal(by_emotion, config=config, seed=seed),
-        discrimination(truth, answers, config=config, seed=seed),
     )
+    if {"sadness", "distress"} <= set(data.ratings.targets):
+        draft.add(discrimination(truth, answers, config=config, seed=seed))
     draft.draw("table6", "Spearman correlation by emotion and model.", partial(table6_figure, by_emotion))
     agreement = "Agreement of the raters (Cronbach's alpha)"
     for name, label, values in (

@@ -1,0 +1,164 @@
+"""The verb `benchmark`: real protocols on a small corpus, small encoders and a small voice model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from emonet.errors import RequestError
+from emonet.protocols import write_bench_sample
+from emonet.tracking import default_uri
+from experiments import benchmark
+from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
+from experiments.cli.verbs import main
+from tests.tiny import write_encoder, write_wav2vec2
+
+LABELS = ("anger", "fear")
+SPLITS = ("train", "train", "validation", "test", "test", "test")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, make_wav: Callable[..., Path]) -> str:
+    """Six speakers, two classes, two clips of each; three speakers for the test."""
+    rows = ["audio,speaker,split,label,anger,fear"]
+    for speaker in range(6):
+        for row in range(4):
+            name = f"clips/{speaker}-{row}.wav"
+            make_wav(name, hertz=100.0 + 40 * speaker + 10 * row, seconds=0.4 + 0.1 * row)
+            anger = row % 2
+            rows.append(f"{name},s{speaker},{SPLITS[speaker]},{LABELS[1 - anger]},{4 * anger},{4 - 4 * anger}")
+    (tmp_path / "clips.csv").write_text("\n".join(rows) + "\n")
+    return f"manifest:{tmp_path / 'clips.csv'}"
+
+
+def a_plan(folder: Path, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def run(plan: str, runs: Path, **flags: object) -> benchmark.BenchmarkResult:
+    return benchmark.run(BenchmarkArguments(plan=plan, runs=runs, **flags))  # type: ignore[arg-type]
+
+
+def test_the_bench_of_a_table_of_predictions(tmp_path: Path, runs: Path, capsys) -> None:
+    sample = write_bench_sample(tmp_path / "bench.parquet", ("anger", "fear"), seconds=0.2)
+    from emonet.protocols import read_bench
+
+    clips = read_bench(sample.path).clips
+    rows = ["id,anger,fear", *(f"{clip.id},{sample.meant[clip.id].get('anger', 0)},1" for clip in clips)]
+    (tmp_path / "answers.csv").write_text("\n".join(rows) + "\n")
+    plan = a_plan(
+        tmp_path,
+        f"models: [{{model: 'table:{tmp_path / 'answers.csv'}', name: knows anger}}]\n"
+        "evaluation: {resamples: 20}\n"
+        f"protocols: [{{protocol: bench, data: {sample.path}}}, {{protocol: raters, ratings: {sample.path}}}]\n",
+    )
+    result = run(plan, runs)
+    tables = result.report.protocols
+    assert {"table5", "table6", "table9", "table10", "figure1", "consensus", "reconciliation"} <= set(tables)
+    by_emotion = {row.cells["emotion"]: row.cells.get("knows anger") for row in tables["table6"].rows}
+    assert by_emotion["anger"] == pytest.approx(1.0), "it gives each clip what was meant"
+    benchmark.show(result)
+    shown = capsys.readouterr().err
+    assert "Models against raters" in shown
+    assert "page:" in shown
+    logged = MlflowClient(default_uri(runs)).get_run(result.run_id)
+    assert logged.data.tags["plan"] == "mine"
+    assert "seconds/bench" in logged.data.metrics
+
+    (result.folder / "index.html").unlink()
+    again = run(plan, runs)
+    assert "bench: up to date" in capsys.readouterr().err
+    assert again.report.protocols == tables
+    assert (again.folder / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_every_protocol_of_models_and_encoders(tmp_path: Path, runs: Path, corpus: str, voice: Path, capsys) -> None:
+    (tmp_path / "mapping.csv").write_text("emotion,class\nanger,anger\nfear,fear\n")
+    (tmp_path / "groups.csv").write_text("speaker,accent\n" + "".join(f"s{n},{'ab'[n % 2]}\n" for n in range(6)))
+    head = "{epochs: 2, warmup: 1, hidden: 4}"
+    whisper, other = write_encoder(tmp_path / "whisper"), write_wav2vec2(tmp_path / "wav2vec2")
+    plan = a_plan(
+        tmp_path,
+        f"""
+corpus: {corpus}
+models: [{{model: {voice}, name: ours}}, {{model: champion, optional: true}}]
+encoders: [{{encoder: {whisper}, name: whisper}}, {{encoder: {other}, name: wav2vec 2.0}}]
+evaluation: {{resamples: 20}}
+protocols:
+  - {{protocol: sim_to_real, mapping: {tmp_path / "mapping.csv"}}}
+  - {{protocol: robustness, clips: 12, perturbations: ["gain:-20"]}}
+  - {{protocol: fairness, groups: {tmp_path / "groups.csv"}}}
+  - {{protocol: emobox, folds: "3", leaderboard: RAVDESS, head: {head}}}
+  - {{protocol: cross_corpus, most: 4, corpora: {{one: "{corpus}", two: "{corpus}"}}, head: {head}}}
+  - {{protocol: bench, data: {tmp_path / "nowhere.parquet"}, optional: true}}
+""",
+    )
+    result = run(plan, runs)
+    names = set(result.report.protocols)
+    assert {"robustness", "fairness", "fairness_gaps", "fairness_pairs", "fairness_correlates"} <= names
+    assert {"emobox: whisper", "emobox: wav2vec 2.0"} <= names
+    assert any(name.startswith("sim_to_real") for name in names)
+    assert "EmoNet-Voice Bench is not there" in result.report.skipped["bench"]
+    assert "left out the model champion" in capsys.readouterr().err
+    page = (result.folder / "index.html").read_text()
+    assert page.count("data:image/png") == sum(
+        len(json.loads(part.read_text())["pictures"]) for part in (result.folder / "parts").glob("*/part.json")
+    )
+    assert "accent" in page
+
+
+def test_clips_that_a_model_was_trained_on_judge_nobody(tmp_path: Path, runs: Path, corpus: str, voice: Path) -> None:
+    import shutil
+
+    import pandas as pd
+
+    from emonet.corpora import open_corpus
+    from emonet.tracking import lineage
+
+    mine = tmp_path / "voice"
+    shutil.copytree(voice, mine)
+    clips = pd.DataFrame(
+        [
+            (c.id, "train" if c.speaker.endswith("s3") else "test", c.speaker, c.seconds)
+            for c in open_corpus(corpus).clips
+        ],
+        columns=["id", "split", "speaker", "seconds"],
+    )
+    made = lineage.Lineage.of(
+        clips, experiment="mine", corpus=corpus, corpus_fingerprint="0" * 64, window_seconds=1.0,
+        store_fingerprint="0" * 64, encoder="e", encoder_digest="0" * 64, seed=0, settings={},
+    )  # fmt: skip
+    lineage.write(mine, made, clips)
+    plan = a_plan(
+        tmp_path,
+        f"corpus: {corpus}\nmodels: [{mine}]\nevaluation: {{resamples: 10}}\n"
+        "protocols: [{protocol: robustness, perturbations: ['gain:-20']}]\n",
+    )
+    table = run(plan, runs).report.protocols["robustness"]
+    assert any("4 of these clips: left out for all models" in note for note in table.notes)
+
+
+def test_a_protocol_that_is_not_optional_ends_the_run(tmp_path: Path, runs: Path) -> None:
+    plan = a_plan(tmp_path, f"protocols: [{{protocol: bench, data: {tmp_path / 'nowhere.parquet'}}}]\n")
+    with pytest.raises(RequestError, match=r"(?s)EmoNet-Voice Bench is not there.*nowhere.*docs/benchmark-bench"):
+        run(plan, runs)
+
+
+def test_only_protocols_of_the_plan_can_be_asked_for(tmp_path: Path, runs: Path) -> None:
+    plan = a_plan(tmp_path, "protocols: [{protocol: bench, data: sample}]\n")
+    with pytest.raises(RequestError, match=r"(?s)the plan has no such protocol.*expected: bench.*found:    emobox"):
+        run(plan, runs, only=("emobox",))
+
+
+def test_the_corpora_are_listed(capsys) -> None:
+    table = benchmark.corpora(BenchmarkCorporaArguments())
+    assert len(table.rows) == 32
+    assert main(["benchmark", "corpora"]) == 0
+    assert "ravdess" in capsys.readouterr().err.lower()
