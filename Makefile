@@ -8,6 +8,7 @@ ARGS       ?=
 WORKERS    ?=
 MODELS     ?= @champion @candidate
 ON         ?=
+PLAN       ?=
 VENV       := .venv
 BIN        := $(VENV)/bin
 STAMP      := $(VENV)/.ready
@@ -26,14 +27,15 @@ override CORPUS := $(value CORPUS)
 override ENCODER := $(value ENCODER)
 override WORKERS := $(value WORKERS)
 override ON := $(value ON)
+override PLAN := $(value PLAN)
 override TORCH_INDEX := $(value TORCH_INDEX)
-export PYTHON EXPERIMENT CORPUS ENCODER WORKERS ON TORCH_INDEX
+export PYTHON EXPERIMENT CORPUS ENCODER WORKERS ON PLAN TORCH_INDEX
 OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(if $(ENCODER),--extraction.captioner "$$ENCODER") \
   $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup pretrain extract heads sweep compare serve corpus verify ui dashboard \
+.PHONY: help setup pretrain extract heads sweep compare benchmark serve corpus verify ui dashboard \
   bench-extract bench-cache bench-heads bench-sweep gpu-check check format test test-slow test-portable test-install clean
 
 help: ## show this list
@@ -56,6 +58,9 @@ sweep: $(STAMP) ## search for better experts (WORKERS=4: in so many processes); 
 
 compare: $(STAMP) ## models of the registry on the same clips: MODELS='@champion @candidate' ON=STORE|CORPUS
 	$(RUN) compare $(MODELS) $(if $(ON),--on "$$ON") $(ARGS)
+
+benchmark: $(STAMP) ## models and encoders through published protocols, on one page: what is at hand, or PLAN=FILE.yaml
+	$(RUN) benchmark run $(if $(PLAN),"$$PLAN") $(if $(CORPUS),--corpus "$$CORPUS") $(if $(ENCODER),--encoder "$$ENCODER") $(ARGS)
 
 serve: $(STAMP) ## answer requests with the champion's scores on http://127.0.0.1:5001
 	$(RUN) serve $(ARGS)

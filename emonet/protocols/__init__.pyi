@@ -18,7 +18,7 @@ from .emobox_cross import CrossRun, balanced, common_class, cross_corpus, cross_
 from .emobox_figures import cross_corpus_figure, epochs_figure, rank_figure
 from .emobox_leaderboard import corpora_table, cross_corpus_leaderboard, leaderboard, leaderboard_corpora, ranked
 from .emobox_tables import emobox_rank, emobox_table, selected
-from .emobox_training import EmoBoxConfig, HeardStates, Selection, TrainedFold, train_folds
+from .emobox_training import SETTINGS, EmoBoxConfig, HeardStates, Selection, TrainedFold, train_folds
 from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_variance.heads import label_heads_table
 from .label_variance.metrics import distribution_table, predicted_distributions
@@ -39,6 +39,7 @@ __all__ = [
     "BENCH",
     "JUDGED",
     "RULES",
+    "SETTINGS",
     "SHIPPED",
     "Answers",
     "Bench",

@@ -16,6 +16,7 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import EmonetError, RequestError
 from emonet.evaluation import Estimate
 from emonet.protocols import (
+    SETTINGS,
     EmoBoxConfig,
     HeardStates,
     ProtocolTable,
@@ -252,6 +253,21 @@ def test_it_learns_what_can_be_learnt() -> None:
     assert told[0] == (0, 12)
     assert told[-1] == (12, 12)
     assert runs[0].predicted.shape == (6, 48)
+
+
+def test_bf16_is_near_float32(data: HeardStates, folds: Folds) -> None:
+    short = QUICK.model_copy(update={"epochs": 2, "learning_rate": 1e-3})
+    exact, rounded = (
+        train_folds(data, folds, short.model_copy(update={"precision": precision}))[0]
+        for precision in ("float32", "bf16")
+    )
+    assert not np.array_equal(exact.losses, rounded.losses)
+    assert exact.losses == pytest.approx(rounded.losses, abs=0.02)
+
+
+def test_the_settings_are_those_of_emobox() -> None:
+    found = {name: (one.hidden, one.epochs, one.learning_rate, one.batch_size) for name, one in SETTINGS.items()}
+    assert found == {"yaml": (256, 20, 1e-4, 32), "readme": (128, 100, 1e-4, 32)}
 
 
 def test_clips_without_a_class_are_left_out(data: HeardStates, folds: Folds) -> None:

@@ -62,7 +62,7 @@ def test_the_bench_of_a_table_of_predictions(tmp_path: Path, runs: Path, capsys)
     tables = result.report.protocols
     assert {"table5", "table6", "table9", "table10", "figure1", "consensus", "reconciliation"} <= set(tables)
     by_emotion = {row.cells["emotion"]: row.cells.get("knows anger") for row in tables["table6"].rows}
-    assert by_emotion["anger"] == pytest.approx(1.0), "it gives each clip what was meant"
+    assert by_emotion["anger"] > 0.9, "it gives each clip what was meant, which raters mostly hear"
     benchmark.show(result)
     shown = capsys.readouterr().err
     assert "Models against raters" in shown
