@@ -108,6 +108,7 @@ def _by_name(room: str, name: str) -> bool:
         "verify",
         "repair",
         "export",
+        "corpora",
     }
     return verb or (room, name) == ("emonet.serving", "_load_pyfunc")
 

@@ -14,11 +14,11 @@ from .bench.sample import BenchSample, write_bench_sample
 from .bench.tables import Judged, judge_models, table5, table6
 from .consensus import RULES, Consensus, Rule, agree, consensus_table
 from .diarisation import Interval, diarisation_error, diarisation_table, intervals_of_frames
-from .emobox_cross import CrossRun, balanced, common_class, cross_corpus, cross_corpus_table, shared_classes
+from .emobox_cross import balanced, common_class, cross_corpus, cross_corpus_table, shared_classes
 from .emobox_figures import cross_corpus_figure, epochs_figure, rank_figure
 from .emobox_leaderboard import corpora_table, cross_corpus_leaderboard, leaderboard, leaderboard_corpora, ranked
 from .emobox_tables import emobox_rank, emobox_table, selected
-from .emobox_training import SETTINGS, EmoBoxConfig, HeardStates, Selection, TrainedFold, train_folds
+from .emobox_training import SETTINGS, EmoBoxConfig, HeardStates, TrainedFold, train_folds
 from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_variance.heads import label_heads_table
 from .label_variance.metrics import distribution_table, predicted_distributions
@@ -48,7 +48,6 @@ __all__ = [
     "ClassMapping",
     "Column",
     "Consensus",
-    "CrossRun",
     "Distributions",
     "EmoBoxConfig",
     "Grouping",
@@ -60,7 +59,6 @@ __all__ = [
     "Ratings",
     "Row",
     "Rule",
-    "Selection",
     "TrainedFold",
     "Truth",
     "against_agreement",

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from emonet.peers import Terms
 
 from emonet.clips import Clip, Corpus, Split
 from emonet.configs import ExtractionConfig
 from emonet.errors import RequestError
+from emonet.peers import Terms
 from emonet.protocols import score_conditions
 from emonet.runtime import Progress
 from experiments import extract

@@ -9,8 +9,8 @@ from emonet.audio import open_perturbations
 from emonet.clips import Clip
 from emonet.encoders import file_digest
 from emonet.errors import RequestError, shortened
-from emonet.evaluation import CLASS_METRICS, METRICS
 from emonet.protocols import (
+    JUDGED,
     Answers,
     Bench,
     Consensus,
@@ -253,7 +253,7 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
             metric = truth.check(entry.metrics)[0]
             draft.draw(
                 f"robustness-{len(draft.pictures)}",
-                f"{_label(metric)} of {model.label} by perturbation and level.",
+                f"{JUDGED[metric].label} of {model.label} by perturbation and level.",
                 partial(robustness_figure, table, metric),
             )
 
@@ -283,7 +283,7 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
             metric = truth.check(entry.metrics)[0]
             draft.draw(
                 f"fairness-{len(draft.pictures)}",
-                f"{_label(metric)} of {model.label} by group.",
+                f"{JUDGED[metric].label} of {model.label} by group.",
                 partial(fairness_figure, tables[0], metric),
             )
             draft.draw(
@@ -312,7 +312,3 @@ def _is_bench(path: Path) -> bool:
 
 def _of_model(table: ProtocolTable, label: str, models: int) -> ProtocolTable:
     return table.renamed(label) if models > 1 else table
-
-
-def _label(metric: str) -> str:
-    return str(CLASS_METRICS[metric]) if metric in CLASS_METRICS else METRICS[metric].label  # type: ignore[index]

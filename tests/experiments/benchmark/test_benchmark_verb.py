@@ -14,6 +14,7 @@ from emonet.protocols import write_bench_sample
 from emonet.tracking import default_uri
 from experiments import benchmark
 from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
+from experiments.benchmark import BenchmarkResult
 from experiments.cli.verbs import main
 from tests.tiny import write_encoder, write_wav2vec2
 
@@ -41,7 +42,7 @@ def a_plan(folder: Path, text: str) -> str:
     return str(path)
 
 
-def run(plan: str, runs: Path, **flags: object) -> benchmark.BenchmarkResult:
+def run(plan: str, runs: Path, **flags: object) -> BenchmarkResult:
     return benchmark.run(BenchmarkArguments(plan=plan, runs=runs, **flags))  # type: ignore[arg-type]
 
 
