@@ -17,6 +17,7 @@ from emonet.schema import Schema
 
 GUIDE = "docs/benchmark.md shows a whole plan"
 SHIPPED = Path(__file__).parent / "plans"
+_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 SAMPLE = "sample"  # instead of the benchmark's file: a small one in its form, which is made on the spot
 
 
@@ -57,8 +58,8 @@ class NamedEncoder(Schema):
 class Entry(Schema):
     """One protocol of a plan."""
 
-    name: str = ""
-    """Of its tables; by default the protocol's. Two entries of one protocol need names."""
+    name: str = Field("", pattern=rf"^$|{_FILE_NAME}")
+    """Of its folder; by default the protocol's. Two entries of one protocol need names."""
     optional: bool = False
     """Where what it needs is not there: leave it out, with the reason, in place of an error."""
 
@@ -115,7 +116,7 @@ class CrossCorpusEntry(Entry):
     protocol: Literal["cross_corpus"]
     corpora: dict[str, str] = Field(min_length=2)
     """Name -> corpus."""
-    most: PositiveInt = 240
+    most: PositiveInt = 60
     """Test clips of each class (count)."""
     head: EmoBoxConfig = EmoBoxConfig()
     """How the head is trained."""
@@ -161,7 +162,7 @@ AnyEntry = Annotated[
 class Plan(Schema):
     """A benchmark: who goes through which protocols."""
 
-    name: str = Field("benchmark", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("benchmark", pattern=_FILE_NAME)
     """Of the folder below `runs`, and of the MLflow run."""
     description: str = ""
     """What it is for, in a sentence; it stands on the page."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JSON, TABLES = "benchmark.json", "tables"
+_FORBIDDEN = re.compile(r"[^\w.-]+")  # in names of files
 _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 _LATEX = str.maketrans(
     {
@@ -75,9 +77,9 @@ def write_report(folder: Path, report: Report, parts: Sequence[Part], pictures: 
     """
     write_text(folder / JSON, report.model_dump_json(indent=2) + "\n")
     for key, table in report.protocols.items():
-        file = folder / TABLES / key.replace("/", "-")
-        write_text(file.with_suffix(".csv"), frame_of(table).to_csv(index=False, lineterminator="\n"))
-        write_text(file.with_suffix(".tex"), latex_of(table))
+        file = _FORBIDDEN.sub("-", key)  # a suffix is put behind it: names of models have points in them
+        write_text(folder / TABLES / f"{file}.csv", frame_of(table).to_csv(index=False, lineterminator="\n"))
+        write_text(folder / TABLES / f"{file}.tex", latex_of(table))
     (folder / INDEX).unlink(missing_ok=True)  # a former one would stand beside figures that it does not show
     with decoration("the page"):
         sections = [

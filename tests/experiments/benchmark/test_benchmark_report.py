@@ -57,6 +57,18 @@ def test_files_say_the_same(tmp_path: Path) -> None:
     assert page.count("http") == 0, "it needs nothing from elsewhere"
 
 
+def test_names_of_models_with_points_and_slashes_have_files_of_their_own(tmp_path: Path) -> None:
+    names = ("gemini:gemini-2.5-pro", "gemini:gemini-2.5-flash", "runs/mine/voice")
+    part = Part(key="one", inputs="0", tables=tuple(TABLE.renamed(name) for name in names))
+    write_report(tmp_path, a_report(part), [part], tmp_path / "parts")
+    assert sorted(path.name for path in (tmp_path / "tables").glob("*.csv")) == [
+        "t_1-gemini-gemini-2.5-flash.csv",
+        "t_1-gemini-gemini-2.5-pro.csv",
+        "t_1-runs-mine-voice.csv",
+    ]
+    assert len(list((tmp_path / "tables").glob("*.tex"))) == 3
+
+
 def test_tables_of_the_same_name_are_told_apart_by_their_entry() -> None:
     one, other = (Part(key=key, inputs="0", tables=(TABLE,)) for key in ("one", "other"))
     assert list(a_report(one, other).protocols) == ["one/t_1", "other/t_1"]

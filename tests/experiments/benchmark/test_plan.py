@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from emonet.errors import RequestError
+from emonet.protocols.emobox_cross import MOST
 from experiments.benchmark.plan import SHIPPED, key_of, load_plan
 
 
@@ -42,6 +43,7 @@ def test_shipped_plans_load(path: Path) -> None:
         ("protocols: [{protocol: bench, data: sample, rule: loudest}]", r"protocols\.0\.bench\.rule"),
         ("protocols: [{protocol: bench, data: a}, {protocol: bench, data: b}]", r"two protocols are called 'bench'"),
         ("models: [a, a]\nprotocols: [{protocol: bench, data: a}]", r"two models are called 'a': give them names"),
+        ("protocols: [{protocol: bench, data: a, name: ../../b}]", r"protocols\.0\.bench\.name: .*pattern"),
         ("- bench", r"the plan is not a mapping"),
         ("{", r"the plan cannot be read"),
     ],
@@ -54,6 +56,11 @@ def test_what_is_wrong_with_a_plan_is_told(tmp_path: Path, text: str, told: str)
 def test_a_plan_that_is_not_there_is_told() -> None:
     with pytest.raises(RequestError, match=r"(?s)there is no such plan.*nowhere\.yaml.*a YAML file, or benchmark"):
         load_plan("nowhere.yaml")
+
+
+def test_balanced_test_sets_are_as_large_as_emoboxs(tmp_path: Path) -> None:
+    text = "protocols: [{protocol: cross_corpus, corpora: {one: a, two: b}}]"
+    assert load_plan(write(tmp_path / "mine.yaml", text)).protocols[0].most == MOST  # type: ignore[union-attr]
 
 
 def test_entries_are_called_by_their_name_or_protocol(tmp_path: Path) -> None:
