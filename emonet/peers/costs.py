@@ -90,6 +90,17 @@ Consent = Callable[[Estimate], bool]
 """Asked before more than the limit is spent; True agrees."""
 
 
+@dataclass
+class Purse:
+    """What several runs of questions may spend together.
+
+    Args:
+        spent: so far (USD).
+    """
+
+    spent: float = 0.0
+
+
 @final
 class Ledger:
     """What has been spent, and may be.
@@ -98,24 +109,28 @@ class Ledger:
         estimate: for what is to be sent.
         max_cost: that may be spent without asking (USD).
         consent: asked if it would be more; None refuses.
+        purse: that it is spent from; by default its own.
 
     Raises:
         RequestError: if it would cost more than was agreed to.
     """
 
-    def __init__(self, estimate: Estimate, max_cost: float, consent: Consent | None) -> None:
-        self.spent = 0.0
+    def __init__(
+        self, estimate: Estimate, max_cost: float, consent: Consent | None, purse: Purse | None = None
+    ) -> None:
+        self._purse = purse or Purse()
         self._lock = threading.Lock()
-        within = estimate.dollars is not None and estimate.dollars <= max_cost
+        before = self._purse.spent
+        within = estimate.dollars is not None and before + estimate.dollars <= max_cost
         if not within and not (consent is not None and consent(estimate)):
             raise RequestError(
                 f"{estimate.peer} would cost more than may be spent",
                 expected=f"at most {max_cost:.2f} US dollars",
-                found=str(estimate),
+                found=f"{estimate}{f', {before:.2f} spent before' * bool(before)}",
                 hint="raise max_cost, or give the price in the peer's YAML (docs/benchmark-peers.md)",
             )
         # Agreed to an estimate: answers may be twice as long as it says. Agreed to no figure: there is none to keep to.
-        agreed = float("inf") if estimate.dollars is None else 2 * estimate.dollars
+        agreed = float("inf") if estimate.dollars is None else before + 2 * estimate.dollars
         self.limit = max_cost if within else agreed
 
     def spend(self, dollars: float) -> None:
@@ -125,16 +140,16 @@ class Ledger:
             EmonetError: if as much is not left.
         """
         with self._lock:
-            if self.spent + dollars > self.limit * (1 + 1e-9):
+            if self._purse.spent + dollars > self.limit * (1 + 1e-9):
                 raise EmonetError(
                     "the limit of what may be spent is reached; the answers so far are kept",
                     expected=f"at most {self.limit:.2f} US dollars",
-                    found=f"{self.spent:.2f} spent, {dollars:.4f} for the next clip",
+                    found=f"{self._purse.spent:.2f} spent, {dollars:.4f} for the next clip",
                     hint="raise max_cost and run the same command again: it goes on where it stopped",
                 )
-            self.spent += dollars
+            self._purse.spent += dollars
 
     def correct(self, dollars: float) -> None:
         """Take note that it was more, or less, than noted (USD)."""
         with self._lock:
-            self.spent += dollars
+            self._purse.spent += dollars

@@ -21,7 +21,7 @@ from emonet.errors import AudioError, EmonetError
 from emonet.evaluation import Scored
 from emonet.names import as_text, on_one_line
 from emonet.peers.calling import Caller, Manners, Reply, Request, UnansweredError, said
-from emonet.peers.costs import Consent, Estimate, Ledger, Price
+from emonet.peers.costs import Consent, Estimate, Ledger, Price, Purse
 from emonet.peers.replay import Kept, Replay
 from emonet.peers.secret_headers import Secrets
 from emonet.runtime import Progress, ignore
@@ -42,10 +42,11 @@ class Terms:
 
     Args:
         folder: of the files of answers, one per service and model.
-        max_cost: that may be spent on each without asking (US dollars).
+        max_cost: that all of them may cost together without asking (US dollars).
         consent: asked before more is spent; None refuses it.
         replay_only: score from the answers that are kept, and call nobody; no key is needed.
         say: told in a sentence what its user should know.
+        purse: what was spent on these terms so far.
     """
 
     folder: Path = Path("runs/peers")
@@ -53,6 +54,7 @@ class Terms:
     consent: Consent | None = None
     replay_only: bool = False
     say: Callable[[str], None] = ignore
+    purse: Purse = field(default_factory=Purse, compare=False)
 
 
 class Service(ABC):
@@ -106,7 +108,7 @@ class RemoteScorer:
 
     def __init__(self, service: Service, terms: Terms, max_cost: float | None = None) -> None:
         self._service, self._terms = service, terms
-        self._max_cost = terms.max_cost if max_cost is None else max_cost
+        self._max_cost, self._purse = (terms.max_cost, terms.purse) if max_cost is None else (max_cost, Purse())
         self.target_spec = service.target_spec
         self.replay = terms.folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', service.name).strip('-.')}.jsonl"
 
@@ -158,7 +160,7 @@ class RemoteScorer:
         service = self._service
         seconds = {key: _seconds(clip) for key, clip in wanted.items()}
         secrets = Secrets(service.headers.values())
-        ledger = Ledger(self._estimate(list(seconds.values())), self._max_cost, self._terms.consent)
+        ledger = Ledger(self._estimate(list(seconds.values())), self._max_cost, self._terms.consent, self._purse)
         with replay:
             asking = _Asking(service, ledger, Caller(secrets, service.manners), replay)
             pending = {

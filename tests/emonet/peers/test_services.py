@@ -280,6 +280,20 @@ def test_the_cost_is_estimated_and_nothing_is_sent_before_it_is_agreed_to(
         assert opened("openai", server, price=price).estimate(clips) is None
 
 
+def test_the_limit_is_of_all_clips_that_are_asked_for_on_the_same_terms(
+    opened: Open, clips: list[Clip], tmp_path: Path
+) -> None:
+    """Benchmarks score block by block, condition by condition, service by service."""
+    terms, price = Terms(tmp_path / "answers", max_cost=2.5), {"per_clip": 1.0}
+    with peer_server(lambda _: Says(openai('{"anger": 1, "fear": 2}'))) as server:
+        peer = opened("openai", server, terms, price=price)
+        peer.score(clips[:1])
+        opened("openai", server, terms, price=price, prompt=str(_prompt(tmp_path))).score(clips[:1])
+        with pytest.raises(RequestError, match=r"(?s)at most 2\.50.*about 2\.00 US dollars.*2\.00 spent before"):
+            peer.score(clips)
+    assert len(server.heard) == 2
+
+
 def test_a_price_that_nobody_knows_needs_consent(opened: Open, clips: list[Clip], tmp_path: Path) -> None:
     asked: list[Estimate] = []
     terms = Terms(tmp_path / "answers", consent=lambda estimate: not asked.append(estimate))
