@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from emonet.evaluation import ACCENT, COLOURS, DPI, FAINT, GRID, INK, Estimate, bare, labelled
 from emonet.protocols.emobox_training import Selection, TrainedFold
@@ -37,7 +38,7 @@ def rank_figure(table: ProtocolTable, path: Path | BytesIO) -> None:
             fmt="o",
             color=_KINDS[row.kind],
         )
-    axis.set_yticks(range(len(rows)), [labelled(str(row.cells["model"]), 44) for row in rows])
+    axis.set_yticks(range(len(rows)), [labelled(str(row.cells["model"]), 60) for row in rows])
     axis.set_ylim(-0.6, len(rows) - 0.4)
     axis.set_xlabel("UA (%); blue: as EmoBox published it, grey: chosen on test clips", fontsize=8, color=INK)
     axis.grid(axis="x", color=GRID)
@@ -70,6 +71,7 @@ def epochs_figure(runs: Sequence[TrainedFold], path: Path | BytesIO) -> None:
         axis.plot(np.array(chosen) + 1, values, "o", color=colour, markersize=4, label=f"a fold's test UA, {label}")
     axis.set_xlabel("epoch", fontsize=8, color=INK)
     axis.set_ylabel("UA (%)", fontsize=8, color=INK)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(fontsize=7, frameon=False)
     axis.grid(color=GRID)
     bare(axis)

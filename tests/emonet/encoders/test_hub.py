@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 
 from emonet.encoders import FrozenEncoder, locate, weights_identity
+from emonet.encoders.hub import ENCODERS
 from emonet.errors import EmonetError, RequestError
 
 
@@ -54,6 +55,17 @@ class Cache:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return Cache(tmp_path / "hub")
+
+
+def test_other_encoders_are_found_where_no_captions_are_asked_for(cache: Cache) -> None:
+    snapshot = Path(cache.put("a", b"one", tag="main"))
+    (snapshot / "config.json").write_text(json.dumps({"model_type": "wavlm"}))
+    assert locate("me/whisper", ENCODERS) == str(snapshot)
+    with pytest.raises(RequestError, match="not a captioner"):
+        locate("me/whisper")
+    (snapshot / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(RequestError, match=r"(?s)nor of another encoder that can be used.*data2vec-audio.*llama"):
+        locate("me/whisper", ENCODERS)
 
 
 def test_a_model_that_was_downloaded_needs_no_network(cache: Cache) -> None:
