@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt, ValidationError, ValidationInfo, field_
 from emonet.clips import Split
 from emonet.configs import EvaluationConfig, Layers
 from emonet.errors import RequestError, raise_collected
-from emonet.protocols import EmoBoxConfig, Rule
+from emonet.protocols import SETTINGS, EmoBoxConfig, Rule
 from emonet.schema import Schema
 
 GUIDE = "docs/benchmark.md shows a whole plan"
@@ -96,7 +96,19 @@ class SimToRealEntry(Entry):
     """Of its clips; a model that was trained on the others wants `test`."""
 
 
-class EmoBoxEntry(Entry):
+class HeadEntry(Entry):
+    """What protocols share whose heads are EmoBox's."""
+
+    head: EmoBoxConfig = EmoBoxConfig()
+    """How heads are trained: a mapping; or readme (100 epochs) or yaml (20 epochs), as EmoBox says itself."""
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return SETTINGS.get(value, value) if isinstance(value, str) else value
+
+
+class EmoBoxEntry(HeadEntry):
     """EmoBox over its folds: a small head on the frozen states of each encoder."""
 
     protocol: Literal["emobox"]
@@ -106,11 +118,9 @@ class EmoBoxEntry(Entry):
     """ravdess (EmoBox's own), emobox:FOLDER, a file of folds, a number, or loso, as in `emonet heads --folds`."""
     leaderboard: str = ""
     """The corpus of the published leaderboard that the encoder is ranked in, such as ravdess; by default none."""
-    head: EmoBoxConfig = EmoBoxConfig()
-    """How the head is trained."""
 
 
-class CrossCorpusEntry(Entry):
+class CrossCorpusEntry(HeadEntry):
     """Every corpus against every other: trained on one, tested on balanced clips of another."""
 
     protocol: Literal["cross_corpus"]
@@ -118,8 +128,6 @@ class CrossCorpusEntry(Entry):
     """Name -> corpus."""
     most: PositiveInt = 60
     """Test clips of each class (count)."""
-    head: EmoBoxConfig = EmoBoxConfig()
-    """How the head is trained."""
 
 
 class AuditEntry(Entry):

@@ -53,6 +53,12 @@ def test_what_is_wrong_with_a_plan_is_told(tmp_path: Path, text: str, told: str)
         load_plan(write(tmp_path / "mine.yaml", text))
 
 
+def test_heads_are_trained_as_emobox_says_by_name(tmp_path: Path) -> None:
+    text = "corpus: a\nprotocols: [{protocol: emobox, folds: loso, head: readme}]"
+    plan = load_plan(write(tmp_path / "mine.yaml", text))
+    assert (plan.protocols[0].head.hidden, plan.protocols[0].head.epochs) == (128, 100)  # type: ignore[union-attr]
+
+
 def test_a_plan_that_is_not_there_is_told() -> None:
     with pytest.raises(RequestError, match=r"(?s)there is no such plan.*nowhere\.yaml.*a YAML file, or benchmark"):
         load_plan("nowhere.yaml")
