@@ -63,6 +63,16 @@ class Peer:
         """What it scores."""
         return self.scorer.target_spec
 
+    @property
+    def is_service(self) -> bool:
+        """Whether its answers come from somebody else's machine, and are kept."""
+        return isinstance(self.scorer, RemoteScorer)
+
+    @property
+    def unanswered(self) -> int:
+        """Clips that were scored so far and that no answer is kept of, so that another run may ask again (count)."""
+        return self.scorer.unanswered if isinstance(self.scorer, RemoteScorer) else 0
+
     def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """Score some clips; one that cannot be used, or that it refuses, is refused with the reason.
 
@@ -97,7 +107,7 @@ def open_peer(
         _suggest(kind)
         plugged = open_scorer(name, device=device)
         about = {"plug-in": plugged.plugin.package, "trained on": "unknown"}
-        return Peer(name, plugged, about, plugged.plugin.package)
+        return Peer(name, plugged, about, f"{name} of {plugged.plugin.package}")
     pick_plugin(kind, "emonet.scorers", built_in=PEERS)
     if kind in {"gemini", "openai", "hume", "http"}:
         service, max_cost = _service(kind, argument, targets)

@@ -110,6 +110,7 @@ class RemoteScorer:
         self._service, self._terms = service, terms
         self._max_cost, self._purse = (terms.max_cost, terms.purse) if max_cost is None else (max_cost, Purse())
         self.target_spec = service.target_spec
+        self.unanswered = 0
         self.replay = terms.folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', service.name).strip('-.')}.jsonl"
 
     def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
@@ -128,6 +129,7 @@ class RemoteScorer:
             self._ask(wanted, replay, lambda more: progress(done + more, len(clips)))
         else:
             progress(len(clips), len(clips))
+        self.unanswered += len(_unanswered(keys, clips, replay))
         return Scored.of(clips, self.target_spec, [self._found(key, replay) for key in keys])
 
     def estimate(self, clips: Sequence[Clip]) -> Estimate | None:

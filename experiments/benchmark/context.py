@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 SCORES, STATES = "scores", "states"
 
 
+def contents_of(corpus: Corpus) -> Any:
+    """What of a corpus fixes outcomes, JSON-able: its fingerprint has no class labels."""
+    return [corpus.fingerprint, [clip.label for clip in corpus.clips], dict(corpus.classes)]
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A protocol that has all that it needs.
@@ -132,6 +137,15 @@ class Context:
             )
         return found, tuple(notes)
 
+    @property
+    def unanswered(self) -> int:
+        """Clips that services have given no answer for so far, with those that nobody asked them for (count)."""
+        return sum(model.peer.unanswered for model in self.opened if model.peer is not None)
+
+    def scores_folder(self, model: OpenModel) -> Path | None:
+        """Where a model's scores are kept; None of a service: answers are, and what has none is asked again."""
+        return None if model.peer is not None and model.peer.is_service else self.folder / SCORES
+
     def scores(self, model: OpenModel, clips: Sequence[Clip], what: str) -> Scored:
         """A model's scores of some clips, kept for the next run."""
         with self.progress(f"{model.label}: {what}") as progress:
@@ -140,7 +154,7 @@ class Context:
                 clips,
                 (),
                 model=model.identity,
-                folder=self.folder / SCORES,
+                folder=self.scores_folder(model),
                 seed=self.plan.seed,
                 progress=progress,
             )

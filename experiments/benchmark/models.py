@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emonet.peers import PEERS, Terms, open_peer
-
 from emonet.errors import RequestError
 from emonet.evaluation import Scorer
+from emonet.peers import PEERS, Peer, Terms, open_peer
 from emonet.runtime import expanded, name_and_argument
 from emonet.schema import digest
 from experiments.benchmark.plan import NamedModel
@@ -33,6 +32,7 @@ class OpenModel:
         identity: what tells its scores from those of another model.
         about: what the page says of it.
         folder: of a voice model, with its lineage; None of anything else.
+        peer: of somebody else; None of a voice model.
     """
 
     label: str
@@ -40,6 +40,12 @@ class OpenModel:
     identity: str
     about: str
     folder: Path | None = None
+    peer: Peer | None = None
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """What of it tables depend on: what they call it, and what tells its scores from others'."""
+        return self.label, self.identity
 
 
 def open_model(entry: NamedModel, runs: Path, terms: Terms) -> OpenModel:
@@ -61,7 +67,7 @@ def open_model(entry: NamedModel, runs: Path, terms: Terms) -> OpenModel:
         return _voice(entry, _registered(entry.model, runs))
     peer = open_peer(named, terms=terms)
     about = ", ".join(f"{key}: {value}" for key, value in peer.about.items())
-    return OpenModel(entry.label, peer, peer.identity, about)
+    return OpenModel(entry.label, peer, peer.identity, about, peer=peer)
 
 
 def _voice(entry: NamedModel, folder: Path) -> OpenModel:

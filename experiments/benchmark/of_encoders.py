@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from emonet.protocols import (
     train_folds,
 )
 from emonet.targets import Classes, ClassLabels
-from experiments.benchmark.context import Context, Prepared
+from experiments.benchmark.context import Context, Prepared, contents_of
 from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import CrossCorpusEntry, EmoBoxEntry, NamedEncoder, key_of
 from experiments.core import Experiment, identity_of, resolve_source
@@ -36,8 +37,7 @@ _IN_MEMORY = 4 << 30  # bytes of states that are read once, and not in each epoc
 def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
     """EmoBox's head over its folds on each encoder: chosen on held-out speakers, and beside it as its code chooses."""
     corpus = context.corpus(entry.corpus, "classes")
-    named = _named_folds(entry.folds)
-    folds = open_folds(named, corpus)
+    folds = open_folds(_named_folds(entry.folds), corpus)
     encoders = _encoders(context)
 
     def run(draft: Draft) -> None:
@@ -62,7 +62,8 @@ def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
 
     if entry.leaderboard:
         leaderboard(entry.leaderboard)  # refused before anything is trained
-    return Prepared([corpus.fingerprint, _identities(encoders, context), _digest(named)], run)
+    parts = [[one.name, *(rows.tolist() for rows in (one.train, one.validation, one.test))] for one in folds.folds]
+    return Prepared([contents_of(corpus), _identities(encoders, context), parts], run)
 
 
 def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
@@ -85,8 +86,8 @@ def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
             draft.draw(f"cross-corpus-{len(draft.pictures)}", text, partial(cross_corpus_figure, table))
         draft.add(cross_corpus_leaderboard())
 
-    fingerprints = {name: corpus.fingerprint for name, corpus in corpora.items()}
-    return Prepared([fingerprints, _identities(encoders, context)], run)
+    contents = {name: contents_of(corpus) for name, corpus in corpora.items()}
+    return Prepared([contents, _identities(encoders, context)], run)
 
 
 def _encoders(context: Context) -> tuple[NamedEncoder, ...]:
@@ -95,23 +96,15 @@ def _encoders(context: Context) -> tuple[NamedEncoder, ...]:
     return context.plan.encoders
 
 
-def _identities(encoders: tuple[NamedEncoder, ...], context: Context) -> list[str]:
+def _identities(encoders: tuple[NamedEncoder, ...], context: Context) -> list[Any]:
     nowhere = Experiment(runs=context.runs)
-    return [identity_of(resolve_source(encoder.encoder, nowhere)) for encoder in encoders]
+    return [[one.model_dump(mode="json"), identity_of(resolve_source(one.encoder, nowhere))] for one in encoders]
 
 
 def _named_folds(folds: str) -> str:
     """EmoBox's folds that come with emonet, by their corpus; anything else as it is."""
     shipped = Path(__file__).parent / "folds" / f"{folds}.csv"
     return str(shipped) if shipped.is_file() else folds
-
-
-def _digest(folds: str) -> str:
-    """Of a file of folds; a folder's are those of its corpus, whose fingerprint tells them."""
-    from emonet.encoders import file_digest
-
-    path = Path(folds).expanduser()
-    return file_digest(path) if path.is_file() else folds
 
 
 def _heard(store: FeatureStore, corpus: Corpus) -> HeardStates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from emonet.audio import open_perturbations
 from emonet.clips import Clip
@@ -64,7 +65,7 @@ from emonet.protocols import (
     write_bench_sample,
 )
 from emonet.targets import TargetSpec, open_targets
-from experiments.benchmark.context import SCORES, Context, Prepared
+from experiments.benchmark.context import Context, Prepared, contents_of
 from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import (
     SAMPLE,
@@ -82,7 +83,7 @@ _USUAL = ("white_noise:10", "babble:10", "reverberation:0.6", "telephone:8000", 
 
 def bench(entry: BenchEntry, context: Context) -> Prepared:
     """Tables 5, 6, 9 and 10 and Figure 1 of EmoNet-Voice, beside the paper's own."""
-    path = _bench_file(entry.data, context)
+    path = _file(entry.data, "EmoNet-Voice Bench", context)
     models = context.models() if context.plan.models else ()
 
     def run(draft: Draft) -> None:
@@ -93,10 +94,15 @@ def bench(entry: BenchEntry, context: Context) -> Prepared:
             _judge(draft, data, truth, context)
         draft.add(*(published_table(name) for name in ("table5", "table6", "table7", "table10")), reconciliation())
 
-    return Prepared([file_digest(path), [model.identity for model in models]], run)
+    return Prepared([_content(path), [model.shown for model in models]], run)
 
 
-def _bench_file(data: str, context: Context) -> Path:
+def _file(data: str, what: str, context: Context) -> Path:
+    """The file or folder of a plan's data; the sample is made.
+
+    Raises:
+        RequestError: if it is not there.
+    """
     if data == SAMPLE:
         path = context.folder / "bench-sample.parquet"
         if not path.is_file():
@@ -106,9 +112,9 @@ def _bench_file(data: str, context: Context) -> Path:
     path = Path(data).expanduser()
     if not path.exists():
         raise RequestError(
-            "EmoNet-Voice Bench is not there",
+            f"{what} is not there",
             where=path,
-            hint="docs/benchmark-bench.md says where to get it; data: sample makes a small one",
+            hint=f"docs/benchmark-bench.md says where to get the Bench; {SAMPLE!r} in its place makes a small one",
         )
     return path
 
@@ -150,21 +156,22 @@ def _judge(draft: Draft, data: Bench, truth: Consensus, context: Context) -> Non
 
 def raters(entry: RatersEntry, context: Context) -> Prepared:
     """Distributions of judgements, what each rule keeps, and models that predict distributions."""
-    path = _bench_file(entry.ratings, context) if entry.ratings == SAMPLE else Path(entry.ratings).expanduser()
+    path = _file(entry.ratings, "the table of ratings", context)
     targets = open_targets(entry.targets)
+    models = context.models() if context.plan.models and _is_bench(path) else ()
 
     def run(draft: Draft) -> None:
-        ratings, clips = _ratings(path, entry, targets)
+        ratings, clips = _ratings(path, targets)
         of_classes, empty = class_distributions(ratings.only(ratings.emotions).table)
         grades = {
             target: grade_distributions(ratings.table, target, grades=ratings.scale) for target in ratings.targets
         }
         draft.add(rules_table({"strongest emotion": of_classes, **grades}))
-        if not context.plan.models or not clips:
+        if not models:
             return
         heard = [clip for clip in clips if clip.id in set(of_classes.clips)]
         predicted, notes = {}, [f"{len(empty):,} clips without a present emotion are left out"] * bool(empty)
-        for model in context.models():
+        for model in models:
             if lacking := sorted(set(of_classes.classes) - set(model.scorer.target_spec.ids)):
                 notes.append(f"{model.label} does not score {shortened(lacking, 3)}: it predicts no distribution")
                 continue
@@ -188,8 +195,7 @@ def raters(entry: RatersEntry, context: Context) -> Prepared:
             )
         )
 
-    models = [model.identity for model in context.models()] if context.plan.models else []
-    return Prepared([file_digest(path), models], run)
+    return Prepared([_content(path), targets.to_json(), [model.shown for model in models]], run)
 
 
 def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
@@ -219,7 +225,8 @@ def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
         text = f"What the lenient rule's figures hang on: its threshold and the softmax' scale, {first}."
         draft.draw("sensitivity", text, partial(sensitivity_figure, sensitivity, first))
 
-    return Prepared([[clip.id for clip in clips], corpus.fingerprint, [model.identity for model in models]], run)
+    fixed = [[clip.id for clip in clips], contents_of(corpus), mapping.name, dict(mapping.classes)]
+    return Prepared([*fixed, [model.shown for model in models]], run)
 
 
 def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
@@ -237,7 +244,7 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
                     clips,
                     perturbations,
                     model=model.identity,
-                    folder=context.folder / SCORES,
+                    folder=context.scores_folder(model),
                     seed=context.plan.seed,
                     progress=progress,
                 )
@@ -257,7 +264,7 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
                 partial(robustness_figure, table, metric),
             )
 
-    return Prepared([[clip.id for clip in clips], corpus.fingerprint, [model.identity for model in models]], run)
+    return Prepared([[clip.id for clip in clips], contents_of(corpus), [model.shown for model in models]], run)
 
 
 def fairness(entry: FairnessEntry, context: Context) -> Prepared:
@@ -293,21 +300,33 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
             )
 
     groups = None if entry.groups is None else file_digest(entry.groups)
-    return Prepared([[clip.id for clip in clips], corpus.fingerprint, groups, [m.identity for m in models]], run)
+    return Prepared([[clip.id for clip in clips], contents_of(corpus), groups, [m.shown for m in models]], run)
 
 
-def _ratings(path: Path, entry: RatersEntry, targets: TargetSpec) -> tuple[Ratings, tuple[Clip, ...]]:
+def _ratings(path: Path, targets: TargetSpec) -> tuple[Ratings, tuple[Clip, ...]]:
     """Ratings, and the clips that were rated where the file has them."""
-    if path.suffix == ".parquet" and (entry.ratings == SAMPLE or _is_bench(path)):
+    if _is_bench(path):
         data = read_bench(path)
         return data.ratings, data.clips
     return read_ratings(path, targets), ()
 
 
 def _is_bench(path: Path) -> bool:
+    from pyarrow import ArrowException
     from pyarrow.parquet import read_schema
 
-    return {"audioId", "label"} <= set(read_schema(path).names)
+    if path.is_dir():
+        return True
+    try:
+        return path.suffix == ".parquet" and {"audioId", "label"} <= set(read_schema(path).names)
+    except (OSError, ArrowException):
+        return False  # told by whoever reads it
+
+
+def _content(path: Path) -> Any:
+    """What is in a file, or in the Parquet files of a folder."""
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    return [[file.name, file_digest(file)] for file in files]
 
 
 def _of_model(table: ProtocolTable, label: str, models: int) -> ProtocolTable:

@@ -32,7 +32,7 @@ class Part(Schema):
     key: str
     """The entry's name, or else its protocol."""
     inputs: str
-    """SHA-256 of everything that fixes it."""
+    """SHA-256 of everything that fixes it; nothing where it is not settled, so that it is made again."""
     tables: tuple[ProtocolTable, ...] = ()
     """In the order of the page."""
     pictures: tuple[Picture, ...] = ()

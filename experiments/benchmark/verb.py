@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
 
 FOLDER = "benchmark"  # the MLflow experiment
-_ROWS, _WIDEST = 8, 30  # rows of a table at the terminal, and characters of a cell; the page has all
+_ROWS, _WIDEST = 8, 48  # rows of a table at the terminal, and characters of a cell; the page has all
 
 
 class BenchmarkResult(Schema):
@@ -121,11 +121,13 @@ def _part(entry: AnyEntry, context: Context, *, force: bool) -> Part:
     if part is not None:
         console.say(f"[bold]{console.name(key)}[/]: up to date")
         return part
-    draft = Draft(folder)
+    draft, before = Draft(folder), context.unanswered
     prepared.run(draft)
+    if unanswered := context.unanswered - before:
+        console.say(f"[yellow]note[/] {unanswered:,} answers of services are missing: the same command asks again")
     part = Part(
         key=key,
-        inputs=inputs,
+        inputs="" if unanswered else inputs,
         tables=tuple(draft.tables),
         pictures=tuple(draft.pictures),
         seconds=round(time.monotonic() - started, 1),

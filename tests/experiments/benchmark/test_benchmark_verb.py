@@ -16,6 +16,7 @@ from experiments import benchmark
 from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
 from experiments.benchmark import BenchmarkResult
 from experiments.cli.verbs import main
+from tests.peer_servers import Says, peer_server
 from tests.tiny import write_encoder, write_wav2vec2
 
 LABELS = ("anger", "fear")
@@ -144,6 +145,72 @@ def test_clips_that_a_model_was_trained_on_judge_nobody(tmp_path: Path, runs: Pa
     )
     table = run(plan, runs).report.protocols["robustness"]
     assert any("4 of these clips: left out for all models" in note for note in table.notes)
+
+
+def test_names_labels_and_mappings_that_change_are_done_again(tmp_path: Path, runs: Path, corpus: str) -> None:
+    from emonet.corpora import open_corpus
+
+    ids = [clip.id for clip in open_corpus(corpus).clips]
+    scores = "".join(f"{name},{4 * (n % 2)},{4 - 4 * (n % 2)},1\n" for n, name in enumerate(ids))
+    (tmp_path / "answers.csv").write_text(f"id,anger,fear,joy\n{scores}".replace("joy", "elation"))
+    mapping = tmp_path / "mapping.csv"
+    mapping.write_text("emotion,class\nanger,anger\nfear,fear\n")
+
+    def wa(name: str) -> float:
+        plan = a_plan(
+            tmp_path,
+            f"corpus: {corpus}\nmodels: [{{model: 'table:{tmp_path / 'answers.csv'}', name: {name}}}]\n"
+            f"evaluation: {{resamples: 10}}\nprotocols: [{{protocol: sim_to_real, mapping: {mapping}}}]\n",
+        )
+        tables = run(plan, runs).report.protocols
+        return next(row.cells["top1"].value for row in tables["sim_to_real_mapping"].rows if row.cells["model"] == name)  # type: ignore[union-attr]
+
+    assert wa("one") == 100
+    assert wa("other") == 100, "renamed models have rows of their own"
+    labels = tmp_path / "clips.csv"
+    text = labels.read_text()
+    labels.write_text(text.replace(",anger,4,0", ",fear,4,0"))
+    assert wa("other") == 50, "the labels were corrected"
+    labels.write_text(text)
+    mapping.write_text("emotion,class\nanger,fear\nfear,anger\n")
+    assert wa("other") == 0, "the mapping was exchanged"
+
+
+def test_clips_without_an_answer_are_asked_for_again(tmp_path: Path, runs: Path, corpus: str, capsys) -> None:
+    calls = {"first_wait": 0, "requests_per_minute": 60_000}
+    scores = {"anger": "/anger", "fear": "/fear"}
+    with peer_server(lambda _: Says({"anger": 1.0, "fear": 2.0})) as server:
+        row = {"url": server.url, "scores": scores, "calls": calls, "price": {}}
+        (tmp_path / "peer.yaml").write_text(json.dumps(row))
+        plan = a_plan(
+            tmp_path,
+            f"corpus: {corpus}\nmodels: [{{model: 'http:{tmp_path / 'peer.yaml'}', name: theirs}}]\n"
+            "evaluation: {resamples: 10}\nprotocols: [{protocol: robustness, perturbations: ['gain:-20']}]\n",
+        )
+        nothing = run(plan, runs, replay=True).report.protocols["robustness"]
+        assert nothing.rows[0].cells["refused"] == 12
+        assert "24 answers of services are missing" in capsys.readouterr().err
+        asked = run(plan, runs).report.protocols["robustness"]
+        assert asked.rows[0].cells["refused"] == 0
+        assert len(server.heard) == 24
+        assert run(plan, runs, replay=True).report.protocols["robustness"] == asked
+        assert "up to date" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["bench, data", "raters, ratings"])
+def test_the_bench_may_be_a_folder(tmp_path: Path, runs: Path, protocol: str) -> None:
+    (tmp_path / "bench").mkdir()
+    write_bench_sample(tmp_path / "bench" / "one.parquet", ("anger", "fear"), seconds=0.2)
+    plan = a_plan(
+        tmp_path, f"protocols: [{{protocol: {protocol}: {tmp_path / 'bench'}}}]\nevaluation: {{resamples: 9}}\n"
+    )
+    assert run(plan, runs).report.protocols
+
+
+def test_ratings_that_are_not_there_are_told(tmp_path: Path, runs: Path) -> None:
+    plan = a_plan(tmp_path, f"protocols: [{{protocol: raters, ratings: {tmp_path / 'none.csv'}}}]\n")
+    with pytest.raises(RequestError, match=r"(?s)the table of ratings is not there.*none\.csv"):
+        run(plan, runs)
 
 
 def test_a_protocol_that_is_not_optional_ends_the_run(tmp_path: Path, runs: Path) -> None:
