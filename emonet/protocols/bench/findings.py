@@ -11,11 +11,10 @@ from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import Estimate, evaluate, resample
 from emonet.protocols.bench.answers import Answers
+from emonet.protocols.bench.tables import BESIDE
 from emonet.protocols.consensus import PAPER, Consensus
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 from emonet.targets import EMOTIONS, PLACEMENT
-
-_BESIDE = ("emotion", "alpha", "krippendorff", "gwet", "clips", "ratings", "raters")  # columns that are no model's
 
 
 def agreement_of(table10: ProtocolTable, column: str = "alpha") -> dict[str, float]:
@@ -152,7 +151,7 @@ def _against(
     config = config or EvaluationConfig()
     rows = []
     for column in table6.columns:
-        if column.name in _BESIDE:
+        if column.name in BESIDE:
             continue
         both = emotion_points(table6, values, column.name)
         cells: dict[str, Cell] = {"model": column.label, "emotions": len(both)}

@@ -21,6 +21,8 @@ _UNITS: dict[MetricName, str] = {"mae": ", in points of 10", "rmse": ", in point
 EMOTION = Column(name="emotion", label="Emotion")
 AVERAGE = "average"
 MEAN = "MEAN"
+BESIDE = (EMOTION.name, "alpha", "krippendorff", "gwet", "clips", "ratings", "raters")
+"""Columns that are no model's, in tables by emotion."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,12 @@ def judge_models(
         seed: of the resamples, which are the same for all models.
 
     Raises:
-        RequestError: if no clip is kept, or answers are not those of these clips.
+        RequestError: if no clip is kept, answers are not those of these clips, or a model is called as a column is.
     """
+    if taken := sorted(set(models) & {*BESIDE, AVERAGE}):
+        raise RequestError(
+            f"no model can be called {taken[0]!r}: a column of the tables is", hint="give it another name"
+        )
     config = config or EvaluationConfig()
     emotions, extra = truth.emotions, tuple(name for name in truth.targets if name not in truth.emotions)
     if not truth.ten[list(emotions)].notna().to_numpy().any():

@@ -47,6 +47,7 @@ def test_plug_ins_are_peers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert isinstance(peer, Scorer)
     assert peer.score(some("a")).scores.to_numpy().tolist() == [[2.0]]
     assert peer.about == {"plug-in": "toy-peer 0.1", "trained on": "unknown"}
+    assert peer.identity != open_peer("toy:3", device="cpu").identity, "scores are kept by it"
 
 
 def test_a_plug_in_does_not_take_a_name_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,12 @@ def test_answers_to_something_else_are_refused(
         judge_models(truth, {"m": Answers(Scored(spoil(scores)))}, config=CONFIG)
 
 
+@pytest.mark.parametrize("name", ["emotion", "average", "alpha"])
+def test_models_are_not_called_as_columns_are(truth: Consensus, models: dict[str, Answers], name: str) -> None:
+    with pytest.raises(RequestError, match=f"no model can be called '{name}'"):
+        judge_models(truth, {name: next(iter(models.values()))})
+
+
 def test_nothing_kept_is_nothing_to_compare_with(scores: pd.DataFrame) -> None:
     alone = agree(Ratings.of([("a", "eve", "anger", 1.0)], EMOTIONS), "unanimous")
     with pytest.raises(RequestError, match=r"(?s)nothing to compare models with.*0 of 1 rated clips"):

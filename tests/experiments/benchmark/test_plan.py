@@ -59,6 +59,12 @@ def test_heads_are_trained_as_emobox_says_by_name(tmp_path: Path) -> None:
     assert (plan.protocols[0].head.hidden, plan.protocols[0].head.epochs) == (128, 100)  # type: ignore[union-attr]
 
 
+def test_protocols_that_are_wrong_are_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"protocols\.0\.bench\.data: field required") as caught:
+        load_plan(write(tmp_path / "mine.yaml", "protocols: [{protocol: bench}]"))
+    assert "at least 1 item" not in str(caught.value)
+
+
 def test_a_plan_that_is_not_there_is_told() -> None:
     with pytest.raises(RequestError, match=r"(?s)there is no such plan.*nowhere\.yaml.*a YAML file, or benchmark"):
         load_plan("nowhere.yaml")
