@@ -271,7 +271,8 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
     """Each model's figures by group, gaps between groups, and what errors go along with."""
     corpus, models = context.corpus(entry.corpus, entry.targets), context.models()
     clips, notes = context.clips(corpus, entry.split, entry.clips)
-    own = [] if entry.groups is None else list(read_groupings(entry.groups, clips))
+    table = None if entry.groups is None else entry.groups.expanduser()
+    own = [] if table is None else list(read_groupings(table, clips))
     groupings = [*usual_groupings(clips), *own]
 
     def run(draft: Draft) -> None:
@@ -299,7 +300,7 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
                 partial(correlates_figure, scored, clips, truth, properties),
             )
 
-    groups = None if entry.groups is None else file_digest(entry.groups)
+    groups = None if table is None else file_digest(table)
     return Prepared([[clip.id for clip in clips], contents_of(corpus), groups, [m.shown for m in models]], run)
 
 

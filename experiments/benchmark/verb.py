@@ -110,11 +110,7 @@ def _part(entry: AnyEntry, context: Context, *, force: bool) -> Part:
     try:
         prepared = RUNNERS[entry.protocol](entry, context)
     except EmonetError as error:
-        if not entry.optional:
-            raise
-        reason = "; ".join(line.strip() for line in str(error).splitlines())
-        console.say(f"[yellow]left out[/] {console.name(key)}: {console.name(reason)}")
-        return Part(key=key, inputs="", skipped=reason)
+        return _left_out(entry, error)
     inputs = digest([__version__, entry.model_dump(mode="json"), context.settings, prepared.identity])
     folder = context.parts / key
     part = None if force else read_part(folder, inputs)
@@ -122,7 +118,10 @@ def _part(entry: AnyEntry, context: Context, *, force: bool) -> Part:
         console.say(f"[bold]{console.name(key)}[/]: up to date")
         return part
     draft, before = Draft(folder), context.unanswered
-    prepared.run(draft)
+    try:
+        prepared.run(draft)
+    except RequestError as error:  # a model that scores nothing that this is about, for example
+        return _left_out(entry, error)
     if unanswered := context.unanswered - before:
         console.say(f"[yellow]note[/] {unanswered:,} answers of services are missing: the same command asks again")
     part = Part(
@@ -135,6 +134,15 @@ def _part(entry: AnyEntry, context: Context, *, force: bool) -> Part:
     write_part(folder, part)
     console.say(f"[bold]{console.name(key)}[/]: done in {console.duration(part.seconds)}")
     return part
+
+
+def _left_out(entry: AnyEntry, error: EmonetError) -> Part:
+    """What stands in the place of an optional protocol; of any other one, the error is that of the run."""
+    if not entry.optional:
+        raise error
+    key, reason = key_of(entry), "; ".join(line.strip() for line in str(error).splitlines())
+    console.say(f"[yellow]left out[/] {console.name(key)}: {console.name(reason)}")
+    return Part(key=key, inputs="", skipped=reason)
 
 
 def _facts(plan: Plan, context: Context) -> Mapping[str, str]:

@@ -219,6 +219,28 @@ def test_a_protocol_that_is_not_optional_ends_the_run(tmp_path: Path, runs: Path
         run(plan, runs)
 
 
+def test_an_optional_protocol_that_a_model_is_not_made_for_leaves_the_page_to_the_others(
+    tmp_path: Path, runs: Path, corpus: str
+) -> None:
+    from emonet.corpora import open_corpus
+
+    rows = "".join(f"{clip.id},1\n" for clip in open_corpus(corpus).clips)
+    (tmp_path / "answers.csv").write_text(f"id,anger\n{rows}")
+    (tmp_path / "mapping.csv").write_text("emotion,class\nanger,anger\nfear,fear\n")
+    plan = a_plan(
+        tmp_path,
+        f"corpus: {corpus}\nmodels: ['table:{tmp_path / 'answers.csv'}']\nevaluation: {{resamples: 10}}\nprotocols:\n"
+        "- {protocol: robustness, perturbations: ['gain:-20']}\n"
+        f"- {{protocol: sim_to_real, mapping: {tmp_path / 'mapping.csv'}, optional: true}}\n",
+    )
+    report = run(plan, runs).report
+    assert "fewer than two classes" in report.skipped["sim_to_real"]
+    assert list(report.protocols) == ["robustness"]
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace(", optional: true", ""))
+    with pytest.raises(RequestError, match="fewer than two classes"):
+        run(plan, runs)
+
+
 def test_only_protocols_of_the_plan_can_be_asked_for(tmp_path: Path, runs: Path) -> None:
     plan = a_plan(tmp_path, "protocols: [{protocol: bench, data: sample}]\n")
     with pytest.raises(RequestError, match=r"(?s)the plan has no such protocol.*expected: bench.*found:    emobox"):
