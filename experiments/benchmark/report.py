@@ -76,6 +76,8 @@ def write_report(folder: Path, report: Report, parts: Sequence[Part], pictures: 
         pictures: folder with the folders of the parts.
     """
     write_text(folder / JSON, report.model_dump_json(indent=2) + "\n")
+    for former in (*(folder / TABLES).glob("*.csv"), *(folder / TABLES).glob("*.tex")):
+        former.unlink()  # it would be taken for one of this report
     for key, table in report.protocols.items():
         file = _FORBIDDEN.sub("-", key)  # a suffix is put behind it: names of models have points in them
         write_text(folder / TABLES / f"{file}.csv", frame_of(table).to_csv(index=False, lineterminator="\n"))

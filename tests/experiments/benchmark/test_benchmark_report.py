@@ -67,6 +67,8 @@ def test_names_of_models_with_points_and_slashes_have_files_of_their_own(tmp_pat
         "t_1-runs-mine-voice.csv",
     ]
     assert len(list((tmp_path / "tables").glob("*.tex"))) == 3
+    write_report(tmp_path, a_report(), [], tmp_path / "parts")
+    assert not list((tmp_path / "tables").iterdir()), "tables of a former plan"
 
 
 def test_tables_of_the_same_name_are_told_apart_by_their_entry() -> None:
