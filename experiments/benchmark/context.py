@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -176,9 +177,9 @@ class Context:
         config = ExtractionConfig.model_validate(
             {"captioner": encoder.encoder, "layers": encoder.layers, "window_seconds": encoder.window_seconds}
         )
-        label = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in encoder.label)
+        folder = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{encoder.label}")
         experiment = Experiment(
-            name=f"{name}-{label}".lstrip("-."),
+            name=folder.lstrip("._-"),
             corpus=spec,
             targets="classes",
             runs=self.folder / STATES,

@@ -98,7 +98,7 @@ protocols:
   - {{protocol: robustness, clips: 12, perturbations: ["gain:-20"]}}
   - {{protocol: fairness, groups: {tmp_path / "groups.csv"}}}
   - {{protocol: emobox, folds: "3", leaderboard: RAVDESS, head: {head}}}
-  - {{protocol: cross_corpus, most: 4, corpora: {{one: "{corpus}", two: "{corpus}"}}, head: {head}}}
+  - {{protocol: cross_corpus, most: 4, corpora: {{"Ruñdess, spoken": "{corpus}", two: "{corpus}"}}, head: {head}}}
   - {{protocol: bench, data: {tmp_path / "nowhere.parquet"}, optional: true}}
 """,
     )
