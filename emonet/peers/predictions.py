@@ -60,19 +60,8 @@ class Predictions:
         self._reasons = {one: str(why) for one, why in zip(ids, reasons, strict=True) if pd.notna(why) and str(why)}
 
     def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
-        """The predictions of these clips.
-
-        Raises:
-            RequestError: if the table has none of them.
-        """
+        """The predictions of these clips; those that the table has no row of are refused."""
         progress(0, len(clips))
-        if clips and not any(clip.id in self._rows for clip in clips):
-            raise RequestError(
-                "the predictions are those of other clips",
-                where=as_text(self._path),
-                expected=f"ids such as {clips[0].id}",
-                found=shortened(list(self._rows), 3) or "no row",
-            )
         progress(len(clips), len(clips))
         return Scored.of(clips, self.target_spec, [self._found(clip.id) for clip in clips])
 
@@ -81,7 +70,7 @@ class Predictions:
             return self._reasons[name]
         row = self._rows.get(name)
         if row is None:
-            return f"{self._path.name} has no row of it"
+            return f"{self._path.name} has no row of it, but of {shortened(list(self._rows), 2) or 'none'}"
         missing = [one for one, score in zip(self.target_spec.ids, row, strict=True) if np.isnan(score)]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         return f"{self._path.name} has no score of {missing[0]}{more}" if missing else row

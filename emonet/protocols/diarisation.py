@@ -184,6 +184,7 @@ def diarisation_table(
     gap = "are neutral" if given_gaps else "are not judged"
     return ProtocolTable(
         name="diarisation",
+        compete=True,
         title="Emotion diarisation error rate",
         source=_SOURCE,
         columns=_COLUMNS,

@@ -183,6 +183,7 @@ def _table(corpus: str, added: list[Row]) -> ProtocolTable:
         notes.append("intervals are over speakers; published figures come without")
     return ProtocolTable(
         name="emobox_rank",
+        compete=True,
         title=f"Frozen encoders on {corpus}",
         source=f"{EMOBOX}, intra-corpus leaderboard",
         columns=(

@@ -51,6 +51,8 @@ class ProtocolTable(Schema):
     """From left to right."""
     rows: tuple[Row, ...]
     """From top to bottom."""
+    compete: bool = False
+    """Whether rows are models or encoders that compete, so that the best figure of a column means something."""
     notes: tuple[str, ...] = ()
     """What a reader has to know: clips left out, what cannot be reconciled."""
 
@@ -100,10 +102,12 @@ class ProtocolTable(Schema):
         return f"{cell:,}" if isinstance(cell, int) else shown(cell, column.digits)
 
     def best(self, column: Column) -> float | None:
-        """The best measured figure of a column; None where there is none, or no direction is better."""
+        """The best measured figure of a column; None where there is none, no direction is better, or none compete."""
+        if not self.compete or column.better is None:
+            return None
         cells = [row.cells.get(column.name) for row in self.rows if row.kind == "measured"]
         values = [cell.value if isinstance(cell, Estimate) else cell for cell in cells]
         figures = [float(value) for value in values if isinstance(value, int | float)]
-        if column.better is None or not figures:
+        if not figures:
             return None
         return max(figures) if column.better == "higher" else min(figures)

@@ -181,7 +181,6 @@ class Context:
         experiment = Experiment(
             name=folder.lstrip("._-"),
             corpus=spec,
-            targets="classes",
             runs=self.folder / STATES,
             extraction=config,
         )

@@ -25,7 +25,7 @@ from emonet.protocols import (
     rank_figure,
     train_folds,
 )
-from emonet.targets import Classes, ClassLabels
+from emonet.targets import Classes, ClassLabels, class_targets
 from experiments.benchmark.context import Context, Prepared, contents_of
 from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import CrossCorpusEntry, EmoBoxEntry, NamedEncoder, key_of
@@ -36,7 +36,7 @@ _IN_MEMORY = 4 << 30  # bytes of states that are read once, and not in each epoc
 
 def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
     """EmoBox's head over its folds on each encoder: chosen on held-out speakers, and beside it as its code chooses."""
-    corpus = context.corpus(entry.corpus, "classes")
+    corpus = context.corpus(entry.corpus)
     folds = open_folds(_named_folds(entry.folds), corpus)
     encoders = _encoders(context)
 
@@ -68,7 +68,7 @@ def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
 
 def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
     """Heads trained on each corpus, tested on balanced clips of each other one."""
-    corpora = {name: context.corpus(spec, "classes") for name, spec in entry.corpora.items()}
+    corpora = {name: context.corpus(spec) for name, spec in entry.corpora.items()}
     encoders = _encoders(context)
 
     def run(draft: Draft) -> None:
@@ -109,9 +109,12 @@ def _named_folds(folds: str) -> str:
 
 def _heard(store: FeatureStore, corpus: Corpus) -> HeardStates:
     """The states of a store as heads hear them."""
-    classes = Classes.among(corpus.classes, corpus.targets.ids)
+    targets = class_targets([clip.label for clip in corpus.clips if clip.label is not None])
+    classes = Classes.among({label: target.id for label, target in targets.items()}, [t.id for t in targets.values()])
     if classes is None:
-        raise RequestError("the corpus has fewer than two classes", where=corpus.name)
+        raise RequestError(
+            "the corpus has fewer than two classes", where=corpus.name, found=", ".join(targets) or "no class label"
+        )
     every = np.arange(len(corpus))
     lengths = np.maximum(1, store.speech_frames(every))
     labels = ClassLabels(classes, classes.given([clip.label for clip in corpus.clips]))

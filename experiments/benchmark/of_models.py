@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emonet.audio import open_perturbations
-from emonet.clips import Clip
+from emonet.clips import Clip, Corpus
 from emonet.encoders import file_digest
 from emonet.errors import RequestError, shortened
 from emonet.protocols import (
@@ -64,8 +65,9 @@ from emonet.protocols import (
     usual_groupings,
     write_bench_sample,
 )
-from emonet.targets import TargetSpec, open_targets
+from emonet.targets import EMOTIONS, TargetSpec, open_targets
 from experiments.benchmark.context import Context, Prepared, contents_of
+from experiments.benchmark.models import OpenModel
 from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import (
     SAMPLE,
@@ -127,7 +129,8 @@ def _raters(draft: Draft, ratings: Ratings, seed: int) -> None:
 
 def _judge(draft: Draft, data: Bench, truth: Consensus, context: Context) -> None:
     config, seed = context.plan.evaluation, context.plan.seed
-    rated = [clip for clip in data.clips if clip.id in set(truth.clips)]
+    kept = set(truth.clips)
+    rated = [clip for clip in data.clips if clip.id in kept]
     answers = {
         model.label: Answers(context.scores(model, rated, "EmoNet-Voice Bench"), model.scorer.target_spec)
         for model in context.models()
@@ -169,7 +172,8 @@ def raters(entry: RatersEntry, context: Context) -> Prepared:
         draft.add(rules_table({"strongest emotion": of_classes, **grades}))
         if not models:
             return
-        heard = [clip for clip in clips if clip.id in set(of_classes.clips)]
+        of_them = set(of_classes.clips)
+        heard = [clip for clip in clips if clip.id in of_them]
         predicted, notes = {}, [f"{len(empty):,} clips without a present emotion are left out"] * bool(empty)
         for model in models:
             if lacking := sorted(set(of_classes.classes) - set(model.scorer.target_spec.ids)):
@@ -206,22 +210,23 @@ def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
 
     def run(draft: Draft) -> None:
         config, seed = context.plan.evaluation, context.plan.seed
+        suited, unsuited = _suited(models, lambda spec: bool(set(spec.ids) & set(mapping.emotions)))
         heard = {
             model.label: hear(
                 context.scores(model, clips, key_of(entry)), clips, mapping, spec=model.scorer.target_spec
             )
-            for model in models
+            for model in suited
         }
-        spec = models[0].scorer.target_spec
+        spec = EMOTIONS.subset(mapping.emotions)
         heard[_RANDOM] = hear(random_scores(clips, spec, seed), clips, mapping, spec=spec)
         results = {label: measure(one, config, seed=seed) for label, one in heard.items()}
         sensitivity = sensitivity_table(heard, config, seed=seed)
         draft.add(
-            sim_to_real_table(results, mapping).with_notes(*notes),
+            sim_to_real_table(results, mapping).with_notes(*notes, *unsuited),
             sim_to_real_classes_table(results, mapping),
             sensitivity,
         )
-        first = models[0].label
+        first = suited[0].label
         text = f"What the lenient rule's figures hang on: its threshold and the softmax' scale, {first}."
         draft.draw("sensitivity", text, partial(sensitivity_figure, sensitivity, first))
 
@@ -236,7 +241,8 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
     clips, notes = context.clips(corpus, entry.split, entry.clips)
 
     def run(draft: Draft) -> None:
-        for model in models:
+        suited, unsuited = _suited(models, lambda spec: _has_truth(clips, spec, corpus))
+        for model in suited:
             truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
             with context.progress(f"{model.label}: perturbed clips") as progress:
                 scored = score_conditions(
@@ -256,7 +262,7 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
                 evaluation=context.plan.evaluation,
                 seed=context.plan.seed,
             )
-            draft.add(_of_model(table, model.label, len(models)).with_notes(*notes))
+            draft.add(_of_model(table, model.label, len(models)).with_notes(*notes, *unsuited))
             metric = truth.check(entry.metrics)[0]
             draft.draw(
                 f"robustness-{len(draft.pictures)}",
@@ -279,7 +285,8 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
         config, seed = context.plan.evaluation, context.plan.seed
         with context.progress("listening for level and noise") as progress:
             properties = sound_properties(clips, progress=progress)
-        for model in models:
+        suited, unsuited = _suited(models, lambda spec: _has_truth(clips, spec, corpus))
+        for model in suited:
             truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
             scored = context.scores(model, clips, key_of(entry))
             tables = fairness_tables(
@@ -287,7 +294,7 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
             )
             correlates = correlates_table(scored, clips, truth, properties, evaluation=config, seed=seed)
             named = [_of_model(table, model.label, len(models)) for table in (*tables, correlates)]
-            draft.add(named[0].with_notes(*notes), *named[1:])
+            draft.add(named[0].with_notes(*notes, *unsuited), *named[1:])
             metric = truth.check(entry.metrics)[0]
             draft.draw(
                 f"fairness-{len(draft.pictures)}",
@@ -302,6 +309,29 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
 
     groups = None if table is None else file_digest(table)
     return Prepared([[clip.id for clip in clips], contents_of(corpus), groups, [m.shown for m in models]], run)
+
+
+def _suited(
+    models: Sequence[OpenModel], suits: Callable[[TargetSpec], bool]
+) -> tuple[tuple[OpenModel, ...], tuple[str, ...]]:
+    """The models whose targets this is about, and a note for each other one.
+
+    Raises:
+        RequestError: if there is none.
+    """
+    suited = tuple(model for model in models if suits(model.scorer.target_spec))
+    notes = tuple(f"{model.label} scores nothing that this is about" for model in models if model not in suited)
+    if not suited:
+        raise RequestError("no model scores anything that this is about", found="; ".join(notes))
+    return suited, notes
+
+
+def _has_truth(clips: Sequence[Clip], spec: TargetSpec, corpus: Corpus) -> bool:
+    try:
+        Truth.of(clips, spec, corpus.classes)
+    except RequestError:
+        return False
+    return True
 
 
 def _ratings(path: Path, targets: TargetSpec) -> tuple[Ratings, tuple[Clip, ...]]:

@@ -41,11 +41,6 @@ class BenchmarkResult(Schema):
     run_id: str
     """The MLflow run."""
 
-    @property
-    def exit_code(self) -> int:
-        """0: what was left out was optional."""
-        return 0
-
 
 def run(arguments: BenchmarkArguments) -> BenchmarkResult:
     """Take models and encoders through the protocols of a plan; what a stopped run has finished is kept.
@@ -68,11 +63,15 @@ def run(arguments: BenchmarkArguments) -> BenchmarkResult:
             expected=", ".join(map(key_of, plan.protocols)),
         )
     wanted = [entry for entry in plan.protocols if not arguments.only or key_of(entry) in arguments.only]
-    parts = [_part(entry, context, force=arguments.force) for entry in wanted]
+    parts: list[Part] = []
+    try:
+        parts.extend(_part(entry, context, force=arguments.force) for entry in wanted)
+    finally:  # what is done is shown, also where a later protocol fails
+        report = report_of(plan.name, plan.description, _facts(plan, context), parts)
+        if parts:
+            write_report(folder, report, parts, folder / PARTS)
     if not arguments.only:
         remove_others(folder / PARTS, [part.key for part in parts])
-    report = report_of(plan.name, plan.description, _facts(plan, context), parts)
-    write_report(folder, report, parts, folder / PARTS)
     return BenchmarkResult(folder=folder, report=report, run_id=_logged(plan, report, folder, arguments.runs))
 
 

@@ -107,6 +107,7 @@ def discrimination(
         rows.append(Row(cells={"model": model, **_told_apart(said[used], sides[used], config, seed)}))
     return ProtocolTable(
         name=f"{first}_{second}",
+        compete=True,
         title=f"{first.capitalize()} against {second}",
         source=f"{PAPER}, section on findings",
         columns=(

@@ -150,6 +150,7 @@ def table5(judged: Mapping[str, Judged], truth: Consensus, *, published: bool = 
     notes = (f"{truth.summary}; figures are of these, and intervals of resampled clips.",)
     return ProtocolTable(
         name="table5",
+        compete=True,
         title="Models against raters",
         source=f"{PAPER}, Table 5",
         columns=tuple(columns),

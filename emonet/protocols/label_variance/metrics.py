@@ -150,6 +150,7 @@ def distribution_table(
     told = f"1/C rule: no clip has {', '.join(absent)}, so that its F1 counts only where it is predicted"
     return ProtocolTable(
         name=name,
+        compete=True,
         title="Predicted distributions over classes against those of the raters",
         source="All-inclusive rule (Chou et al.), EMO-SUPERB (arXiv 2402.13018)",
         columns=_COLUMNS,

@@ -62,6 +62,7 @@ def sim_to_real_table(results: Mapping[str, SimToReal], mapping: ClassMapping) -
     ]
     return ProtocolTable(
         name=f"sim_to_real_{mapping.name}",
+        compete=True,
         title=f"Sim-to-real: classes of {mapping.name} from scores of emotions",
         source=_SOURCE,
         columns=columns,

@@ -14,7 +14,7 @@ CLIPS = Column(name="clips", label="Clips")
 
 
 def table(*rows: Row) -> ProtocolTable:
-    return ProtocolTable(name="t", title="T", source="here", columns=(MODEL, R, CLIPS), rows=rows)
+    return ProtocolTable(name="t", title="T", source="here", columns=(MODEL, R, CLIPS), rows=rows, compete=True)
 
 
 ROWS = (
