@@ -37,7 +37,6 @@ class BenchmarkArguments(Common):
     def terms(self) -> Terms:
         """On which terms services may be called."""
         from emonet.peers import Terms
-
         from experiments.core import say
 
         return Terms(folder=self.runs / "peers", max_cost=self.max_cost, replay_only=self.replay, say=say)
