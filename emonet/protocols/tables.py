@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -69,11 +70,41 @@ class ProtocolTable(Schema):
         """The same table, with more that a reader has to know."""
         return ProtocolTable.model_validate({**dict(self), "notes": (*self.notes, *notes)})
 
+    def called(self, name: str) -> ProtocolTable:
+        """The same table under another key."""
+        return ProtocolTable.model_validate({**dict(self), "name": name})
+
     def renamed(self, of: str) -> ProtocolTable:
         """The same table as one of several alike: `of` tells it from the others."""
         return ProtocolTable.model_validate(
             {**dict(self), "name": f"{self.name}: {of}", "title": f"{self.title}: {of}"}
         )
+
+    @classmethod
+    def joined(cls, tables: Mapping[str, ProtocolTable], column: Column) -> ProtocolTable:
+        """Tables of the same columns as one, whose first column says whose each row is; a single one stays as it is.
+
+        Args:
+            tables: whose -> table; one at least.
+            column: the further one.
+        """
+        first = next(iter(tables.values()))
+        if len(tables) == 1:
+            return first
+        rows = [
+            {**dict(row), "cells": {column.name: whose, **row.cells}}
+            for whose, table in tables.items()
+            for row in table.rows
+        ]
+        # Columns of one that another lacks (a metric that only one model can be judged by) stay empty there.
+        columns = {one.name: one for table in tables.values() for one in table.columns}
+        notes = dict.fromkeys(
+            note if all(note in table.notes for table in tables.values()) else f"{whose}: {note}"
+            for whose, table in tables.items()
+            for note in table.notes
+        )
+        joined = {"columns": (column, *columns.values()), "rows": rows, "notes": tuple(notes)}
+        return cls.model_validate({**dict(first), **joined})
 
     def records(self) -> list[dict[str, str | int | float | None]]:
         """Rows of plain values, as CSV files hold them; an interval stands in `NAME_low` and `NAME_high`."""

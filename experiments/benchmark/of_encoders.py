@@ -13,7 +13,9 @@ from emonet.clips import Corpus
 from emonet.corpora import open_folds
 from emonet.errors import RequestError
 from emonet.protocols import (
+    Column,
     HeardStates,
+    ProtocolTable,
     cross_corpus,
     cross_corpus_figure,
     cross_corpus_leaderboard,
@@ -31,6 +33,7 @@ from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import CrossCorpusEntry, EmoBoxEntry, NamedEncoder, key_of
 from experiments.core import Experiment, identity_of, resolve_source
 
+_ENCODER = Column(name="encoder", label="Encoder")
 _IN_MEMORY = 4 << 30  # bytes of states that are read once, and not in each epoch
 
 
@@ -42,14 +45,14 @@ def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
 
     def run(draft: Draft) -> None:
         config, seed = context.plan.evaluation, context.plan.seed
+        tables: dict[str, ProtocolTable] = {}
         for encoder in encoders:
             store = context.states(encoder, entry.corpus, key_of(entry))
             data = _heard(store, corpus)
             usable = folds.usable(np.isin(np.arange(len(corpus)), store.rows()))
             with context.progress(f"{encoder.label}: heads", "epochs") as progress:
                 runs = train_folds(data, usable, entry.head, seed=seed, progress=progress)
-            table = emobox_table(runs, data, config, seed=seed)
-            draft.add(table.renamed(encoder.label) if len(encoders) > 1 else table)
+            tables[encoder.label] = emobox_table(runs, data, config, seed=seed)
             number = len(draft.pictures)
             draft.draw(
                 f"epochs-{number}", f"UA by epoch, {encoder.label}: what chose it.", partial(epochs_figure, runs)
@@ -59,6 +62,7 @@ def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
                 draft.add(rank.renamed(encoder.label) if len(encoders) > 1 else rank)
                 text = f"{encoder.label} among EmoBox's ten encoders on {entry.leaderboard}."
                 draft.draw(f"rank-{number}", text, partial(rank_figure, rank))
+        draft.tables.insert(0, ProtocolTable.joined(tables, _ENCODER))
 
     if entry.leaderboard:
         leaderboard(entry.leaderboard)  # refused before anything is trained
@@ -73,6 +77,7 @@ def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
 
     def run(draft: Draft) -> None:
         config, seed = context.plan.evaluation, context.plan.seed
+        tables: dict[str, ProtocolTable] = {}
         for encoder in encoders:
             heard = {
                 name: _heard(context.states(encoder, spec, f"{key_of(entry)}-{name}"), corpora[name])
@@ -80,11 +85,10 @@ def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
             }
             with context.progress(f"{encoder.label}: corpus against corpus", "epochs") as progress:
                 runs = cross_corpus(heard, entry.head, most=entry.most, seed=seed, progress=progress)
-            table = cross_corpus_table(runs, config, seed=seed)
-            draft.add(table.renamed(encoder.label) if len(encoders) > 1 else table)
+            table = tables[encoder.label] = cross_corpus_table(runs, config, seed=seed)
             text = f"UA of heads on {encoder.label}: trained on the row, tested on the column."
             draft.draw(f"cross-corpus-{len(draft.pictures)}", text, partial(cross_corpus_figure, table))
-        draft.add(cross_corpus_leaderboard())
+        draft.add(ProtocolTable.joined(tables, _ENCODER), cross_corpus_leaderboard())
 
     contents = {name: contents_of(corpus) for name, corpus in corpora.items()}
     return Prepared([contents, _identities(encoders, context)], run)

@@ -15,6 +15,7 @@ from emonet.protocols import (
     JUDGED,
     Answers,
     Bench,
+    Column,
     Consensus,
     ProtocolTable,
     Ratings,
@@ -79,6 +80,7 @@ from experiments.benchmark.plan import (
     key_of,
 )
 
+_MODEL = Column(name="model", label="Model")
 _RANDOM = "random scores"  # a row that has heard nothing
 _USUAL = ("white_noise:10", "babble:10", "reverberation:0.6", "telephone:8000", "mp3:32", "gain:-20", "speed:1.25")
 
@@ -204,7 +206,7 @@ def raters(entry: RatersEntry, context: Context) -> Prepared:
 
 def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
     """Tables 7 and 11: do emotions name an acted corpus' classes; the lenient rule with its price."""
-    corpus, mapping = context.corpus(entry.corpus), open_mapping(entry.mapping)
+    corpus, mapping, key = context.corpus(entry.corpus), open_mapping(entry.mapping), key_of(entry)
     models = context.models()
     clips, notes = context.clips(corpus, entry.split)
 
@@ -212,9 +214,7 @@ def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
         config, seed = context.plan.evaluation, context.plan.seed
         suited, unsuited = _suited(models, lambda spec: bool(set(spec.ids) & set(mapping.emotions)))
         heard = {
-            model.label: hear(
-                context.scores(model, clips, key_of(entry)), clips, mapping, spec=model.scorer.target_spec
-            )
+            model.label: hear(context.scores(model, clips, key), clips, mapping, spec=model.scorer.target_spec)
             for model in suited
         }
         spec = EMOTIONS.subset(mapping.emotions)
@@ -222,9 +222,9 @@ def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
         results = {label: measure(one, config, seed=seed) for label, one in heard.items()}
         sensitivity = sensitivity_table(heard, config, seed=seed)
         draft.add(
-            sim_to_real_table(results, mapping).with_notes(*notes, *unsuited),
-            sim_to_real_classes_table(results, mapping),
-            sensitivity,
+            sim_to_real_table(results, mapping).called(key).with_notes(*notes, *unsuited),
+            sim_to_real_classes_table(results, mapping).called(f"{key}_classes"),
+            sensitivity.called(f"{key}_sensitivity"),
         )
         first = suited[0].label
         text = f"What the lenient rule's figures hang on: its threshold and the softmax' scale, {first}."
@@ -242,6 +242,7 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
 
     def run(draft: Draft) -> None:
         suited, unsuited = _suited(models, lambda spec: _has_truth(clips, spec, corpus))
+        tables: dict[str, ProtocolTable] = {}
         for model in suited:
             truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
             with context.progress(f"{model.label}: perturbed clips") as progress:
@@ -262,13 +263,14 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
                 evaluation=context.plan.evaluation,
                 seed=context.plan.seed,
             )
-            draft.add(_of_model(table, model.label, len(models)).with_notes(*notes, *unsuited))
+            tables[model.label] = table
             metric = truth.check(entry.metrics)[0]
             draft.draw(
                 f"robustness-{len(draft.pictures)}",
                 f"{JUDGED[metric].label} of {model.label} by perturbation and level.",
                 partial(robustness_figure, table, metric),
             )
+        draft.add(ProtocolTable.joined(tables, _MODEL).with_notes(*notes, *unsuited))
 
     return Prepared([[clip.id for clip in clips], contents_of(corpus), [model.shown for model in models]], run)
 
@@ -286,6 +288,7 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
         with context.progress("listening for level and noise") as progress:
             properties = sound_properties(clips, progress=progress)
         suited, unsuited = _suited(models, lambda spec: _has_truth(clips, spec, corpus))
+        every: dict[str, tuple[ProtocolTable, ...]] = {}
         for model in suited:
             truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
             scored = context.scores(model, clips, key_of(entry))
@@ -293,8 +296,7 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
                 scored, clips, truth, groupings, metrics=entry.metrics, evaluation=config, seed=seed
             )
             correlates = correlates_table(scored, clips, truth, properties, evaluation=config, seed=seed)
-            named = [_of_model(table, model.label, len(models)) for table in (*tables, correlates)]
-            draft.add(named[0].with_notes(*notes, *unsuited), *named[1:])
+            every[model.label] = (*tables, correlates)
             metric = truth.check(entry.metrics)[0]
             draft.draw(
                 f"fairness-{len(draft.pictures)}",
@@ -306,6 +308,9 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
                 f"Error of {model.label} by level, noise and length.",
                 partial(correlates_figure, scored, clips, truth, properties),
             )
+        alike = zip(*every.values(), strict=True)
+        joined = [ProtocolTable.joined(dict(zip(every, some, strict=True)), _MODEL) for some in alike]
+        draft.add(joined[0].with_notes(*notes, *unsuited), *joined[1:])
 
     groups = None if table is None else file_digest(table)
     return Prepared([[clip.id for clip in clips], contents_of(corpus), groups, [m.shown for m in models]], run)
@@ -358,7 +363,3 @@ def _content(path: Path) -> Any:
     """What is in a file, or in the Parquet files of a folder."""
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
     return [[file.name, file_digest(file)] for file in files]
-
-
-def _of_model(table: ProtocolTable, label: str, models: int) -> ProtocolTable:
-    return table.renamed(label) if models > 1 else table

@@ -55,3 +55,17 @@ def test_a_cell_without_a_column_is_refused() -> None:
 def test_a_table_survives_json() -> None:
     one = table(*ROWS)
     assert ProtocolTable.model_validate_json(one.model_dump_json()) == one
+
+
+def test_tables_of_several_models_are_one_that_says_whose_each_row_is() -> None:
+    one = table(ROWS[0]).with_notes("of all", "of one")
+    other = ProtocolTable(
+        name="t", title="T", source="here", columns=(MODEL, Column(name="ua", label="UA")), notes=("of all",),
+        rows=(Row(cells={"model": "theirs", "ua": 0.5}, kind="published"),),
+    )  # fmt: skip
+    whose = Column(name="whose", label="Whose")
+    joined = ProtocolTable.joined({"a": one, "b": other}, whose)
+    assert [column.name for column in joined.columns] == ["whose", "model", "r", "clips", "ua"]
+    assert [(row.cells["whose"], row.kind) for row in joined.rows] == [("a", "measured"), ("b", "published")]
+    assert joined.notes == ("of all", "a: of one")
+    assert ProtocolTable.joined({"a": one}, whose) == one
