@@ -184,7 +184,7 @@ def test_killed_extractions_go_on_and_end_bit_for_bit_the_same(
     duration = min(timed(extractions, folder / name) for name in ("a.zarr", "b.zarr", undisturbed.name))
     kills = stores = 0
     finished = [0]
-    while kills < KILLS or finished[-1]:
+    while kills < KILLS or killed.exists():  # the last one that was killed is brought to its end, too
         wanted = chance.uniform(0, duration) if kills < KILLS else None
         status = extractions.run(killed, kill_after=wanted)
         finished.append(len(list(killed.glob("shards/*.json"))))
