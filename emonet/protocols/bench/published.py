@@ -16,7 +16,7 @@ from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 
 PublishedName = Literal["table5", "table6", "table7", "table10"]
 
-_SIZES: dict[str, dict[str, int]] = {  # clips of each class in the corpora of Table 7
+TABLE7_SIZES: Mapping[str, Mapping[str, int]] = {
     "emodb": {
         "anger": 127,
         "boredom": 81,
@@ -29,12 +29,14 @@ _SIZES: dict[str, dict[str, int]] = {  # clips of each class in the corpora of T
     "ravdess": dict.fromkeys(("anger", "calm", "disgust", "fear", "happiness", "sadness", "surprise"), 192)
     | {"neutral": 96},
 }
+"""Corpus of Table 7 -> class, as its columns are headed -> clips (count); RAVDESS has half as many neutral ones."""
 _THOUSANDTHS, _TENTHS = 1e-3, 0.1  # by how much a figure and one made of rounded figures may differ
 _SLACK = 1e-9  # of floating point
 
 
 @cache
-def _read(name: str) -> pd.DataFrame:
+def printed(name: PublishedName) -> pd.DataFrame:
+    """A table of the paper, line by line."""
     text = resources.files("emonet.protocols.bench").joinpath("as_published", f"{name}.csv").read_text("utf-8")
     return pd.read_csv(StringIO(text))
 
@@ -51,9 +53,9 @@ def _table5() -> ProtocolTable:
         "mae_0_10": "mae",
         "rmse_0_10": "rmse",
     }
-    by_emotion = _read("table6").set_index("emotion")
+    by_emotion = printed("table6").set_index("emotion")
     rows = []
-    for line in _read("table5").to_dict("records"):
+    for line in printed("table5").to_dict("records"):
         model = str(line["model"])
         cells: dict[str, Cell] = {metric: float(line[name]) for name, metric in shown.items()}
         cells |= {"model": model, "refused": float(line["refusal_percent"])}
@@ -82,7 +84,7 @@ def _table5() -> ProtocolTable:
 
 
 def _table6() -> ProtocolTable:
-    table = _read("table6")
+    table = printed("table6")
     models = [name for name in table.columns if name not in ("emotion", "average")]
     return ProtocolTable(
         name="table6_published",
@@ -98,7 +100,7 @@ def _table6() -> ProtocolTable:
 
 
 def _table7() -> ProtocolTable:
-    table = _read("table7")
+    table = printed("table7")
     classes = [name for name in table.columns if name not in ("model", "corpus")]
     return ProtocolTable(
         name="table7_published",
@@ -119,7 +121,7 @@ def _table7() -> ProtocolTable:
 
 def _table10() -> ProtocolTable:
     rows = []
-    for line in _read("table10").to_dict("records"):
+    for line in printed("table10").to_dict("records"):
         alpha = Estimate(value=line["alpha"], low=line["ci_lower"], high=line["ci_upper"])
         cells: dict[str, Cell] = {"emotion": str(line["emotion"]), "alpha": alpha, "clips": int(line["n_items"])}
         rows.append(Row(cells=cells, kind="published"))
@@ -176,7 +178,7 @@ def _row(table: str, figure: str, stated: float, recomputed: float, within: floa
 
 
 def _averages() -> list[Row]:
-    table = _read("table6").set_index("emotion")
+    table = printed("table6").set_index("emotion")
     means = table.drop(columns="average").mean(axis=1)
     return [
         _row("6", f"average of {emotion}", float(table["average"][emotion]), float(means[emotion]), _THOUSANDTHS, about)
@@ -186,7 +188,7 @@ def _averages() -> list[Row]:
 
 
 def _means() -> list[Row]:
-    table, by_emotion = _read("table5").set_index("model"), _read("table6")
+    table, by_emotion = printed("table5").set_index("model"), printed("table6")
     return [
         _row(
             "5",
@@ -202,7 +204,7 @@ def _means() -> list[Row]:
 
 def _refusals() -> list[Row]:
     """What a model refuses is at least what it leaves out in Table 6: 300 clips of each emotion."""
-    table, by_emotion = _read("table5").set_index("model"), _read("table6")
+    table, by_emotion = printed("table5").set_index("model"), printed("table6")
     rows = []
     for model in table.index:
         stated, least = float(table["refusal_percent"][model]), 100 * float(by_emotion[model].isna().mean())
@@ -216,8 +218,8 @@ def _refusals() -> list[Row]:
 def _totals() -> list[Row]:
     """Shares of whole clips, added up."""
     rows = []
-    for line in _read("table7").to_dict("records"):
-        corpus, sizes = str(line["corpus"]), _SIZES[str(line["corpus"])]
+    for line in printed("table7").to_dict("records"):
+        corpus, sizes = str(line["corpus"]), TABLE7_SIZES[str(line["corpus"])]
         if pd.isna(line["neutral"]):
             continue  # of supervised models only the total is printed
         right = {name: round(line[name] / 100 * size) for name, size in sizes.items()}
@@ -228,7 +230,7 @@ def _totals() -> list[Row]:
 
 
 def _alphas() -> list[Row]:
-    table = _read("table10").set_index("emotion")
+    table = printed("table10").set_index("emotion")
     each = table.drop(index="overall")
     alpha = float(each["alpha"].mean())
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -13,20 +12,25 @@ from matplotlib.figure import Figure
 
 from emonet.configs import EvaluationConfig
 from emonet.evaluation import ACCENT, COLOURS, DPI, FAINT, INK, Estimate
+from emonet.protocols.bench.published import TABLE7_SIZES, printed
 from emonet.protocols.sim_to_real.hearing import FACTOR, SPAN, Heard, SimToReal, lenient
-from emonet.protocols.sim_to_real.mappings import FILES, SHIPPED, ClassMapping
+from emonet.protocols.sim_to_real.mappings import SHIPPED, ClassMapping
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 
 FACTORS = (0.5, 1.0, 1.25, FACTOR, 1.75, 2.0, 3.0, 5.0)
 SPANS = (1.0, SPAN, 10.0)
 """Scales of the softmax that are tried: shares of the scale, the published experts' own, that of EmoNet-Voice Bench."""
 
-CLASS_SIZES: Mapping[str, Mapping[str, int]] = {
-    "emodb": {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62},
-    "ravdess": {"neutral": 96}
-    | dict.fromkeys(("angry", "calm", "disgust", "fearful", "happy", "sad", "surprised"), 192),
+_LABELS = {"anger": "angry", "fear": "fearful", "happiness": "happy", "sadness": "sad", "surprise": "surprised"}
+_HEADS: Mapping[str, Mapping[str, str]] = {
+    corpus: {_LABELS.get(head, head) if corpus == "ravdess" else head: head for head in sizes}
+    for corpus, sizes in TABLE7_SIZES.items()
 }
-"""Corpus -> class -> clips (count); RAVDESS has half as many neutral ones."""
+"""Corpus -> class, as the corpus labels it -> head of its column in table 7."""
+CLASS_SIZES: Mapping[str, Mapping[str, int]] = {
+    corpus: {label: TABLE7_SIZES[corpus][head] for label, head in heads.items()} for corpus, heads in _HEADS.items()
+}
+"""Corpus -> class, as the corpus labels it -> clips (count)."""
 
 _SOURCE = "EmoNet-Voice (arXiv 2506.09827), tables 7 and 11"
 
@@ -181,12 +185,13 @@ def sensitivity_figure(table: ProtocolTable, model: str, path: Path | BytesIO) -
 
 def published_rows(corpus: str) -> tuple[Row, ...]:
     """Rows of table 7 on a corpus, in per cent; none for a corpus that it does not have."""
-    models: dict[str, dict[str, Cell]] = {}
-    for row in csv.DictReader((FILES / "table7.csv").read_text("utf-8").splitlines()):
-        if row["corpus"] == corpus:
-            name = "overall" if row["class"] == "overall" else _recall(row["class"])
-            models.setdefault(row["model"], {"model": row["model"]})[name] = float(row["percent"])
-    return tuple(Row(cells=cells, kind="published") for cells in models.values())
+    heads = {_recall(label): head for label, head in _HEADS.get(corpus, {}).items()} | {"overall": "overall"}
+    table = printed("table7")
+    rows = []
+    for line in table[table["corpus"] == corpus].to_dict("records"):
+        figures = {key: float(line[head]) for key, head in heads.items() if not np.isnan(line[head])}
+        rows.append(Row(cells={"model": str(line["model"]), **figures}, kind="published"))
+    return tuple(rows)
 
 
 def weighted_total(percent: Mapping[str, float], sizes: Mapping[str, int]) -> float:
