@@ -1,5 +1,5 @@
-from .costs import Estimate
+from .costs import CostEstimate
 from .opening import PEERS, Peer, open_peer
 from .remote import Terms
 
-__all__ = ["PEERS", "Estimate", "Peer", "Terms", "open_peer"]
+__all__ = ["PEERS", "CostEstimate", "Peer", "Terms", "open_peer"]

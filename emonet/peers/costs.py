@@ -63,7 +63,7 @@ def known_prices() -> dict[str, Price]:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What the answers that are not yet kept will cost.
 
     Args:
@@ -86,7 +86,7 @@ class Estimate:
         return f"{cost} for {of}{f' (prices of {self.as_of})' * bool(self.as_of)}"
 
 
-Consent = Callable[[Estimate], bool]
+Consent = Callable[[CostEstimate], bool]
 """Asked before more than the limit is spent; True agrees."""
 
 
@@ -116,7 +116,7 @@ class Ledger:
     """
 
     def __init__(
-        self, estimate: Estimate, max_cost: float, consent: Consent | None, purse: Purse | None = None
+        self, estimate: CostEstimate, max_cost: float, consent: Consent | None, purse: Purse | None = None
     ) -> None:
         self._purse = purse or Purse()
         self._lock = threading.Lock()

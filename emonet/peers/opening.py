@@ -15,7 +15,7 @@ from emonet.clips import Clip
 from emonet.errors import RequestError, raise_collected
 from emonet.evaluation import Scored, Scorer, open_scorer
 from emonet.names import as_text
-from emonet.peers.costs import Estimate
+from emonet.peers.costs import CostEstimate
 from emonet.peers.remote import RemoteScorer, Service, Terms
 from emonet.runtime import Progress, expanded, ignore, name_and_argument, pick_plugin, resolve_device
 from emonet.schema import Schema
@@ -82,7 +82,7 @@ class Peer:
         """
         return self.scorer.score(clips, progress=progress)
 
-    def estimate(self, clips: Sequence[Clip]) -> Estimate | None:
+    def estimate(self, clips: Sequence[Clip]) -> CostEstimate | None:
         """What it would cost to score these clips; None if nobody would be asked."""
         return self.scorer.estimate(clips) if isinstance(self.scorer, RemoteScorer) else None
 

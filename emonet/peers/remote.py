@@ -21,7 +21,7 @@ from emonet.errors import AudioError, EmonetError
 from emonet.evaluation import Scored
 from emonet.names import as_text, on_one_line
 from emonet.peers.calling import Caller, Manners, Reply, Request, UnansweredError, said
-from emonet.peers.costs import Consent, Estimate, Ledger, Price, Purse
+from emonet.peers.costs import Consent, CostEstimate, Ledger, Price, Purse
 from emonet.peers.replay import Kept, Replay
 from emonet.peers.secret_headers import Secrets
 from emonet.runtime import Progress, ignore
@@ -132,16 +132,16 @@ class RemoteScorer:
         self.unanswered += len(_unanswered(keys, clips, replay))
         return Scored.of(clips, self.target_spec, [self._found(key, replay) for key in keys])
 
-    def estimate(self, clips: Sequence[Clip]) -> Estimate | None:
+    def estimate(self, clips: Sequence[Clip]) -> CostEstimate | None:
         """What scoring these clips would cost, of which some answers may be kept; None if nobody would be asked."""
         wanted = _unanswered(self._keys(clips), clips, Replay(self.replay, ignore))
         return None if self._terms.replay_only or not wanted else self._estimate(list(map(_seconds, wanted.values())))
 
-    def _estimate(self, seconds: Sequence[float]) -> Estimate:
+    def _estimate(self, seconds: Sequence[float]) -> CostEstimate:
         service = self._service
         dollars = None if service.price is None else sum(map(self._price, seconds))
         as_of = "" if service.price is None else service.price.as_of
-        return Estimate(service.name, len(seconds), sum(seconds), dollars, as_of)
+        return CostEstimate(service.name, len(seconds), sum(seconds), dollars, as_of)
 
     def _keys(self, clips: Sequence[Clip]) -> list[str | AudioError]:
         """Of each clip's answer, or why the clip cannot be read."""

@@ -14,7 +14,7 @@ import soundfile as sf
 
 from emonet.clips import Clip
 from emonet.errors import EmonetError, RequestError
-from emonet.peers import Estimate, Peer, Terms, open_peer
+from emonet.peers import CostEstimate, Peer, Terms, open_peer
 from emonet.targets import EMOTIONS, PUBLISHED
 from tests.peer_servers import PeerServer, Says, peer_server
 
@@ -260,7 +260,7 @@ def test_progress_counts_every_clip(opened: Open, clips: list[Clip]) -> None:
 def test_the_cost_is_estimated_and_nothing_is_sent_before_it_is_agreed_to(
     opened: Open, clips: list[Clip], tmp_path: Path
 ) -> None:
-    asked: list[Estimate] = []
+    asked: list[CostEstimate] = []
     terms = Terms(tmp_path / "answers", consent=lambda estimate: bool(asked.append(estimate)))
     price = {"per_minute": 6.0, "per_clip": 1.0, "as_of": "2026-11, a test"}
     with peer_server(lambda _: Says(openai('{"anger": 1, "fear": 2}'))) as server:
@@ -295,7 +295,7 @@ def test_the_limit_is_of_all_clips_that_are_asked_for_on_the_same_terms(
 
 
 def test_a_price_that_nobody_knows_needs_consent(opened: Open, clips: list[Clip], tmp_path: Path) -> None:
-    asked: list[Estimate] = []
+    asked: list[CostEstimate] = []
     terms = Terms(tmp_path / "answers", consent=lambda estimate: not asked.append(estimate))
     with peer_server(lambda _: Says(hume())) as server:
         opened("hume", server, terms, price=None).score(clips)
