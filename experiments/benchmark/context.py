@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class Context:
         return open_quietly(Experiment(corpus=spec, targets=targets, runs=self.runs))
 
     def clips(
-        self, corpus: Corpus, split: Split | str, most: int | None = None
+        self, corpus: Corpus, split: Split | Literal["all"], most: int | None = None
     ) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
         """Clips of a corpus that no model was trained on, at most so many, spread over all; and what to say of it.
 

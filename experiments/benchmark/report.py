@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emonet.evaluation import Estimate
 from emonet.protocols import Column, ProtocolTable, Row
 from emonet.schema import Schema
 from experiments.benchmark.parts import Part
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 JSON, TABLES = "benchmark.json", "tables"
 _FORBIDDEN = re.compile(r"[^\w.-]+")  # in names of files
+_UNLOGGED = re.compile(r"[^\w. -]+")
 _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 _LATEX = str.maketrans(
     {
@@ -95,6 +97,25 @@ def write_report(folder: Path, report: Report, parts: Sequence[Part], pictures: 
             for part in parts
         ]
         write_text(folder / INDEX, render("benchmark/benchmark.html", report=report, sections=sections))
+
+
+def figures_of(report: Report) -> dict[str, float]:
+    """Measured figures of tables whose rows compete, as they are logged: `table5/champion/spearman`."""
+    found = {}
+    for key, table in report.protocols.items():
+        for row in table.rows if table.compete else ():
+            whose = next((cell for cell in row.cells.values() if isinstance(cell, str)), "")
+            for column in table.columns:
+                cell = row.cells.get(column.name)
+                value = cell.value if isinstance(cell, Estimate) else cell
+                if row.kind == "measured" and column.better is not None and isinstance(value, int | float):
+                    found["/".join(map(_logged, (key, whose, column.name)))] = float(value)
+    return found
+
+
+def _logged(part: str) -> str:
+    """A part of a metric's name; MLflow takes no other signs, and no path that leads elsewhere."""
+    return _UNLOGGED.sub("-", part).strip(".") or "-"
 
 
 def frame_of(table: ProtocolTable) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from experiments.benchmark.context import Context
 from experiments.benchmark.parts import PARTS, Draft, Part, read_part, remove_others, write_part
 from experiments.benchmark.plan import AnyEntry, Plan, key_of, load_plan
 from experiments.benchmark.protocols import RUNNERS
-from experiments.benchmark.report import JSON, TABLES, Report, report_of, write_report
+from experiments.benchmark.report import JSON, TABLES, Report, figures_of, report_of, write_report
 from experiments.core import INDEX, console
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _left_out(entry: AnyEntry, error: EmonetError) -> Part:
 
 def _facts(plan: Plan, context: Context) -> Mapping[str, str]:
     return {
-        "Command": shlex.join(["emonet", *sys.argv[1:]]) if sys.argv else "",
+        "Command": shlex.join(["emonet", *sys.argv[1:]]),
         "Date": datetime.now(UTC).replace(microsecond=0).isoformat(),
         "emonet": __version__,
         "Intervals": f"{100 * plan.evaluation.confidence:g} % of {plan.evaluation.resamples:,} resamples of speakers, "
@@ -190,7 +190,7 @@ def _logged(plan: Plan, report: Report, folder: Path, runs: Path) -> str:
             config=plan.model_dump(mode="json", include={"name", "description", "evaluation", "seed"}),
             tags=tags,
         ) as run:
-            run.metrics({f"seconds/{key}": value for key, value in report.seconds.items()})
+            run.metrics({f"seconds/{key}": value for key, value in report.seconds.items()} | figures_of(report))
             for name in (JSON, INDEX):
                 if (folder / name).is_file():
                     run.artifact(folder / name)

@@ -10,7 +10,7 @@ import pandas as pd
 from emonet.evaluation import Estimate
 from emonet.protocols import Column, ProtocolTable, Row
 from experiments.benchmark.parts import Draft, Part, read_part, write_part
-from experiments.benchmark.report import Report, latex_of, report_of, write_report
+from experiments.benchmark.report import Report, figures_of, latex_of, report_of, write_report
 
 TABLE = ProtocolTable(
     name="t_1",
@@ -75,6 +75,14 @@ def test_names_of_models_with_points_and_slashes_have_files_of_their_own(tmp_pat
 def test_tables_of_the_same_name_are_told_apart_by_their_entry() -> None:
     one, other = (Part(key=key, inputs="0", tables=(TABLE,)) for key in ("one", "other"))
     assert list(a_report(one, other).protocols) == ["one/t_1", "other/t_1"]
+
+
+def test_what_is_logged_is_measured(tmp_path: Path) -> None:
+    part = Part(key="one", inputs="0", tables=(TABLE,))
+    assert figures_of(a_report(part)) == {"t_1/ours_-1/ua": 71.2}
+    elsewhere = Row(cells={"model": "../weights", "ua": 50.0})
+    part = Part(key="one", inputs="0", tables=(ProtocolTable.model_validate({**dict(TABLE), "rows": [elsewhere]}),))
+    assert figures_of(a_report(part)) == {"t_1/-weights/ua": 50.0}, "MLflow takes no path that leads elsewhere"
 
 
 def test_a_part_is_found_again_only_as_it_was_made(tmp_path: Path) -> None:

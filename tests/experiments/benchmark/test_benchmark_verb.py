@@ -72,6 +72,8 @@ def test_the_bench_of_a_table_of_predictions(tmp_path: Path, runs: Path, capsys)
     logged = MlflowClient(default_uri(runs)).get_run(result.run_id)
     assert logged.data.tags["plan"] == "mine"
     assert "seconds/bench" in logged.data.metrics
+    spearman = next(row for row in tables["table5"].rows if row.cells["model"] == "knows anger").cells["spearman"]
+    assert logged.data.metrics["table5/knows anger/spearman"] == pytest.approx(spearman.value)  # type: ignore[union-attr]
 
     (result.folder / "index.html").unlink()
     again = run(plan, runs)
