@@ -1,7 +1,8 @@
 from . import durable, signals
+from .cluster import Cluster, connected, has_ray, is_shared, require_versions, versions
 from .durable import replacing
 from .exchange import remove
-from .folders import Walk, count_suffixes, expanded, is_hidden, walk
+from .folders import Walk, count_suffixes, expanded, is_hidden, walk, working_folder
 from .hardware import (
     Arithmetic,
     cpu_abilities,
@@ -25,6 +26,7 @@ __all__ = [
     "Arithmetic",
     "Child",
     "ChildDiedError",
+    "Cluster",
     "Group",
     "Parent",
     "Plugin",
@@ -33,6 +35,7 @@ __all__ = [
     "Uncut",
     "Walk",
     "available_bytes",
+    "connected",
     "count_suffixes",
     "cpu_abilities",
     "durable",
@@ -41,12 +44,14 @@ __all__ = [
     "generator",
     "has_bf16",
     "has_matrix_units",
+    "has_ray",
     "heeded",
     "identity",
     "ignore",
     "installed_plugins",
     "is_dead",
     "is_hidden",
+    "is_shared",
     "leave_to_parent",
     "name_and_argument",
     "onednn_may_use",
@@ -57,6 +62,7 @@ __all__ = [
     "remove",
     "replacing",
     "require_plugin",
+    "require_versions",
     "resident_bytes",
     "resolve_device",
     "resolve_precision",
@@ -65,5 +71,7 @@ __all__ = [
     "signals",
     "stamp",
     "unpacked",
+    "versions",
     "walk",
+    "working_folder",
 ]

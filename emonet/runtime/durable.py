@@ -106,7 +106,7 @@ def _umask() -> int:
 
 @contextmanager
 def explained(
-    where: Path,
+    where: object,
     *,
     what: str = "the store",
     kept: str = "every finished shard is kept",
@@ -139,6 +139,6 @@ def explained(
                 where=where,
                 hint=f"raise the limit (ulimit -f) and run the same command again: {then}",
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}:
             raise RequestError(f"the folder for {what} cannot be written", where=where, found=error.strerror) from error
         raise

@@ -1,6 +1,6 @@
 """Walks over users' folders: links are followed, each real folder once; hidden and system files are passed over.
 
-Also what `~` stands for at the beginning of a path.
+Also what relative paths start from, and what `~` stands for at the beginning of a path.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _real_folders(
     """Each folder from `root` down that is not in `seen` yet: it, the names of its files and of links to folders."""
 
     def note(error: OSError) -> None:
-        closed.append((Path(error.filename), f"the folder cannot be listed: {error.strerror}"))
+        closed.append((Path(error.filename), f"the folder cannot be listed: {error.strerror or error}"))
 
     for place, folders, files in os.walk(root, onerror=note):
         found = os.stat(place)  # noqa: PTH116 a Path for each folder's identity is made in vain
@@ -90,6 +90,14 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def working_folder() -> str:
+    """What relative paths start from now; nothing where it was removed, so that only whole paths are found."""
+    try:
+        return os.getcwd()  # noqa: PTH109 as text
+    except FileNotFoundError:
+        return ""
 
 
 def is_hidden(name: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 10.0  # seconds that a signal waits for what must not be cut short
@@ -36,6 +36,8 @@ class _State:
     first: signal.Signals | None = None
     waiting: Stopped | None = None
     shielded_until: float | None = None
+    patience: float | None = None
+    held: Stopped | None = None
 
 
 def received() -> signal.Signals | None:
@@ -91,6 +93,32 @@ def shielded(seconds: float = PATIENCE) -> Iterator[None]:
             raise waiting
 
 
+@contextmanager
+def held(seconds: float) -> Iterator[Callable[[], signal.Signals | None]]:
+    """Within the block the first heeded signal waits for a good moment; a second one does not.
+
+    What is handed over says which signal waits, if any. It is raised when the block ends, or `seconds` after it came.
+    """
+    if threading.current_thread() is not threading.main_thread() or _State.patience is not None:
+        yield lambda: None
+        return
+    _State.patience = seconds
+    try:
+        yield lambda: None if _State.held is None else _State.held.number
+    finally:
+        _State.patience = None
+        waiting, _State.held = _State.held, None
+    if waiting is not None:
+        raise waiting
+
+
+def stop(number: int) -> NoReturn:
+    """End as if a signal had come here, which came to another process of the same work."""
+    stopped = Stopped(number)
+    _State.first = _State.first or stopped.number
+    raise stopped
+
+
 class Uncut:
     """Lets signals wait for the end of each call of a method; to be named before the class whose methods these are.
 
@@ -122,6 +150,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
     _State.first = _State.first or stopped.number
     if frame is not None and frame.f_code is _send_again.__code__:  # where nothing can be raised
         _later(number, AGAIN)
+    elif _State.patience is not None and _State.held is None:
+        _State.held = stopped
+        _later(number, _State.patience, lambda: _State.held is stopped)
     elif _State.shielded_until is None or now >= _State.shielded_until:
         _State.waiting = None
         raise stopped

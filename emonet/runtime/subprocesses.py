@@ -58,9 +58,9 @@ def packed(error: EmonetError) -> bytes:
     return json.dumps([kind, error.what, error.hint, str(error)]).encode()
 
 
-def unpacked(content: UInt8[np.ndarray, " bytes"]) -> EmonetError:
+def unpacked(content: UInt8[np.ndarray, " bytes"] | bytes) -> EmonetError:
     """The error in a message."""
-    name, what, hint, message = json.loads(content.tobytes())
+    name, what, hint, message = json.loads(bytes(content))
     error = _KINDS.get(name, EmonetError)(what, hint=hint)
     error.args = (message,)
     return error
@@ -161,10 +161,6 @@ class Child:
     def fileno(self) -> int:
         """The pipe that can be read when there is a message, for `select`."""
         return int(self._out.fileno())
-
-    def ask_to_end(self) -> None:
-        """Tell the child that this process wants nothing more."""
-        self._in.close()
 
     def wait(self, patience: float) -> None:
         """Wait until the child has ended by itself, at most `patience` seconds."""

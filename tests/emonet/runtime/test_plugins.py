@@ -49,7 +49,8 @@ def test_a_plug_in_opens_a_corpus_whose_name_opens_it_again(put: Put, tmp_path: 
 def test_what_can_be_typed_lists_plug_ins(put: Put) -> None:
     put("toy_listed")
     with pytest.raises(
-        RequestError, match=r"(?s)nemo:PATH, manifest:FILE, toy:PATH \(toy-listed 0\.1\), or.*did you mean toy\?"
+        RequestError,
+        match=r"(?s)nemo:PATH, manifest:FILE, tars:FILE, toy:PATH \(toy-listed 0\.1\), or.*did you mean toy\?",
     ):
         open_corpus("tyo:x")
     with pytest.raises(RequestError, match=r"(?s)the corpus 'toy' needs a path.*toy:PATH"):

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -182,3 +183,62 @@ def test_a_signal_that_waits_too_long_is_heard_without_another_one() -> None:
     with heeded(), pytest.raises(Stopped):
         block()
     assert time.monotonic() - began < 5
+
+
+def held(act: Callable[[Callable[[], int | None]], object], seconds: float = 60) -> None:
+    with signals.held(seconds) as waiting:
+        act(waiting)
+
+
+def test_a_held_signal_waits_for_a_good_moment_and_a_second_one_does_not() -> None:
+    done = []
+
+    def step(waiting: Callable[[], int | None]) -> None:
+        assert waiting() is None
+        send(signal.SIGTERM)
+        assert waiting() == received() == signal.SIGTERM
+        done.append("step")
+
+    def hurried(_: object) -> None:
+        send(signal.SIGTERM, signal.SIGINT)
+        done.append("another step")
+
+    def failing(_: object) -> None:
+        send(signal.SIGTERM)
+        raise ValueError("its own")
+
+    for act, error, match in ((step, Stopped, "SIGTERM"), (hurried, Stopped, "SIGINT"), (failing, ValueError, "own")):
+        with heeded(), pytest.raises(error, match=match):
+            held(act)
+    assert done == ["step"]
+
+
+def test_a_held_signal_does_not_wait_for_ever_nor_cuts_what_is_shielded() -> None:
+    done = []
+
+    def asleep(_: object) -> None:
+        send(signal.SIGTERM)
+        time.sleep(30)
+        done.append("slept")
+
+    def guarded(_: object) -> None:
+        with shielded():
+            send(signal.SIGTERM)
+        done.append("the first one still waits")
+        with shielded():
+            send(signal.SIGHUP)
+            done.append("whole")
+        done.append("too far")
+
+    with heeded(), pytest.raises(Stopped, match="SIGTERM"):
+        held(asleep, 0.2)
+    with heeded(), pytest.raises(Stopped, match="SIGHUP"):
+        held(guarded)
+    assert done == ["the first one still waits", "whole"]
+
+
+def test_an_end_for_the_sake_of_another_process_has_its_signal() -> None:
+    with heeded():
+        with pytest.raises(Stopped, match="SIGTERM"):
+            signals.stop(signal.SIGTERM)
+        assert received() == signal.SIGTERM

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from emonet.errors import AudioError, EmonetError, RequestError
@@ -22,7 +21,7 @@ class NarrowerError(RequestError):
 )
 def test_an_error_of_another_process_has_its_exit_code(kind: type[EmonetError], told: type[EmonetError]) -> None:
     error = kind("it failed", where="here", hint="try again")
-    found = unpacked(np.frombuffer(packed(error), np.uint8))
+    found = unpacked(packed(error))
     assert type(found) is told
     assert (str(found), found.what, found.hint) == (str(error), "it failed", "try again")
     assert found.exit_code == error.exit_code
