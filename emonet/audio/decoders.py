@@ -100,7 +100,7 @@ class Decoders:
             ahead: how many are decoded before they are asked for (count); at least as many as the workers can have.
 
         Raises:
-            EmonetError: if no worker process can be started.
+            EmonetError: if no worker process can be started, or a store of objects does not answer.
         """
         for answer in self._answers((Job(clip, seconds) for clip in clips), ahead):
             assert not isinstance(answer, AudioInfo)
@@ -110,7 +110,7 @@ class Decoders:
         """Tell how long whole recordings are, in their order.
 
         Raises:
-            EmonetError: if no worker process can be started.
+            EmonetError: if no worker process can be started, or a store of objects does not answer.
         """
         for answer in self._answers((Job(one, None) for one in recordings), PROBED):
             assert not isinstance(answer, Decoded)

@@ -13,23 +13,23 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import final
 
 import numpy as np
-from jaxtyping import UInt8
 
 from emonet.audio.decoding import AudioInfo, Decoded, decode, probe
-from emonet.audio.excerpts import HasAudio
+from emonet.audio.excerpts import Excerpt, HasAudio
+from emonet.audio.inside import patience_for
 from emonet.audio.notices import Notice
+from emonet.clips import located
 from emonet.errors import AudioError, EmonetError
-from emonet.runtime import Child, ChildDiedError, Parent, packed, unpacked
+from emonet.runtime import Child, ChildDiedError, Parent, packed, unpacked, working_folder
 
 START_SECONDS = 300.0  # to import NumPy and libsndfile, on the slowest network drive
 DEPTH = 2  # clips that a worker has at a time: the one it decodes, and the next, so that it never waits for us
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_FACTS, _SAMPLES, _INFO, _REJECTED = 1, 2, 3, 4  # kinds of answers; a clip that decodes has the first two
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_FACTS, _SAMPLES, _INFO, _REJECTED, _FAILED = 1, 2, 3, 4, 5  # kinds of answers; a clip that decodes has the first two
 
 Answer = Decoded | AudioInfo | AudioError
 
@@ -56,16 +56,18 @@ def serve() -> None:
     parent = Parent(gone=lambda: os._exit(0))
     for request in parent.requests():
         _forget_words()
-        folder, audio, start, end, seconds = pickle.loads(request)  # noqa: S301 from the process that started this one
-        audio = audio if isinstance(audio, bytes) else Path(folder) / audio
+        folder, audio, start, end, channel, seconds = pickle.loads(request)  # noqa: S301 from the process that started this one
+        audio = located(audio, folder)
         try:
             if seconds is None:
                 info = probe(audio)
                 parent.send(_INFO, json.dumps([info.seconds, info.sample_rate, info.channels]).encode())
                 continue
-            heard = decode(audio, start=start, end=end, seconds=seconds)
+            heard = decode(audio, start=start, end=end, seconds=seconds, channel=channel)
         except AudioError as error:
             parent.send(_REJECTED, packed(error))
+        except EmonetError as error:  # what keeps all clips from being read, as a store that does not answer
+            parent.send(_FAILED, packed(error))
         else:
             notices = [[notice.kind, notice.text] for notice in heard.notices]
             parent.send(_FACTS, json.dumps([heard.total, heard.content, notices]).encode())
@@ -130,7 +132,7 @@ class Worker:
         with self._lock:
             if self._ended.is_set():
                 raise _EndedError
-            child = self._child = Child("emonet.audio.decoding_worker:serve", environment=_ONE_THREAD)
+            child = self._child = Child("emonet.audio.decoding_worker:serve", environment=ONE_THREAD)
         try:
             child.started(START_SECONDS)
         except EmonetError as error:
@@ -164,8 +166,10 @@ class Worker:
     def _send(self, child: Child, job: Job) -> bool:
         """Hand over a clip; False if the process is dead or stands still, which reading its answers explains."""
         try:
-            request = pickle.dumps((_working_folder(), job.clip.audio, job.clip.start, job.clip.end, job.seconds))
-            child.send(request, self._timeout)
+            clip = job.clip
+            channel = clip.channel if isinstance(clip, Excerpt) else None
+            request = (working_folder(), clip.audio, clip.start, clip.end, channel, job.seconds)
+            child.send(pickle.dumps(request), patience_for(self._flight[0].clip.audio, self._timeout))
         except (BrokenPipeError, TimeoutError):
             return False
         return True
@@ -173,22 +177,27 @@ class Worker:
     def _answer(self, child: Child) -> Child:
         """Wait for what became of the first clip; returns the process that goes on."""
         try:
-            answer = _answer(child, self._timeout)
+            answer = _answer(child, patience_for(self._flight[0].clip.audio, self._timeout))
         except (ChildDiedError, TimeoutError) as error:
             if self._ended.is_set():
                 raise _EndedError from error
             if self._flight[0].tried:
-                self._flight.popleft().answer.set_result(AudioError(self._reason(child, error)))
+                refused = AudioError(self._reason(child, error))
+                self._flight.popleft().answer.set_result(refused)
             else:
                 self._flight[0].tried = True
             return self._start()
-        self._flight.popleft().answer.set_result(answer)
+        waiting = self._flight.popleft().answer
+        if isinstance(answer, Decoded | AudioInfo | AudioError):
+            waiting.set_result(answer)
+        else:
+            waiting.set_exception(answer)
         return child
 
     def _reason(self, child: Child, error: ChildDiedError | TimeoutError) -> str:
-        if isinstance(error, TimeoutError):
-            return f"decoding took longer than {self._timeout:g} s"
-        return f"the decoder crashed ({error})" + (f": {words}" if (words := child.last_words()) else "")
+        if not isinstance(error, TimeoutError):
+            return crashed(child, error)
+        return took_long(patience_for(self._flight[0].clip.audio, self._timeout))
 
     def _refuse(self, error: EmonetError) -> bool:
         """Answer all that is asked now with what keeps a process from starting; False if no more is to come."""
@@ -211,6 +220,16 @@ class Worker:
         return job is not None
 
 
+def took_long(timeout: float) -> str:
+    """The reason why a recording is given up whose decoder says nothing for so many seconds."""
+    return f"decoding took longer than {timeout:g} s"
+
+
+def crashed(child: Child, error: Exception) -> str:
+    """The reason why a recording is given up that ended its decoder, with the last line that this printed."""
+    return f"the decoder crashed ({error})" + (f": {words}" if (words := child.last_words()) else "")
+
+
 def refuse(job: Job, error: EmonetError) -> None:
     """Answer a job by an error, unless nobody waits for it any more."""
     if job.answer.set_running_or_notify_cancel():
@@ -230,28 +249,14 @@ def _broken(error: Exception) -> EmonetError:
     )
 
 
-def _working_folder() -> str:
-    """Where relative paths start from: the process may have gone elsewhere since its workers were started."""
-    try:
-        return os.getcwd()  # noqa: PTH109 as text
-    except FileNotFoundError:  # it was removed: only whole paths are found
-        return ""
-
-
-def _answer(child: Child, patience: float) -> Answer:
-    """What became of the clip that a worker is at."""
+def _answer(child: Child, patience: float) -> Answer | EmonetError:
+    """What became of the clip that a worker is at; an error that is none of the clip is raised where it is awaited."""
     kind, content = child.receive(patience)
-    if kind == _REJECTED:
-        return _rejection(content)
+    if kind in (_REJECTED, _FAILED):
+        return unpacked(content)
     facts = json.loads(content.tobytes())
     if kind == _INFO:
         return AudioInfo(*facts)
     _, samples = child.receive(patience)
     total, digest, notices = facts
     return Decoded(samples.view(np.float32), total, digest, tuple(Notice(*notice) for notice in notices))
-
-
-def _rejection(content: UInt8[np.ndarray, " bytes"]) -> AudioError:
-    error = unpacked(content)
-    assert isinstance(error, AudioError)
-    return error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+from emonet.clips import Audio
 
 
 @runtime_checkable  # so that tests can check annotations at run time
@@ -12,8 +13,8 @@ class HasAudio(Protocol):
     """What can be decoded; a `Clip`, for example."""
 
     @property
-    def audio(self) -> Path | bytes:
-        """Path of a file, or the encoded bytes of one."""
+    def audio(self) -> Audio:
+        """Path of a file, the encoded bytes of one, or where these are."""
 
     @property
     def start(self) -> float | None:
@@ -29,11 +30,13 @@ class Excerpt:
     """A recording, or a part of one, of which nothing else is known.
 
     Args:
-        audio: path of a file, or the encoded bytes of one.
+        audio: path of a file, the encoded bytes of one, or where these are.
         start: where to begin, in seconds; None is the beginning.
         end: where to stop, in seconds; None is the end.
+        channel: which one is heard alone, from 0; None for all, mixed.
     """
 
-    audio: Path | bytes
+    audio: Audio
     start: float | None = None
     end: float | None = None
+    channel: int | None = None

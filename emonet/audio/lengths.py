@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import Final
 
-Content = bytes | mmap
-"""A whole recording: in memory, or a file that is read where it is looked at."""
+from emonet.objects import Ranges
+
+Content = bytes | mmap | Ranges
+"""A whole recording: in memory, or a file or object that is read where it is looked at."""
 
 _CHUNKED: Final = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"FORM": ">", b"caff": ">"}  # magic -> byte order
 _SAMPLES: Final = {b"data": 0, b"SSND": 8}  # chunk of samples -> bytes before the first one (CAF: 4)
@@ -98,13 +100,13 @@ def _chunk(content: Content, at: int) -> _Chunk | None:
     layout = struct.Struct(order + ("q" if content[:4] == b"caff" else "I"))
     if at + 4 + layout.size > len(content):
         return None
-    return _Chunk(name, at + 4 + layout.size, layout.unpack_from(content, at + 4)[0])
+    return _Chunk(name, at + 4 + layout.size, layout.unpack(content[at + 4 : at + 4 + layout.size])[0])
 
 
 def _chunks(content: Content) -> Iterator[_Chunk]:
-    """The chunks of a file, as far as they follow each other."""
+    """The chunks of a file, as far as they follow each other; zeros, which a recorder has reserved, are none."""
     at = 8 if content[:4] == b"caff" else 12
-    while (chunk := _chunk(content, at)) is not None:
+    while (chunk := _chunk(content, at)) is not None and chunk.name != bytes(4):
         yield chunk
         at = chunk.body + max(0, chunk.size) + (chunk.size % 2 if content[:4] != b"caff" else 0)
 
@@ -258,6 +260,17 @@ def _count(content: Content, first: int) -> tuple[int | None, int]:
             flags, counted = struct.unpack(">II", content[at + 4 : at + 12])
             return (at + 8, counted) if flags & 1 else (None, 0)
     return None, 0
+
+
+def is_adts(content: Content) -> bool:
+    """Whether frames of AAC follow each other from the beginning (ISO 13818-7, 6.2)."""
+    at = _after_id3(content)
+    for _ in range(_FEWEST):
+        head = content[at : at + 6]
+        if len(head) < 6 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # layer 0, which MPEG audio never has
+            return False
+        at += (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    return True
 
 
 def is_cut_ogg(content: Content) -> bool:

@@ -52,21 +52,23 @@ class LogMel(nn.Module):
             return (torch.maximum(log, loudest - DYNAMIC_RANGE) + 4.0) / 4.0
 
 
-def pad(waveforms: Sequence[np.ndarray], window: Window) -> Float32[Tensor, "batch samples"]:
+def pad(waveforms: Sequence[np.ndarray], window: Window, *, pinned: bool = False) -> Float32[Tensor, "batch samples"]:
     """Cut each waveform to the window, or pad it with zeros at its end.
 
     Args:
         waveforms: 16 kHz mono audio, each of shape (samples,).
         window: what the model hears.
+        pinned: in memory that a GPU copies from by itself, and which PyTorch uses again.
 
     Returns:
         Shape (len(waveforms), window.samples).
     """
-    padded = np.zeros((len(waveforms), window.samples), np.float32)
-    for row, waveform in zip(padded, waveforms, strict=True):
+    shape = (len(waveforms), window.samples)
+    padded = torch.zeros(shape, pin_memory=True) if pinned else torch.from_numpy(np.zeros(shape, np.float32))
+    for row, waveform in zip(padded.numpy(), waveforms, strict=True):
         heard = waveform[: window.samples]
         row[: len(heard)] = heard
-    return torch.from_numpy(padded)
+    return padded
 
 
 def _filter_bank(mels: int) -> Float32[Tensor, "bins mels"]:

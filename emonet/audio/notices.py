@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64
 
 from emonet.windows import SAMPLE_RATE
 
-NoticeKind = Literal["channels", "scale", "length", "window", "faint", "noise", "band"]
+NoticeKind = Literal["channels", "scale", "length", "tracks", "damage", "window", "faint", "noise", "band", "clipped"]
 
 FRAME: Final = SAMPLE_RATE // 25  # samples: 40 ms, two periods of the deepest voice
 MOST_FRAMES: Final = 500  # looked at, spread over the recording
@@ -19,6 +19,10 @@ QUIET: Final = 20.0  # dB below the loudest frame, where pauses begin
 VOICED: Final = 0.5  # autocorrelation; speech has 0.57 and more, 0.53 in as much noise; noise alone at most 0.46
 STEADY: Final = 3.0  # dB between quiet and loud frames; 15 and more in speech, below 1 in noise and hum
 EMPTY: Final = -70.0  # dB below the strongest part of the spectrum
+TOP: Final = 0.98  # of the largest sample, above which a wave is cut off
+FLAT: Final = 5e-4  # of the largest sample, by which neighbours that are cut off differ at most
+STEPS: Final = 1e-3  # of full scale: 33 steps of 16 bits; fewer repeat themselves anyway
+CLIPPED: Final = 1e-4  # share of samples between two such neighbours; none in RAVDESS and nEMO, 4e-4 with 0.3 % cut off
 NARROW: Final = 5_000.0  # Hz; what is sampled at 8 or 10 kHz ends below, speech of 16 kHz beyond 7,700
 _PITCH: Final = (60, 500)  # Hz
 _BAND: Final = (80, 2_500)  # Hz
@@ -62,6 +66,21 @@ def sound_notices(samples: Float32[np.ndarray, " samples"]) -> list[Notice]:
     if highest < NARROW and not notices:
         notices.append(Notice("band", f"nothing above {highest / 1000:.1f} kHz, as on a telephone"))
     return notices
+
+
+def clipping_notice(samples: Float32[np.ndarray, " samples"]) -> Notice | None:
+    """Whether the tops of waves are cut off, as by a microphone that is set too loud.
+
+    Args:
+        samples: mono at the recording's own rate: resampling rounds what was cut, as lossy codecs do.
+    """
+    largest = float(np.abs(samples).max(initial=0.0))
+    at_top = np.abs(samples) > TOP * largest
+    alike = at_top[1:] & at_top[:-1] & (np.abs(np.diff(samples)) < FLAT * largest)
+    share = float((alike[1:] & alike[:-1]).sum() / max(1, len(samples)))
+    if share < CLIPPED or largest < STEPS:
+        return None
+    return Notice("clipped", f"clipped: the loudest waves are cut off ({100 * at_top.mean():.2g} % of the samples)")
 
 
 def _some(frames: Float64[np.ndarray, "_ samples"]) -> Float64[np.ndarray, "_ samples"]:

@@ -11,42 +11,30 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import soundfile
 
-from emonet.audio.lengths import Content, Mpeg, flac_samples, is_cut_ogg, mpeg, ogg_links, undeclared
+from emonet.audio.inside import audio_bytes, lazily
+from emonet.audio.lengths import Content, Mpeg, flac_samples, is_adts, is_cut_ogg, mpeg, ogg_links, undeclared
+from emonet.audio.media.demuxing import Readable
+from emonet.audio.media.opening import media_source
 from emonet.audio.notices import Notice
-from emonet.errors import AudioError
+from emonet.audio.source import CONVERT, CUT, TOLERANCE, Source, check_rate, length_notice, truncated, where_of
+from emonet.clips import Audio, AudioRange
+from emonet.errors import AudioError, EmonetError
+from emonet.objects import Ranges, SlicedFile
 
-RATES = (1_000, 768_000)  # Hz; outside, the header is damaged or the recording is not speech
-TOLERANCE = 0.01  # share of the declared length that may be missing: some encoders round
 _STREAMED = 0x7FFF_F000  # bytes; programs that write to a pipe leave a data size from here up in the header
 _LENGTHS = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _PREFIX = re.compile(r"^Error (?:: |in \S+ file\. )?|\.$")
-_CONVERT = "ffmpeg -i IN -ar 16000 -ac 1 OUT.wav"
+_UNREAD = (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError)  # of what libsndfile does not know
 _BROKEN = (
-    *(soundfile.LibsndfileError, RuntimeError, TypeError, ValueError),
+    *_UNREAD,
     *(ArithmeticError, LookupError, struct.error),  # of our own look at the bytes, should they be odder than foreseen
 )
 _PLAIN: Final = re.compile(r"PCM_\w+|FLOAT|DOUBLE|ULAW|ALAW")  # subtypes that are samples one after the other
-
-
-@dataclass(frozen=True)
-class Source:
-    """An open recording.
-
-    Args:
-        sound: to read from; reads forwards only.
-        frames: that it has, per channel (count); None where only reading to the end would tell.
-        notices: what is odd about its header.
-    """
-
-    sound: Any
-    frames: int | None
-    notices: tuple[Notice, ...] = ()
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]
@@ -56,71 +44,77 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-class _Tail(io.RawIOBase):
-    """What a recording holds from some byte on, as a file."""
-
-    def __init__(self, content: Content, offset: int) -> None:
-        self._content, self._offset, self._at = content, offset, 0
-
-    def seek(self, to: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content) - self._offset}[whence]
-        self._at = base + to
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
+class _Swallowing(SlicedFile):
+    """A file for libsndfile, through which nothing is raised: it ends where it cannot be read; `Ranges` keeps why."""
 
     def readinto(self, buffer: Any) -> int:
-        first = self._offset + self._at
-        found = self._content[first : first + len(buffer)]
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
-
-
-def where_of(audio: Path | bytes) -> str:
-    """How messages name a recording."""
-    return f"{len(audio):,} bytes in memory" if isinstance(audio, bytes) else str(audio)
+        try:
+            return super().readinto(buffer)
+        except EmonetError:
+            return 0
 
 
 @contextmanager
-def opened(audio: Path | bytes) -> Iterator[Source]:
+def opened(audio: Audio, where: str | None = None) -> Iterator[Source]:
     """Open `audio`; whatever goes wrong with it, also while it is read, is an `AudioError`.
+
+    Args:
+        audio: of a range only what is looked at is read.
+        where: how messages name it, if not by itself.
 
     Raises:
         AudioError: if it is missing, empty, unreadable or cut short.
+        EmonetError: if the store that it is in does not answer.
     """
-    where = where_of(audio)
+    where = where or where_of(audio)
+    content: Content = b""
     try:
         with ExitStack() as stack:
-            content = stack.enter_context(_content(audio))
-            # A name with bytes that are not UTF-8 is refused as text.
-            name: Any = io.BytesIO(audio) if isinstance(audio, bytes) else os.fsencode(audio)
-            sound = stack.enter_context(_Stream(name))
-            _check_header(sound, where)
-            yield _source(sound, content, where, stack)
+            readable = lazily(audio) if isinstance(audio, AudioRange) else audio_bytes(audio)
+            content = stack.enter_context(_content(readable, where))
+            yield _opened(readable, content, where, stack)
+            _raise_unread(content)
+    except EmonetError:  # what is said of a recording that seems to end early hides why it does
+        _raise_unread(content)
+        raise
     except OSError as error:
+        _raise_unread(content)
         raise AudioError(f"cannot be opened: {error.strerror or error}", where=where) from error
     except _BROKEN as error:
+        _raise_unread(content)
         # soundfile raises TypeError for `.raw`, which has no header to say what is in it.
-        raise AudioError(f"not readable: {_reason(error)}", where=where, hint=_CONVERT) from error
+        raise AudioError(f"not readable: {_reason(error)}", where=where, hint=CONVERT) from error
 
 
-def truncated(share: float, where: str) -> AudioError:
-    """Of what the header announces, only this share (0 to 1) is there."""
-    return AudioError(
-        f"truncated: {share:.0%} of what the header announces is there",
-        where=where,
-        hint="copy or download the file again",
-    )
+def _raise_unread(content: Content) -> None:
+    """Raise what kept bytes from being read, which a library has swallowed."""
+    if isinstance(content, Ranges) and content.error is not None:
+        raise content.error
+
+
+def _opened(audio: Readable, content: Content, where: str, stack: ExitStack) -> Source:
+    """The recording as libsndfile reads it, or else FFmpeg; where neither knows it, libsndfile's reason is raised."""
+    # A name with bytes that are not UTF-8 is refused as text.
+    name: Any = os.fsencode(audio) if isinstance(audio, Path) else _Swallowing(audio)
+    try:
+        if is_adts(content):  # libmpg123 would look for MP3 in it
+            raise ValueError("format not recognised")
+        sound = stack.enter_context(_Stream(name))
+    except _UNREAD:
+        media = media_source(audio, content, where, stack)
+        if media is None:
+            raise
+        return media
+    _check_header(sound, where)
+    return _source(sound, content, where, stack)
 
 
 @contextmanager
-def _content(audio: Path | bytes) -> Iterator[Content]:
+def _content(audio: Readable, where: str) -> Iterator[Content]:
     """The bytes of a regular file; anything else (a folder, a pipe that would block) raises."""
-    if isinstance(audio, bytes):
-        if not audio:
-            raise AudioError("0 bytes", where=where_of(audio))
+    if not isinstance(audio, Path):
+        if not len(audio):
+            raise AudioError("0 bytes", where=where)
         yield audio
         return
     if not audio.exists():
@@ -155,7 +149,7 @@ def _source(sound: Any, content: Content, where: str, stack: ExitStack) -> Sourc
     if not raw.found:
         raise AudioError("no samples", where=where)
     whole = _Stream(
-        _Tail(content, raw.offset),
+        _Swallowing(content, raw.offset),
         samplerate=sound.samplerate,
         channels=sound.channels,
         format="RAW",
@@ -170,7 +164,7 @@ def _about_ogg(content: Content) -> Iterator[str]:
     if (links := ogg_links(content)) > 1:
         yield f"{links} recordings one after the other in one file, of which only the first is heard"
     if is_cut_ogg(content):
-        yield "the stream has no end: it was cut, or its recorder killed; what is there was read"
+        yield CUT
 
 
 def _mpeg_source(sound: Any, content: Content, where: str, stack: ExitStack) -> Source:
@@ -203,7 +197,7 @@ def _piped(content: Content, first: int, stack: ExitStack) -> int:
             for start in range(first, len(content), 1 << 16):
                 try:
                     pipe.write(content[start : start + (1 << 16)])
-                except (BrokenPipeError, ValueError):  # enough was heard, or the file was closed
+                except (BrokenPipeError, ValueError, EmonetError):  # enough was heard, or it was closed or is away
                     return
 
     thread = threading.Thread(target=feed, name="feed", daemon=True)
@@ -225,15 +219,11 @@ def _flac_source(sound: Any, content: Content, where: str, stack: ExitStack) -> 
 
 def _other(stack: ExitStack, sound: Any, declared: float, found: float, frames: int | None = None) -> Source:
     """The recording opened past its header, with a notice that says so; both lengths in seconds."""
-    text = f"the header declares {declared:.1f} s, and {found:.1f} s are there and were read"
-    notices = (Notice("length", text),) if found - declared > TOLERANCE * found else ()
-    return Source(stack.enter_context(sound), frames or _declared(sound), notices)
+    return Source(stack.enter_context(sound), frames or _declared(sound), length_notice(declared, found))
 
 
 def _check_header(sound: Any, where: str) -> None:
-    if not RATES[0] <= sound.samplerate <= RATES[1]:
-        expected = f"{RATES[0]:,} to {RATES[1]:,} Hz"
-        raise AudioError("sample rate out of range", where=where, expected=expected, found=f"{sound.samplerate:,} Hz")
+    check_rate(sound.samplerate, where)
     for declared, found in [(int(a), int(b)) for a, b in _LENGTHS.findall(sound.extra_info)]:
         if declared < _STREAMED and found < (1 - TOLERANCE) * declared:
             raise truncated(found / declared, where)

@@ -31,10 +31,16 @@ def to_full_scale(
     Raises:
         AudioError: if their size is that of no convention, or a few are far larger than the rest.
     """
+    divisor, notice = scale_of(mono, where)
+    return (mono if notice is None else mono / np.float32(divisor)), notice
+
+
+def scale_of(mono: Float32[np.ndarray, " samples"], where: str) -> tuple[float, Notice | None]:
+    """What samples are to be divided by for full scale at 1, and a notice if that is not 1; as `to_full_scale`."""
     size = np.abs(mono)
     peak = float(size.max())
     if peak <= HOTTEST:
-        return mono, None
+        return 1.0, None
     usual = float(np.percentile(size, USUAL))
     bits = next((bits for bits, most in BITS.items() if peak <= most), None)
     if bits is None or usual <= HOTTEST or usual / 2 ** (bits - 1) < FAINTEST:
@@ -46,4 +52,4 @@ def to_full_scale(
             found=f"{peak:.3g}",
         )
     text = f"samples up to {peak:,.0f} in a float file: taken as {bits}-bit values, divided by {2 ** (bits - 1):,}"
-    return mono / np.float32(2 ** (bits - 1)), Notice("scale", text)
+    return 2.0 ** (bits - 1), Notice("scale", text)

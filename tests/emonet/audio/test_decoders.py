@@ -134,6 +134,7 @@ def test_a_crash_costs_one_clip(clips: list[Clip], decoders: Decoders, deed: str
             assert_right(heard, clip)
 
 
+@pytest.mark.slow
 def test_a_hang_costs_one_clip_and_its_time(clips: list[Clip]) -> None:
     with Decoders(1, timeout=1.0) as decoders:
         first, *heard = decoders.decode([clips[0], trap("hang"), *clips[1:3]], ahead=4)
@@ -202,6 +203,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.mark.slow
 def test_nothing_is_left_when_the_decoders_are_closed(clips: list[Clip]) -> None:
     files, threads = open_files(), threading.active_count()
     with Decoders(3, timeout=3600.0) as decoders:  # whoever waits for what hangs waits in vain

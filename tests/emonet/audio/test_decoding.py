@@ -3,13 +3,14 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 
-from emonet.audio import AudioInfo, decode, probe
+from emonet.audio import AudioInfo, Decoded, Decoders, Excerpt, decode, probe
 from emonet.errors import AudioError
 from emonet.windows import SAMPLE_RATE
 
@@ -54,13 +55,6 @@ def test_every_odd_recording_decodes_or_says_why_not(path: Path) -> None:
     assert np.isfinite(samples).all()
     np.testing.assert_array_equal(samples, decode(path.read_bytes()).samples)
     assert probe(path).seconds == pytest.approx(len(samples) / SAMPLE_RATE, abs=0.1)
-
-
-@pytest.mark.skipif(not ODD_FILES, reason=f"no odd recordings at {ODD}")
-@pytest.mark.parametrize("name", ["format_test.m4a", "test5.webm", "wrong_extension.aac"])
-def test_formats_that_libsndfile_lacks_name_the_conversion(name: str) -> None:
-    with pytest.raises(AudioError, match=r"(?s)format not recognised.*ffmpeg -i IN -ar 16000 -ac 1 OUT\.wav"):
-        decode(ODD / "pydub" / name)
 
 
 def test_channels_are_averaged_and_the_rate_is_16_khz() -> None:
@@ -200,3 +194,27 @@ def test_an_absurd_sample_rate_is_refused() -> None:
     content[24:28] = struct.pack("<I", 3)
     with pytest.raises(AudioError, match=r"(?s)sample rate.*1,000 to 768,000 Hz.*3 Hz"):
         decode(bytes(content))
+
+
+def test_one_channel_alone(tmp_path: Path) -> None:
+    path, times = tmp_path / "stereo.wav", np.arange(16_000) / 16_000
+    left, right = (0.3 * np.sin(2 * np.pi * hertz * times) for hertz in (220, 330))
+    sf.write(path, np.column_stack([left, right]), 16_000, subtype="FLOAT")
+    with Decoders(1) as decoders:
+        parts = decoders.decode([Excerpt(path, 0.5, 0.75, channel) for channel in (0, 1)])
+        for channel, (wanted, heard) in enumerate(zip((left, right), parts, strict=True)):
+            np.testing.assert_allclose(decode(path, channel=channel).samples, wanted, atol=1e-6)
+            assert isinstance(heard, Decoded)
+            np.testing.assert_allclose(heard.samples, wanted[8000:12_000], atol=1e-6)
+    sf.write(path, np.column_stack([left, -left]), 16_000)
+    assert [notice.kind for notice in decode(path).notices] == ["channels", "noise"]
+    assert [notice.kind for notice in decode(path, channel=1).notices] == ["noise"], "nothing was mixed"
+    for channel in (2, -1):
+        with pytest.raises(AudioError, match=rf"(?s)there is no channel {channel}.*expected: +0 to 1"):
+            decode(path, channel=channel)
+
+
+def test_a_part_that_ends_behind_the_recording_says_so(make_wav: Callable[..., Path]) -> None:
+    path = make_wav()
+    assert "the part ends at 1.50 s, but the audio has 1.00 s" in [one.text for one in decode(path, end=1.5).notices]
+    assert not [one for one in decode(path, start=0.5, end=1.09).notices if one.kind == "length"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emonet.audio import decode, probe
-from emonet.audio.lengths import flac_samples, is_cut_ogg, mpeg, ogg_links, undeclared
+from emonet.audio.lengths import _chunks, flac_samples, is_cut_ogg, mpeg, ogg_links, undeclared
 from emonet.errors import AudioError
 
 RATE = 16_000
@@ -225,3 +226,13 @@ def test_recordings_chained_in_one_ogg_file_are_told(subtype: str) -> None:
     heard = decode(content + content)
     assert heard.seconds == 1.0
     assert heard.notices[0].text == "2 recordings one after the other in one file, of which only the first is heard"
+
+
+def test_space_that_a_recorder_has_reserved_is_no_row_of_chunks(make_wav: Callable[..., Path]) -> None:
+    """A gigabyte of it would take minutes, chunk by chunk."""
+    content = make_wav(seconds=0.5).read_bytes() + bytes(1 << 20)
+    assert [chunk.name for chunk in _chunks(content)] == [b"fmt ", b"data"]
+    found = undeclared(content)
+    assert found is not None
+    assert not found.big_endian
+    assert found.found == len(content) - found.offset

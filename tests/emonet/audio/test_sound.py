@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,19 @@ def test_copies_have_the_same_content_whatever_the_format() -> None:
 def test_real_speech_gets_no_notice(corpora: Path, pattern: str) -> None:
     told = {path.name: texts(sound) for path in sorted(corpora.glob(pattern)) if (sound := decode(path)).notices}
     assert told == {}
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_waves_that_are_cut_off_are_told(tmp_path: Path, rate: int) -> None:
+    time = np.arange(2 * rate) / rate
+    voice = np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)) + 0.3 * np.sin(2 * np.pi * 1100 * time)
+    kinds = {}
+    for name, gain in (("whole", 0.3), ("loud", 0.9), ("quiet", 0.9)):
+        samples = np.clip(gain * voice, -1, 1) * (0.1 if name == "quiet" else 1)
+        sf.write(tmp_path / f"{name}.wav", samples, rate, subtype="PCM_16")
+        notices = decode(tmp_path / f"{name}.wav").notices
+        kinds[name] = [notice.text for notice in notices if notice.kind == "clipped"]
+    assert kinds["whole"] == []
+    for texts in (kinds["loud"], kinds["quiet"]):
+        assert len(texts) == 1
+        assert re.fullmatch(r"clipped: the loudest waves are cut off \([0-9.]+ % of the samples\)", texts[0])

@@ -1,0 +1,1 @@
+"""FFmpeg's libraries: containers and codecs that libsndfile does not read."""
