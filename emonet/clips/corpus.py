@@ -2,75 +2,25 @@
 
 from __future__ import annotations
 
-import math
-import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
-from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32
 
+from emonet.clips.checks import leaks, repeated_ids, speakers_splits, wrong_classes, wrong_scores
+from emonet.clips.clip import Clip, Rejection, Split
+from emonet.clips.columns import ClipColumns
 from emonet.clips.fingerprints import fingerprint
-from emonet.clips.leaks import doubtful_speakers, shared_recordings, shared_speakers
+from emonet.clips.given import Given
+from emonet.clips.leaks import doubtful_speakers
+from emonet.clips.sequence import Clips, column_of
 from emonet.errors import RequestError, raise_collected
 from emonet.targets import EMOTIONS, TargetSpec
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One recording, or a part of one, with what is known about it.
-
-    Args:
-        id: unique in its corpus, e.g. `ravdess/03-01-06-01-02-01-12`.
-        audio: path of a file that libsndfile reads, or the encoded bytes of one.
-        speaker: who speaks, unique across corpora, e.g. `ravdess/actor-12`.
-        split: `train`, `validation` or `test`; the clips of a speaker share one.
-        language: ISO 639-1 code, e.g. `en`; `und` where unknown.
-        scores: target id -> score; a target that nobody rated is absent.
-        caption: a sentence about how the speaker feels, where the corpus has one.
-        start: where the clip starts in the audio, in seconds; None is the beginning.
-        end: where it ends, in seconds; None is the end of the audio.
-        seconds: length of the clip in seconds (from the header, before the window cuts it).
-        weight: how much the clip counts in the experts' training, 0 or more.
-        weights: target id -> how much its score of this clip counts, times `weight`; 1 where absent.
-        label: the clip's class as the corpus names it, e.g. `angry`; None where it has none.
-    """
-
-    id: str
-    audio: Path | bytes
-    speaker: str
-    split: Split
-    language: str = "und"
-    scores: Mapping[str, float] = field(default_factory=dict)
-    caption: str | None = None
-    start: float | None = None
-    end: float | None = None
-    seconds: float = float("nan")
-    weight: float = 1.0
-    weights: Mapping[str, float] = field(default_factory=dict)
-    label: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A clip that could not be used, and why.
-
-    Args:
-        id: the clip's id, or its path where it has none.
-        reason: one line, e.g. `0 bytes`.
-    """
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +29,7 @@ class Corpus:
 
     Args:
         name: the spec that opened it, e.g. `ravdess:data/ravdess`.
-        clips: the usable clips, in a fixed order.
+        clips: the usable clips, in a fixed order: a tuple, or `Clips`, which makes them on demand out of columns.
         rejected: those left out, with their reasons.
         targets: what the scores mean.
         note: a sentence that every report of this corpus shows (licence, limits).
@@ -95,7 +45,7 @@ class Corpus:
     """
 
     name: str
-    clips: tuple[Clip, ...]
+    clips: Sequence[Clip]
     rejected: tuple[Rejection, ...] = ()
     targets: TargetSpec = EMOTIONS
     note: str = ""
@@ -104,115 +54,82 @@ class Corpus:
     classes: Mapping[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        columns = self.columns
         raise_collected(
             f"the corpus {self.name!r} cannot be used",
-            [*self._duplicates(), *self._wrong_scores(), *self._wrong_classes(), *self._leaks()],
+            [
+                *repeated_ids(columns),
+                *wrong_scores(columns, self.targets),
+                *wrong_classes(self.classes, self.targets),
+                *leaks(columns),
+            ],
             hint=f"emonet corpus {shlex.quote(self.name)}",
         )
 
-    def _duplicates(self) -> list[str]:
-        counts = Counter(clip.id for clip in self.clips)
-        if len(counts) == len(self.clips):
-            return []
-        return [f"clip id {clip_id!r} occurs {n} times; ids are unique" for clip_id, n in counts.items() if n > 1]
+    @classmethod
+    def restored(cls, *, fingerprint: str, warnings: tuple[str, ...], **fields: Any) -> Self:
+        """A corpus that was checked and fingerprinted once and has been kept since: nothing is done again.
 
-    def _wrong_scores(self) -> list[str]:
-        """Found in all scores at once; said one by one."""
-        unknown = {name for name in _names(self.clips) if name not in self.targets}
-        suspects: Iterable[Clip] = self.clips
-        if not unknown:
-            rows, columns, values = self._given(self.clips)
-            low, high = (
-                np.array([getattr(target, end) for target in self.targets])[columns] for end in ("low", "high")
-            )
-            wrong = (values < low) | (values > high)
-            suspects = [self.clips[row] for row in np.unique(rows[wrong])]
-        problems = []
-        for clip in suspects:
-            for name, score in clip.scores.items():
-                try:
-                    self.targets.validate(name, score)
-                except RequestError as error:
-                    problems.append(f"clip {clip.id!r}: " + " ".join(str(error).split()))
-        return problems
+        Args:
+            fingerprint: that it had.
+            warnings: that it had.
+            fields: of the corpus; all of them.
+        """
+        corpus = cls.__new__(cls)
+        corpus.__dict__.update(fields, fingerprint=fingerprint, warnings=warnings)  # as unpickling does
+        return corpus
 
-    def _wrong_classes(self) -> list[str]:
-        return [
-            f"class {label!r} stands for {target!r}, which is no target"
-            for label, target in self.classes.items()
-            if target is not None and target not in self.targets.ids
-        ]
-
-    def _leaks(self) -> list[str]:
-        unknown = sorted({clip.split for clip in self.clips} - set(SPLITS))
-        problems = [f"split {name!r} is none of {', '.join(SPLITS)}" for name in unknown]
-        problems += shared_speakers(self._splits())
-        if len({clip.split for clip in self.clips}) > 1:
-            spans = [(clip.start or 0.0, math.inf if clip.end is None else clip.end) for clip in self.clips]
-            names = [clip.id for clip in self.clips]
-            problems += shared_recordings(self._files[0].tolist(), spans, [clip.split for clip in self.clips], names)
-        return problems
-
-    def _splits(self) -> dict[str, set[str]]:
-        """Speaker -> splits; a clip that names its own id as its speaker is anonymous."""
-        splits: dict[str, set[str]] = defaultdict(set)
-        for clip in self.clips:
-            if clip.speaker is not clip.id and clip.speaker != clip.id:
-                splits[clip.speaker].add(clip.split)
-        return splits
+    @cached_property
+    def columns(self) -> ClipColumns:
+        """The clips as columns, a million of which are no million objects."""
+        return self.clips.columns if isinstance(self.clips, Clips) else ClipColumns.of(self.clips)
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def of_split(self, split: Split) -> tuple[Clip, ...]:
+    def of_split(self, split: Split) -> Sequence[Clip]:
         """The clips of one split, in order."""
+        if isinstance(self.clips, Clips):
+            return self.clips.where(self.in_split(split))
         return tuple(clip for clip in self.clips if clip.split == split)
+
+    def in_split(self, split: Split) -> Bool[np.ndarray, " clips"]:
+        """Which clips are in a split."""
+        return self.columns.split.equal(split)
 
     def scores(self, clips: Sequence[Clip] | None = None) -> Float32[np.ndarray, "clips targets"]:
         """Scores of `clips` (default: all); NaN where nobody rated."""
-        clips = self.clips if clips is None else clips
-        matrix = np.full((len(clips), len(self.targets)), np.nan, np.float32)
-        rows, columns, values = self._given(clips)
-        matrix[rows, columns] = values
+        given: Given = self.columns.scores if clips is None else column_of(clips, "scores")
+        matrix = np.full((len(given), len(self.targets)), np.nan, np.float32)
+        for column, name in enumerate(given.names):
+            rows = given.where(column)
+            matrix[rows, self.targets.index(name)] = given.values[rows, column]
         return matrix
-
-    def _given(self, clips: Sequence[Clip]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Row, column and value of each score that somebody gave."""
-        columns = {name: self.targets.index(name) for name in _names(clips)}
-        counts = np.fromiter((len(clip.scores) for clip in clips), np.intp, len(clips))
-        total = int(counts.sum())
-        names = chain.from_iterable(clip.scores for clip in clips)
-        values = chain.from_iterable(clip.scores.values() for clip in clips)
-        return (
-            np.repeat(np.arange(len(clips)), counts),
-            np.fromiter(map(columns.__getitem__, names), np.intp, total),
-            np.fromiter(values, np.float64, total),
-        )
 
     def weights(self) -> Float32[np.ndarray, "clips targets"]:
         """How much each score counts in the experts' training; 1 unless the corpus says otherwise."""
-        weights = np.fromiter((clip.weight for clip in self.clips), np.float32, len(self.clips))
-        matrix = np.repeat(weights[:, None], len(self.targets), 1)
-        for row, clip in enumerate(self.clips):
-            for name, weight in clip.weights.items():
-                matrix[row, self.targets.index(name)] *= weight
+        columns = self.columns
+        matrix = np.repeat(columns.weight.astype(np.float32)[:, None], len(self.targets), 1)
+        for column, name in enumerate(columns.weights.names):
+            rows = columns.weights.where(column)
+            matrix[rows, self.targets.index(name)] *= columns.weights.values[rows, column].astype(np.float32)
         return matrix
 
     @cached_property
     def rated(self) -> tuple[str, ...]:
         """Ids of the targets that at least one clip has a score for, in the order of `targets`."""
-        present = {self.targets.ids[self.targets.index(name)] for name in _names(self.clips)}
+        present = {self.targets.ids[self.targets.index(name)] for name in self.columns.scores.used()}
         return tuple(name for name in self.targets.ids if name in present)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The classes that at least one clip has, by name."""
-        return tuple(sorted({clip.label for clip in self.clips if clip.label is not None}))
+        return tuple(sorted(self.columns.label.present()))
 
-    @property
+    @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What its user should look at: remarks, and ids that may be one speaker's."""
-        return (*self.remarks, *doubtful_speakers(self._splits()))
+        return (*self.remarks, *doubtful_speakers(speakers_splits(self.columns)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -220,37 +137,10 @@ class Corpus:
 
         Weights and labels are left out: states do not depend on them, and a store need not be made again when they
         change; scores that are made of labels are in. Files enter by their size, not their content, so that a corpus of
-        a million files is fingerprinted in half a minute; audio in memory enters by its SHA-256.
+        a million files is fingerprinted in a minute; so does audio inside of tars, Parquet files and object stores;
+        audio in memory enters by its SHA-256. A snapshot keeps it.
         """
-        return fingerprint(self.clips, self._files[1], self.targets.to_json())
-
-    @cached_property
-    def _files(self) -> tuple[Int64[np.ndarray, " clips"], Int64[np.ndarray, " clips"]]:
-        """Which recording each clip is of, by a number; its size in bytes, or -1 where it is no file or is not there.
-
-        The same file has one number, under whatever path; audio in memory has one for each clip.
-        """
-        numbers: dict[object, int] = {}
-        sizes: list[int] = []
-        groups: list[int] = []
-        for row, clip in enumerate(self.clips):
-            identity, size = (row, -1) if isinstance(clip.audio, bytes) else _file(clip.audio)
-            groups.append(numbers.setdefault(identity, len(numbers)))
-            sizes.append(size)
-        return np.array(groups, np.int64), np.array(sizes, np.int64)
-
-
-def _file(audio: Path) -> tuple[object, int]:
-    """What makes a file the same as another one, and its size in bytes (-1 where it is not there)."""
-    try:
-        found = os.stat(audio)  # noqa: PTH116 a third faster, a million times
-    except OSError:
-        return str(audio), -1
-    return (found.st_dev, found.st_ino), found.st_size
-
-
-def _names(clips: Iterable[Clip]) -> set[str]:
-    return set(chain.from_iterable(clip.scores for clip in clips))
+        return fingerprint(self.clips, self.columns.recordings[1].tolist(), self.targets.to_json())
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:
@@ -275,7 +165,7 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
         passed_over.update(corpus.passed_over)
     return Corpus(
         name="+".join(corpus.name for corpus in corpora),
-        clips=tuple(clip for corpus in corpora for clip in corpus.clips),
+        clips=_joined_clips(corpora),
         rejected=tuple(rejection for corpus in corpora for rejection in corpus.rejected),
         targets=first.targets,
         note=" ".join(dict.fromkeys(corpus.note for corpus in corpora if corpus.note)),
@@ -283,6 +173,12 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
         remarks=tuple(remark for corpus in corpora for remark in corpus.remarks),
         classes=_joined_classes(corpora),
     )
+
+
+def _joined_clips(corpora: Sequence[Corpus]) -> Sequence[Clip]:
+    if any(isinstance(corpus.clips, Clips) for corpus in corpora):
+        return Clips(ClipColumns.joined([corpus.columns for corpus in corpora]))
+    return tuple(clip for corpus in corpora for clip in corpus.clips)
 
 
 def _joined_classes(corpora: Sequence[Corpus]) -> dict[str, str | None]:

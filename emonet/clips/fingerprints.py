@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from emonet.clips.audio import Audio, content_key
+
 
 class _Clip(Protocol):
     """What of a clip enters the fingerprint."""
@@ -16,7 +18,7 @@ class _Clip(Protocol):
     @property
     def id(self) -> str: ...
     @property
-    def audio(self) -> Path | bytes: ...
+    def audio(self) -> Audio: ...
     @property
     def start(self) -> float | None: ...
     @property
@@ -56,10 +58,11 @@ def fingerprint(clips: Iterable[_Clip], sizes: Iterable[int], targets: Sequence[
 
 
 def _clip(clip: _Clip, size: int) -> str:
+    audio: object = size
     if isinstance(clip.audio, bytes):
-        audio: object = hashlib.sha256(clip.audio).hexdigest()
-    else:
-        audio = clip.audio.stat().st_size if size < 0 else size  # not there when the corpus was made: raises
+        audio = content_key(clip.audio)
+    elif isinstance(clip.audio, Path) and size < 0:
+        audio = clip.audio.stat().st_size  # not there when the corpus was made: raises
     fields = (clip.id, audio, clip.start, clip.end, clip.speaker, clip.split, clip.language)
     return f"[{','.join(map(_text, fields))},{_scores(clip.scores)},{_text(clip.caption)}]"
 

@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from emonet.clips.corpus import Clip, Split
+from emonet.clips.clip import Clip, Split
 from emonet.clips.leaks import person
+from emonet.clips.sequence import values_of
 from emonet.errors import RequestError, raise_collected, shortened
 
 VALIDATION = 0.2  # of a fold's training speakers, held out to choose by; one at least
@@ -57,8 +58,11 @@ class Fold:
 
     def shared(self, clips: Sequence[Clip]) -> tuple[str, ...]:
         """Speakers of test clips who are trained on or chosen by, too."""
-        heard = {person(clips[row].speaker) for rows in (self.train, self.validation) for row in rows.tolist()}
-        return tuple(sorted({clips[row].speaker for row in self.test.tolist() if person(clips[row].speaker) in heard}))
+        speakers = values_of(clips, "speaker")
+        heard = {
+            person(one) for one in {speakers[row] for rows in (self.train, self.validation) for row in rows.tolist()}
+        }
+        return tuple(sorted(one for one in {speakers[row] for row in self.test.tolist()} if person(one) in heard))
 
 
 @dataclass(frozen=True)
@@ -197,10 +201,11 @@ def hold_out(fold: Fold, clips: Sequence[Clip], turn: int = 0) -> tuple[Fold, He
     if len(fold.validation):
         return fold, "files"
     people: dict[str, list[int]] = defaultdict(list)
+    speakers, known = values_of(clips, "speaker"), _Persons()
     for row in fold.train.tolist():
-        people[person(clips[row].speaker)].append(row)
+        people[known[speakers[row]]].append(row)
     kind: HeldOut = "speakers" if len(people) > 1 else "clips"
-    groups = people if len(people) > 1 else {clips[row].id: [row] for row in fold.train.tolist()}
+    groups = people if len(people) > 1 else _each(clips, fold.train)
     order = sorted(groups, key=lambda name: _order(f"fold {fold.name}", name))
     count = max(1, round(VALIDATION * len(order)))
     chosen = [order[(turn * count + place) % len(order)] for place in range(count)]
@@ -212,11 +217,25 @@ def _people(clips: Sequence[Clip]) -> dict[str, list[int]]:
     """Name of each person, the first of several, -> rows; in the order of the names."""
     rows: dict[str, list[int]] = defaultdict(list)
     names: dict[str, str] = {}
-    for row, clip in enumerate(clips):
-        known = person(clip.speaker)
+    persons = _Persons()
+    for row, speaker in enumerate(values_of(clips, "speaker")):
+        known = persons[speaker]
         rows[known].append(row)
-        names[known] = min(names.get(known, clip.speaker), clip.speaker)
+        names[known] = min(names.get(known, speaker), speaker)
     return {names[known]: rows[known] for known in sorted(rows, key=names.__getitem__)}
+
+
+def _each(clips: Sequence[Clip], rows: Rows) -> dict[str, list[int]]:
+    ids = values_of(clips, "id")
+    return {ids[row]: [row] for row in rows.tolist()}
+
+
+class _Persons(dict[str, str]):
+    """Speaker -> what ids of that person have in common, found out once."""
+
+    def __missing__(self, speaker: str) -> str:
+        self[speaker] = person(speaker)
+        return self[speaker]
 
 
 def _parts(fold: Fold) -> dict[str, Rows]:

@@ -5,11 +5,11 @@ from .acted.ravdess import open_ravdess
 from .clip_names import ClipNames
 from .fold_files import open_folds
 from .labels import as_prototypes, read_mapping
-from .manifest import open_manifest, path_exists, unspelled
-from .manifest.cells import as_name, as_number, is_missing
-from .manifest.tables import read_rows
+from .manifest import open_manifest, open_tars, path_exists, unspelled
+from .manifest.recordings import read_recordings
 from .opening import open_corpus
 from .sandbox import open_sandbox
+from .snapshots import is_true, open_kept
 from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
 from .summary import CorpusReport, describe
 
@@ -20,24 +20,24 @@ __all__ = [
     "CorpusReport",
     "SoundReport",
     "Sounds",
-    "as_name",
-    "as_number",
     "as_prototypes",
     "contents",
     "describe",
     "gender_of",
-    "is_missing",
+    "is_true",
     "listen",
     "open_corpus",
     "open_emodb",
     "open_folds",
+    "open_kept",
     "open_manifest",
     "open_nemo",
     "open_ravdess",
     "open_sandbox",
+    "open_tars",
     "path_exists",
     "read_mapping",
-    "read_rows",
+    "read_recordings",
     "refuse_copies",
     "unspelled",
 ]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import final
 
 from emonet.audio import AUDIO
-from emonet.clips import Clip, person
+from emonet.clips import AudioRange, Clip, person
 
 
 @final
@@ -28,6 +28,8 @@ class ClipNames:
         self._speakers: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for row, clip in enumerate(clips):
             files = [str(clip.audio)] if isinstance(clip.audio, Path) else []
+            if isinstance(clip.audio, AudioRange) and not clip.audio.start:
+                files = [clip.audio.location]
             for name in (clip.id, *files):
                 parts = parts_of(name)
                 self._places[parts[-1]].add((row, parts))

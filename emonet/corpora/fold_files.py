@@ -11,9 +11,9 @@ from typing import Any
 from emonet.clips import Corpus, Folds, check_folds, deal_folds, folds_of, leave_one_out
 from emonet.corpora.clip_names import ClipNames, parts_of
 from emonet.corpora.emobox import open_emobox
-from emonet.corpora.manifest import as_name
 from emonet.errors import RequestError, brief, raise_collected, shortened
 from emonet.runtime import expanded
+from emonet.tables import as_name
 
 LOSO, EMOBOX = "loso", "emobox:"
 _COLUMNS = ("speaker", "clip")

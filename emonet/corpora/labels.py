@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from emonet.clips import Clip, Corpus
-from emonet.corpora.manifest import as_name
+import numpy as np
+
+from emonet.clips import Clips, Coded, Corpus, Given
 from emonet.errors import RequestError, brief, raise_collected
+from emonet.tables import as_name
 from emonet.targets import CLASSES, Target, TargetSpec, class_targets, spelling
 
 _SHOWN = 5  # labels in a sentence
@@ -34,9 +36,10 @@ def as_classes(corpus: Corpus, spec: TargetSpec = CLASSES) -> Corpus:
     """
     spec = spec if len(spec) else TargetSpec(tuple(_trained(corpus).values()))
     classes = {label: target.id for target in spec for label in _labels_of(target, spec, corpus) or (target.name,)}
-    clips = tuple(replace(clip, scores=_scores(clip, classes, spec), weights={}) for clip in corpus.clips)
+    columns = corpus.columns
+    scored = replace(columns, scores=_scores(columns.label, classes, spec), weights=Given.none(len(columns)))
     remarks = _remark(_NOTHING, [label for label in corpus.labels if label not in classes])
-    return replace(corpus, clips=clips, targets=spec, classes=classes, remarks=(*corpus.remarks, *remarks))
+    return replace(corpus, clips=Clips(scored), targets=spec, classes=classes, remarks=(*corpus.remarks, *remarks))
 
 
 def _labels_of(target: Target, spec: TargetSpec, corpus: Corpus) -> tuple[str, ...]:
@@ -54,12 +57,12 @@ def _trained(corpus: Corpus) -> dict[str, Target]:
             expected="clips with class labels: a column `label`, or manifest:FILE#COLUMN",
             found=f"{len(targets)} ({', '.join(targets)})" if targets else "no labels",
         )
-    trained = Counter(clip.label for clip in corpus.of_split("train"))
+    trained = set(corpus.columns.label.take(np.flatnonzero(corpus.in_split("train"))).present())
     spellings = Counter(name for target in targets.values() for name in {spelling(target.id), spelling(target.name)})
     alike = [x for x, target in targets.items() if max(spellings[spelling(target.id)], spellings[spelling(x)]) > 1]
     raise_collected(
         "the classes of the corpus cannot be trained",
-        [f"no clip of the class {label!r} is in the split train" for label in targets if not trained[label]]
+        [f"no clip of the class {label!r} is in the split train" for label in targets if label not in trained]
         + ([f"the labels {', '.join(map(repr, alike))} differ in their spelling alone"] if alike else []),
         where=corpus.name,
         hint="emonet corpus without --targets shows the classes by split",
@@ -95,15 +98,16 @@ def as_prototypes(corpus: Corpus, mapping: Mapping[str, str | None], where: obje
         for label, target in mapping.items()
     }
     meant = {**corpus.classes, **classes}  # all of them, so that it scores as itself when it is opened by them again
-    clips = tuple(
-        clip if clip.scores else replace(clip, scores=_scores(clip, meant, corpus.targets)) for clip in corpus.clips
-    )
-    unscored = {clip.label for clip in clips if clip.label is not None and not clip.scores}
+    columns = corpus.columns
+    scores = columns.scores.filled(_scores(columns.label.only(~columns.scores.some()), meant, corpus.targets))
+    unscored = columns.label.take(np.flatnonzero(~scores.some())).present()
     remarks = [
         *_remark(_NOTHING, sorted(unscored)),
         *_remark("labels that no clip has", [label for label in mapping if label not in corpus.labels]),
     ]
-    return replace(corpus, clips=clips, classes=meant, remarks=(*corpus.remarks, *remarks))
+    return replace(
+        corpus, clips=Clips(replace(columns, scores=scores)), classes=meant, remarks=(*corpus.remarks, *remarks)
+    )
 
 
 def read_mapping(path: Path) -> dict[str, str | None]:
@@ -135,13 +139,15 @@ def _problems(label: Any, target: Any) -> list[str]:
     return found
 
 
-def _scores(clip: Clip, classes: Mapping[str, str | None], spec: TargetSpec) -> dict[str, float]:
-    """The highest score of the target that the clip's label stands for, the lowest of the others."""
-    if clip.label is None or clip.label not in classes:
-        return {}
-    own = classes[clip.label]
-    targets = dict.fromkeys(target for target in classes.values() if target is not None)
-    return {target: spec[target].high if target == own else spec[target].low for target in targets}
+def _scores(labels: Coded, classes: Mapping[str, str | None], spec: TargetSpec) -> Given:
+    """The highest score of the target that each clip's label stands for, the lowest of the others."""
+    targets = tuple(dict.fromkeys(target for target in classes.values() if target is not None))
+    of_label = np.full((len(labels.names) + 1, len(targets)), np.nan)  # no label is the last one
+    for row, label in enumerate(labels.names):
+        if label in classes:
+            own = classes[label]
+            of_label[row] = [spec[target].high if target == own else spec[target].low for target in targets]
+    return Given(targets, of_label[labels.codes])
 
 
 def _remark(what: str, labels: list[str]) -> list[str]:

@@ -9,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from emonet.clips import Corpus, join
+from emonet.clips import Corpus, Sources, join
 from emonet.corpora.acted import EMODB, NEMO, RAVDESS, open_acted
 from emonet.corpora.labels import as_classes, as_prototypes
-from emonet.corpora.manifest import open_manifest, path_exists, unspelled
+from emonet.corpora.manifest import open_manifest, open_tars, path_exists, unspelled
 from emonet.corpora.plugged import GROUP, open_plugged, plugged_kinds
 from emonet.corpora.sandbox import open_sandbox
 from emonet.errors import RequestError, shortened
+from emonet.objects import is_url
 from emonet.runtime import Progress, expanded, ignore, pick_plugin, require_plugin
 from emonet.targets import CLASSES, EMOTIONS, TargetSpec, are_classes
 
@@ -23,12 +24,14 @@ _COLUMN = "#"  # between a manifest and the name of its column of classes
 
 
 _ACTED = MappingProxyType({layout.kind: layout for layout in (RAVDESS, EMODB, NEMO)})
-_WITH_PATH = (*_ACTED, "manifest")
+_TABLE_KINDS = ("manifest", "tars")
+_WITH_PATH = (*_ACTED, *_TABLE_KINDS)
 _BUILT_IN = ("sandbox", *_WITH_PATH)
 _RATED: Mapping[str, tuple[str, ...]] = MappingProxyType(  # kinds that can rate these emotions and nothing else
     {"sandbox": EMOTIONS.ids, **{kind: layout.prototypes for kind, layout in _ACTED.items()}}
 )
 _TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
+_TAR = ".tar"
 
 
 def open_corpus(
@@ -37,6 +40,7 @@ def open_corpus(
     targets: TargetSpec = EMOTIONS,
     classes: Mapping[str, str | None] = MappingProxyType({}),
     folder: Path = Path("runs/corpora"),
+    sources: Sources | None = None,
     progress: Progress = ignore,
 ) -> Corpus:
     """Open the corpora that `spec` names, as one.
@@ -50,6 +54,7 @@ def open_corpus(
         classes: label -> target that its clips are to be scored by, where they have no scores; None for a class that
             is none of them.
         folder: where the audio of `sandbox` is synthesised once and found again.
+        sources: hears of the files that the corpora are made of.
         progress: told about each corpus in turn, in clips.
 
     Raises:
@@ -66,7 +71,8 @@ def open_corpus(
         _require_rated(parts, targets)
     # The sandbox comes last: a wrong path elsewhere is found before the synthesis, which takes longest.
     opened = {
-        part: _open(part, targets, folder, progress) for part in sorted(parts, key=lambda part: part == "sandbox")
+        part: _open(part, targets, folder, sources, progress)
+        for part in sorted(parts, key=lambda part: part == "sandbox")
     }
     corpus = join([opened[part] for part in parts])
     if are_classes(targets):
@@ -110,30 +116,54 @@ def _path(part: str) -> Path:
     return unspelled(written if path and path_exists(written) else expanded(path.strip()))
 
 
-def _open(part: str, targets: TargetSpec, folder: Path, progress: Progress) -> Corpus:
+def _location(part: str) -> Path | str:
+    """The path in a part, or its URL as text, of which a path would drop a slash."""
+    location = part.partition(":")[2].strip()
+    return location if is_url(location) else _path(part)
+
+
+def _open(part: str, targets: TargetSpec, folder: Path, sources: Sources | None, progress: Progress) -> Corpus:
     rated = EMOTIONS if are_classes(targets) else targets
+    kind = part.partition(":")[0]
+    if kind in _TABLE_KINDS:
+        return _open_table(kind, _location(part), targets, folder, sources, progress)
+    if kind in _ACTED:
+        return open_acted(_ACTED[kind], _path(part), targets=rated, sources=sources, progress=progress)
+    if sources is not None:
+        sources.set_incomplete()  # what a plug-in reads, and how the sandbox is made, is not in files alone
     if part == "sandbox":
         return open_sandbox(folder, targets=rated, progress=progress)
-    kind = part.partition(":")[0]
-    if kind == "manifest":
-        return _open_manifest(_path(part), targets, progress)
-    if kind in _ACTED:
-        return open_acted(_ACTED[kind], _path(part), targets=rated, progress=progress)
     return open_plugged(require_plugin(kind, GROUP), part, _path(part), rated, progress)
 
 
-def _open_manifest(path: Path, targets: TargetSpec, progress: Progress) -> Corpus:
-    file, column = _with_column(path)
-    if not are_classes(targets):
-        return open_manifest(unspelled(file), targets=targets, label=column, progress=progress)
-    opened = open_manifest(unspelled(file), targets=CLASSES, label=column, progress=progress)
-    return replace(opened, targets=EMOTIONS)  # without scores, as whatever it is joined with is opened
+def _open_table(
+    kind: str,
+    location: Path | str,
+    targets: TargetSpec,
+    folder: Path,
+    sources: Sources | None,
+    progress: Progress,
+) -> Corpus:
+    file, column = _with_column(location)
+    wanted = CLASSES if are_classes(targets) else targets
+    if kind == "tars":
+        index = folder / "tars"
+        opened = open_tars(str(file), index, targets=wanted, label=column, sources=sources, progress=progress)
+    else:
+        opened = open_manifest(file, targets=wanted, label=column, sources=sources, progress=progress)
+    # without scores, as whatever it is joined with is opened
+    return replace(opened, targets=EMOTIONS) if are_classes(targets) else opened
 
 
-def _with_column(path: Path) -> tuple[Path, str | None]:
-    """A manifest and the column of classes that is named behind it, unless the whole is a file's name."""
-    name, sign, column = (part.strip() for part in path.name.rpartition(_COLUMN))
-    return (path.with_name(name), column) if name and sign and column and not path_exists(path) else (path, None)
+def _with_column(location: Path | str) -> tuple[Path | str, str | None]:
+    """A table and the column of classes that is named behind it, unless the whole is a file's name."""
+    text = str(location)
+    name, sign, column = (part.strip() for part in text.rpartition(_COLUMN))
+    is_named = (
+        name and sign and column and "/" not in column and (isinstance(location, str) or not path_exists(location))
+    )
+    file = name if is_named else text
+    return (file if isinstance(location, str) else unspelled(Path(file)), column if is_named else None)
 
 
 def _require_rated(parts: list[str], targets: TargetSpec) -> None:
@@ -158,8 +188,8 @@ def _check(part: str, plugged: Mapping[str, str]) -> None:
     if part == "sandbox":
         return
     if kind not in {*_WITH_PATH, *plugged}:
-        if Path(part).suffix.lower() in _TABLES and expanded(part).is_file():
-            named = shlex.quote(f"manifest:{part}")
+        if Path(part).suffix.lower() in (*_TABLES, _TAR) and (is_url(part) or path_exists(expanded(part))):
+            named = shlex.quote(f"{'tars' if part.lower().endswith(_TAR) else 'manifest'}:{part}")
             hint = f"--corpus {named} (emonet corpus {named} shows what is in it)"
             raise RequestError(
                 "a manifest is named with its kind", expected=_forms(plugged), found=repr(part), hint=hint
@@ -183,5 +213,5 @@ def _check(part: str, plugged: Mapping[str, str]) -> None:
 def _forms(plugged: Mapping[str, str]) -> str:
     """What can be typed, plug-ins included."""
     others = "".join(f", {kind}:PATH ({packages})" for kind, packages in plugged.items())
-    own = ", ".join(f"{kind}:{'FILE' if kind == 'manifest' else 'PATH'}" for kind in _WITH_PATH)
+    own = ", ".join(f"{kind}:{'FILE' if kind in _TABLE_KINDS else 'PATH'}" for kind in _WITH_PATH)
     return f"sandbox, {own}{others}, or several joined with +"

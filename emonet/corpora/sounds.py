@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from emonet.audio import Decoded, Notice, NoticeKind, shared_decoders
-from emonet.clips import Clip, Corpus, Rejection
+from emonet.clips import Clip, Corpus, Rejection, Split
 from emonet.errors import raise_collected
 from emonet.runtime import Progress, ignore
 from emonet.schema import Schema
@@ -67,7 +67,8 @@ class Sounds:
     _total: float = 0.0
     _heard: float = 0.0
     _odd: dict[NoticeKind, list[tuple[str, str]]] = field(default_factory=dict)
-    _alike: dict[str, list[Clip]] = field(default_factory=dict)
+    _first: dict[str, tuple[str, Split]] = field(default_factory=dict)
+    _alike: dict[str, list[tuple[str, Split]]] = field(default_factory=dict)  # only those of which there are several
     _unreadable: list[Rejection] = field(default_factory=list)
 
     def add(self, clip: Clip, *, content: str | None, seconds: float, notices: Iterable[Notice]) -> None:
@@ -85,7 +86,10 @@ class Sounds:
         for notice in notices:
             self._odd.setdefault(notice.kind, []).append((clip.id, notice.text))
         if content is not None:
-            self._alike.setdefault(content, []).append(clip)
+            own = clip.id, clip.split
+            first = self._first.setdefault(content, own)
+            if first is not own:
+                self._alike.setdefault(content, [first]).append(own)
 
     def refuse(self, clip: Clip, reason: str) -> None:
         """Take note of a clip that cannot be used."""
@@ -110,25 +114,24 @@ class Sounds:
                 for kind, found in self._odd.items()
             ),
             unreadable=tuple(self._unreadable),
-            copies=tuple(tuple(clip.id for clip in clips) for clips in self._copies(leaking=False)),
+            copies=tuple(tuple(name for name, _ in clips) for clips in self._copies(leaking=False)),
             leaks=tuple(tuple(map(_with_split, clips)) for clips in self._copies(leaking=True)),
         )
 
-    def _copies(self, *, leaking: bool) -> list[list[Clip]]:
-        found = (clips for clips in self._alike.values() if len(clips) > 1)
-        return [clips for clips in found if (len({clip.split for clip in clips}) > 1) == leaking]
+    def _copies(self, *, leaking: bool) -> list[list[tuple[str, Split]]]:
+        return [clips for clips in self._alike.values() if (len({split for _, split in clips}) > 1) == leaking]
 
 
-def _with_split(clip: Clip) -> str:
-    return f"{clip.id} ({clip.split})"
+def _with_split(clip: tuple[str, Split]) -> str:
+    return f"{clip[0]} ({clip[1]})"
 
 
-def refuse_copies(name: str, copies: Sequence[Sequence[Clip]]) -> None:
+def refuse_copies(name: str, copies: Sequence[Sequence[tuple[str, Split]]]) -> None:
     """Refuse a corpus for clips of the same sound in several splits; nothing happens where there are none.
 
     Args:
         name: of the corpus.
-        copies: the clips of each sound.
+        copies: the clips of each sound, by id and split.
 
     Raises:
         RequestError: if there are any.

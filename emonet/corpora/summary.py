@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from emonet.clips import SPLITS, Clip, Corpus, Rejection, Split
+from emonet.clips import SPLITS, Corpus, Rejection, Split
 from emonet.corpora.sounds import NOTHING_HEARD, SoundReport
 from emonet.schema import Schema
 
@@ -91,16 +91,17 @@ def describe(corpus: Corpus, sounds: SoundReport = NOTHING_HEARD) -> CorpusRepor
         corpus: to describe.
         sounds: what listening to it told (`emonet.corpora.listen`), if anybody has.
     """
-    lengths = _seconds(corpus.clips)
+    columns = corpus.columns
+    lengths = _finite(columns.seconds)
     quantiles = {"min": 0.0, "5%": 0.05, "50%": 0.5, "95%": 0.95, "max": 1.0}
     return CorpusReport(
         name=corpus.name,
         note=corpus.note,
         clips=len(corpus),
-        hours=_hours(corpus.clips),
-        speakers=len({clip.speaker for clip in corpus.clips}),
-        languages=dict(Counter(clip.language for clip in corpus.clips).most_common()),
-        splits={split: _count_split(corpus.of_split(split)) for split in SPLITS},
+        hours=_hours(lengths),
+        speakers=len(columns.speaker.present()),
+        languages=dict(Counter(columns.language.values()).most_common()),
+        splits={split: _count_split(corpus, split) for split in SPLITS},
         emotions=_count_ratings(corpus),
         classes=_count_classes(corpus),
         seconds={name: round(float(np.quantile(lengths, q)), 3) for name, q in quantiles.items() if len(lengths)},
@@ -112,17 +113,19 @@ def describe(corpus: Corpus, sounds: SoundReport = NOTHING_HEARD) -> CorpusRepor
     )
 
 
-def _seconds(clips: Sequence[Clip]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    lengths = np.array([clip.seconds for clip in clips], np.float64)
-    return lengths[np.isfinite(lengths)]
+def _finite(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return seconds[np.isfinite(seconds)]
 
 
-def _hours(clips: Sequence[Clip]) -> float:
-    return round(float(_seconds(clips).sum()) / 3600, 4)
+def _hours(seconds: NDArray[np.float64]) -> float:
+    return round(float(seconds.sum()) / 3600, 4)
 
 
-def _count_split(clips: Sequence[Clip]) -> SplitCounts:
-    return SplitCounts(clips=len(clips), speakers=len({clip.speaker for clip in clips}), hours=_hours(clips))
+def _count_split(corpus: Corpus, split: Split) -> SplitCounts:
+    rows = np.flatnonzero(corpus.in_split(split))
+    speakers = corpus.columns.speaker.take(rows).present()
+    seconds = _finite(corpus.columns.seconds[rows])
+    return SplitCounts(clips=len(rows), speakers=len(speakers), hours=_hours(seconds))
 
 
 def _count_ratings(corpus: Corpus) -> dict[str, RatingCounts]:
@@ -140,7 +143,7 @@ def _count_ratings(corpus: Corpus) -> dict[str, RatingCounts]:
 
 
 def _count_classes(corpus: Corpus) -> dict[str, ClassCounts]:
-    counts = Counter((clip.label, clip.split) for clip in corpus.clips)
+    counts = Counter(zip(corpus.columns.label.values(), corpus.columns.split.values(), strict=True))
     return {
         label: ClassCounts(target=corpus.classes.get(label), clips={split: counts[label, split] for split in SPLITS})
         for label in corpus.labels

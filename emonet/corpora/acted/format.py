@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from emonet.audio import READ
-from emonet.clips import Clip, Corpus, Rejection, Split
+from emonet.clips import Clip, Corpus, Rejection, Sources, Split
 from emonet.corpora.acted.copies import refuse_copies
 from emonet.corpora.manifest import probed, require_clips
 from emonet.errors import RequestError
@@ -87,7 +87,12 @@ class ActedFormat:
 
 
 def open_acted(
-    layout: ActedFormat, folder: Path, *, targets: TargetSpec = EMOTIONS, progress: Progress = ignore
+    layout: ActedFormat,
+    folder: Path,
+    *,
+    targets: TargetSpec = EMOTIONS,
+    sources: Sources | None = None,
+    progress: Progress = ignore,
 ) -> Corpus:
     """Open a folder of audio files, at any depth, by any suffix that is read, in any case.
 
@@ -95,6 +100,7 @@ def open_acted(
         layout: how the files are named.
         folder: where they are.
         targets: what the corpus is for; a prototype that is none of them is left out.
+        sources: hears of the files that the corpus is made of.
         progress: told about clips.
 
     Raises:
@@ -108,6 +114,8 @@ def open_acted(
             found="a file" if folder.exists() else "no such path",
             hint=layout.source,
         )
+    if sources is not None:
+        sources.add_folder(folder)
     found = walk(folder)
     files = _audio_files(layout, folder, found)
     refuse_copies(files, folder)
@@ -119,7 +127,7 @@ def open_acted(
             drafts.append(_draft(layout, file, rated))
         except UnknownNameError as error:
             strangers.append(Rejection(as_text(file.relative_to(folder)), str(error)))
-    clips, unreadable = probed(drafts, progress=progress)
+    clips, unreadable = probed(drafts, sources=sources, progress=progress)
     rejected = (*strangers, *unreadable)
     require_clips(clips, rejected, folder, hint=layout.source)
     name = f"{layout.kind}:{as_text(folder)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from emonet.captioner import MOST, count_tokens, special_tokens
-from emonet.corpora.manifest.problems import Problems
+from emonet.tables import Problems
 
 
 @dataclass

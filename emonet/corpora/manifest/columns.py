@@ -5,22 +5,19 @@ from __future__ import annotations
 import difflib
 import re
 
+from emonet.tables import AUDIO_NAMES
 from emonet.targets import PUBLISHED, TargetSpec
 
 FIELDS = ("audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight", "label")
 LABEL = "label"
 WEIGHT = "weight."  # and a target: how much its score counts
-AUDIO = frozenset(  # what others call it: audformat, Hugging Face, NeMo ...
-    {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
-    | {"audio_path", "audio_file", "audio_filename", "audio_filepath"}
-)
 OTHER = "other."  # and a target of emonet's that is none of the corpus': its column is passed over
 _NEAR = 0.8  # share of letters in common below which a suggestion is only confusing
 _INDEX = re.compile(r"(unnamed: \d+|__index_level_\d+__|)")  # pandas' names for the numbers of rows
 
 
 class UnknownColumnError(ValueError):
-    """A column is neither a field nor a target; its message may ask what was meant."""
+    """A column is neither a field nor a target; its message may advise, and may be empty."""
 
 
 def meaning(column: str, targets: TargetSpec, *, names_audio: bool, label: str | None = None) -> str:
@@ -40,7 +37,7 @@ def meaning(column: str, targets: TargetSpec, *, names_audio: bool, label: str |
         return LABEL
     if name in FIELDS:
         return name
-    if name in AUDIO and not names_audio:
+    if name in AUDIO_NAMES and not names_audio:
         return "audio"
     weighs = WEIGHT if name.startswith(WEIGHT) else ""
     target = column.strip()[len(weighs) :]
@@ -49,6 +46,6 @@ def meaning(column: str, targets: TargetSpec, *, names_audio: bool, label: str |
     if target in PUBLISHED:
         return OTHER + weighs + PUBLISHED[target].id
     if _INDEX.fullmatch(name):
-        raise UnknownColumnError("; it looks like pandas' row numbers: write the table without its index (index=False)")
+        raise UnknownColumnError("it looks like pandas' row numbers: write the table without its index (index=False)")
     near = difflib.get_close_matches(name, [*FIELDS, *targets.ids], n=2, cutoff=_NEAR)
-    raise UnknownColumnError(f"; did you mean {' or '.join(near)}?" if near else "")
+    raise UnknownColumnError(f"did you mean {' or '.join(near)}?" if near else "")

@@ -9,27 +9,46 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from emonet.clips import AudioRange
 from emonet.corpora.manifest.rows import Cells
 from emonet.errors import brief
 from emonet.names import as_text
+from emonet.objects import is_url, sizes_of, without_query
+
+_KNOWN = 4096  # files
 
 
 class Finder:
     """Looks for the recordings of a table, whose names may be spelled otherwise on disk.
 
     Args:
-        folder: that relative names start from.
+        folder: that relative names start from; as text it is a URL.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        self._url = folder if isinstance(folder, str) else None  # of a table in an object store
+        self._objects: dict[str, list[Cells]] = {}  # URL -> where it is named
         self._listings: dict[Path, dict[str, list[str]]] = {}
         self._elsewhere: list[str] = []
+        self._known: dict[str, Path] = {}  # the files that were found last: parts of one recording stand together
 
-    def locate(self, name: str, cells: Cells) -> Path:
-        """The file that a name stands for; if there is none, a problem of the row is noted."""
+    def locate(self, name: str, cells: Cells) -> Path | AudioRange:
+        """The file or object that a name stands for; if there is no such file, a problem of the row is noted.
+
+        Objects are looked for later, all at once, by `object_sizes`; until then their size is -1.
+        """
+        if (known := self._known.get(name)) is not None:
+            return known
+        if name and (self._url is not None or (is_url(name) and not path_exists(self._folder / name))):
+            url = name if is_url(name) else f"{self._url}/{name.lstrip('/')}"
+            self._objects.setdefault(url, []).append(cells)
+            return AudioRange(url, 0, -1)
         file = self._folder / name
         if not name or _is_file(file):
+            if len(self._known) == _KNOWN:
+                self._known.clear()
+            self._known[name] = file
             return file
         near = [] if path_exists(file) else [path for path in self.find(name) if _is_file(path)]
         if len(near) == 1:
@@ -41,6 +60,19 @@ class Finder:
             told += f", and several files nearly fit: {', '.join(as_text(path.name) for path in near[:3])}"
         cells.complain(f"audio {brief(name)} {told} ({as_text(file)})", "audio", "absent")
         return file
+
+    def object_sizes(self) -> dict[str, int | None]:
+        """Size of each object that was located (bytes), None where there is none, which is noted in its rows.
+
+        Raises:
+            RequestError: if a store cannot be used.
+            EmonetError: if it does not answer.
+        """
+        found = sizes_of(list(self._objects))
+        for url, size in found.items():
+            for cells in self._objects[url] if size is None else ():
+                cells.complain(f"audio {brief(url)} does not exist", "audio", "absent")
+        return found
 
     def remarks(self) -> list[str]:
         """How many recordings were found under another spelling."""
@@ -126,3 +158,10 @@ def _spellings(name: str) -> list[str]:
 def _key(name: str) -> str:
     folded = unicodedata.normalize("NFC", as_text(name)).casefold()
     return unicodedata.normalize("NFC", folded).strip()
+
+
+def folder_of(table: str) -> Path | str:
+    """Where the relative names in a table start from; a URL as text."""
+    if is_url(table):
+        return without_query(table).rpartition("/")[0]
+    return Path(table) if Path(table).is_dir() else Path(table).parent

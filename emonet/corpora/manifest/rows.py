@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 
-from emonet.clips import SPLITS, Split
-from emonet.corpora.manifest.cells import as_cell_text, as_name, as_number, as_seconds, is_missing
+from emonet.clips import SPLITS, AudioCell, AudioRange, Split
 from emonet.corpora.manifest.columns import WEIGHT
-from emonet.corpora.manifest.problems import Problems
 from emonet.errors import brief
+from emonet.tables import Problems, as_cell_text, as_name, as_number, as_seconds, is_missing
 
 _NAMES = frozenset({"id", "speaker", "label"})
-_SPLIT_NAMES = {
+SPLIT_NAMES: Mapping[str, Split] = {
+    "train": "train",
+    "validation": "validation",
+    "test": "test",
     "val": "validation",
     "valid": "validation",
     "dev": "validation",
@@ -22,6 +25,15 @@ _SPLIT_NAMES = {
 }
 Limits = Mapping[str, tuple[float, float]]
 """Target id -> its lowest and highest score."""
+
+
+_number = lru_cache(maxsize=1 << 16)(as_number)  # of texts: raters' scores are few different ones
+
+
+def holds_audio(cells: Mapping[str, Any]) -> bool:
+    """Whether a row holds its recording, as data sets do that others wrote: their further columns are no mistakes."""
+    values = (value.get("bytes") if isinstance(value, dict) else value for value in cells.values())
+    return any(isinstance(value, AudioRange | AudioCell) for value in values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +69,19 @@ class Cells:
             return ""
         return text
 
-    def audio(self) -> tuple[str, bytes | None]:
-        """The path of the recording, and its bytes where the table holds them, as Hugging Face's `Audio` does."""
+    def audio(self) -> tuple[str, bytes | AudioRange | AudioCell | None]:
+        """The path of the recording, and its bytes, or where they are, if they are no file of this path."""
         value = self.cells.get("audio")
+        if isinstance(value, AudioRange | AudioCell):
+            return "", value
         if isinstance(value, dict) and {"bytes", "path"} & set(value):
             path, content = value.get("path"), value.get("bytes")
         elif isinstance(value, bytes | bytearray):
             path, content = None, value
         else:
             return self.text("audio", required=True), None
+        if isinstance(content, AudioCell):
+            return as_cell_text(path or "") or "", content
         if not isinstance(content, bytes | bytearray | None) or not isinstance(path, str | None):
             self.complain(f"audio is {brief(value)}, which is neither a path nor encoded audio", "audio", "text")
             return "", None
@@ -110,7 +126,7 @@ class Cells:
             if name == split:
                 return split  # type: ignore[no-any-return]
         if name:
-            meant = _SPLIT_NAMES.get(name.casefold(), name.casefold())
+            meant: str = SPLIT_NAMES.get(name.casefold(), name.casefold())
             asked = f"; did you mean {meant}?" if meant in SPLITS else ""
             self.complain(f"split {brief(name)} is none of {', '.join(SPLITS)}{asked}", "split", meant)
         return "train"
@@ -121,7 +137,7 @@ class Cells:
         for name, value in self.cells.items():
             if (limit := limits.get(name)) is None:
                 continue
-            score = as_number(value)
+            score = _number(value) if type(value) is str else as_number(value)
             if score is None:
                 self.number(name)  # missing, or a problem
             elif limit[0] <= score <= limit[1]:

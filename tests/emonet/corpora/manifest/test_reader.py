@@ -216,7 +216,7 @@ def test_files_that_are_no_manifest_say_so(folder: Path) -> None:
 
     refused("none.csv", None, r"(?s)manifest does not exist.*none\.csv.*no such path")
     refused("audio", None, r"(?s)manifest does not exist.*found: +a folder")
-    refused("m.xlsx", b"", r"(?s)unknown kind.*\.csv, \.jsonl, \.ndjson, \.parquet.*\.xlsx")
+    refused("m.xlsx", b"", r"(?s)unknown kind.*\.csv, \.tsv, \.jsonl, \.ndjson, \.parquet.*\.xlsx")
     refused("m.parquet", b"PAR1 but no more", r"not a readable Parquet file")
     refused("latin.csv", "audio,speaker\nä.wav,x\n".encode("latin-1"), r"(?s)not UTF-8 text.*byte 0xe4.*encoding UTF-8")
     refused("twice.csv", b"audio,anger,anger\n", r"names a column twice")
@@ -388,3 +388,32 @@ def test_captions_that_a_captioner_cannot_learn_are_named_with_their_lines(folde
 def test_half_a_character_in_json_is_spelled(folder: Path) -> None:
     corpus = open_manifest(write(folder / "m.jsonl", rows(speaker="\ud83d", caption="\udfff")))
     assert (corpus.clips[1].speaker, corpus.clips[1].caption) == (r"\ud83d", r"\udfff")
+
+
+def test_scores_stand_in_the_order_of_the_columns(folder: Path) -> None:
+    path = folder / "m.csv"
+    path.write_text("audio,speaker,split,fear,anger\naudio/a.wav,a,train,,1\naudio/b.wav,b,train,2,3\n")
+    assert [[*clip.scores.items()] for clip in open_manifest(path).clips] == [
+        [("anger", 1)],
+        [("fear", 2), ("anger", 3)],
+    ]
+
+
+def test_names_in_each_of_several_tables_start_from_its_folder(folder: Path, make_wav: MakeWav) -> None:
+    for name, seconds in (("x", 1.0), ("y", 2.0)):
+        make_wav(f"{name}/one.wav", seconds=seconds)
+        write(folder / name / "m.csv", [{**row, "audio": "one.wav", "id": name} for row in rows()[:1]])
+    clips = open_manifest(folder / "*/m.csv").clips
+    assert [(clip.id, clip.audio, clip.seconds) for clip in clips] == [
+        ("x", folder / "x/one.wav", 1.0),
+        ("y", folder / "y/one.wav", 2.0),
+    ]
+    for name in "xy":
+        write(folder / name / "m.csv", [{**row, "audio": "one.wav"} for row in rows()[:1]])
+    with pytest.raises(RequestError, match="two recordings have the same path: give each an `id` of its own"):
+        open_manifest(folder / "*/m.csv")
+
+
+def test_a_name_that_is_too_long_is_no_manifest(folder: Path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)the manifest does not exist.*no such path"):
+        open_manifest(folder / f"{'x' * 300}.csv")

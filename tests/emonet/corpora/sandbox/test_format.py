@@ -118,6 +118,7 @@ def test_a_failure_leaves_nothing_half(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_share_one_synthesis(tmp_path: Path, small: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from emonet.corpora import open_sandbox\n"
