@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from transformers import WhisperTokenizer
 
 from datamodules.recordings import Recordings
 from emonet.audio import augment_waveform, pad
-from emonet.captioner import CaptionTokens, encode, write_caption
+from emonet.captioner import IGNORED, CaptionTokens, encode, write_caption
 from emonet.clips import Clip, Corpus
 from emonet.configs import AugmentConfig
 from emonet.errors import EmonetError
@@ -56,13 +57,23 @@ class CaptionBatch:
         clips: which they are.
         waveforms: 16 kHz audio, zero-padded to the window.
         tokens: what the decoder reads and what it has to say.
-        step_tokens: labels in all batches whose gradients make up one step; the loss is divided by it (count).
+        step_tokens: labels in all batches of this process whose gradients make up one step; the loss is divided by it,
+            and by that of the other processes (count).
+        number: of the batch in its epoch, over all processes, from 0; fixes dropout and masks.
     """
 
     clips: tuple[Clip, ...]
     waveforms: Float32[Tensor, "batch samples"]
     tokens: CaptionTokens
     step_tokens: int
+    number: int = 0
+
+    def emptied(self) -> CaptionBatch:
+        """The same sound of no clip, with nothing to say: a loss of 0 with gradients of 0."""
+        tokens = replace(
+            self.tokens, mask=torch.zeros_like(self.tokens.mask), labels=torch.full_like(self.tokens.labels, IGNORED)
+        )
+        return replace(self, clips=(), tokens=tokens, step_tokens=0)
 
     def to(self, device: torch.device) -> CaptionBatch:
         """The same batch on another device."""
@@ -124,12 +135,17 @@ class Recipe:
 class Batches:
     """An epoch of batches, iterated over by Lightning.
 
+    Of several processes each makes its own, as many as the others: where batches run out, empty ones fill up, so that
+    each clip comes once and nobody waits for ever.
+
     Args:
         recipe: makes them.
         clips: all clips of an epoch.
         epoch: asked for the current epoch with the first batch, or None: same order and captions every time.
         augment: augmentation of the audio, or None.
-        accumulate: batches whose gradients make up one step.
+        accumulate: batches of one process whose gradients make up one step.
+        part: which process of how many this is.
+        position: asked, with the first batch, for how many of this process' batches are done with already.
     """
 
     recipe: Recipe
@@ -137,24 +153,45 @@ class Batches:
     epoch: Callable[[], int] | None = None
     augment: AugmentConfig | None = None
     accumulate: int = 1
+    part: tuple[int, int] = (0, 1)
+    position: Callable[[], int] | None = None
 
     def __len__(self) -> int:
-        return math.ceil(len(self.clips) / self.recipe.batch_size)
+        steps, rest = divmod(math.ceil(len(self.clips) / self.recipe.batch_size), self.accumulate * self.part[1])
+        return steps * self.accumulate + math.ceil(rest / self.part[1])
 
     def __iter__(self) -> Iterator[CaptionBatch]:
         if self.recipe.recordings.in_memory:
             return self._batches()  # made in a millisecond: a thread would only compete with the model
         return prefetched(self._batches)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: `position` tells where to go on; Lightning warns of loaders that do not say that they can."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing, too."""
+
     def _batches(self) -> Iterator[CaptionBatch]:
         # Asked for with the first batch: when Lightning makes the iterator, a resumed run still has the epoch before.
         epoch = HELD_OUT if self.epoch is None else self.epoch()
+        done = 0 if self.position is None else self.position()
         clips, size = self._ordered(epoch), self.recipe.batch_size
         plans = [clips[first : first + size] for first in range(0, len(clips), size)]
-        for first in range(0, len(plans), self.accumulate):
-            step = [self.recipe.batch(plan, epoch, self.augment) for plan in plans[first : first + self.accumulate]]
-            total = sum(batch.tokens.count for batch in step)
-            yield from (replace(batch, step_tokens=total) for batch in step)
+        whole = self.accumulate * self.part[1]  # batches of a step, over all processes
+        for first in range(done // self.accumulate * whole, len(plans), whole):
+            yield from self._step(plans[first : first + whole], first, epoch)
+
+    def _step(self, plans: list[list[Clip]], first: int, epoch: int) -> list[CaptionBatch]:
+        """This process' batches of a step, which is made of `plans` over all processes, numbered from `first` on."""
+        rank, of = self.part
+        step = list[CaptionBatch]()
+        for number in range(rank, math.ceil(len(plans) / of) * of, of):
+            plan = plans[number] if number < len(plans) else None
+            batch = self.recipe.batch(plan or plans[0][:1], epoch, self.augment)
+            step.append(replace(batch if plan else batch.emptied(), number=first + number))
+        total = sum(batch.tokens.count for batch in step)
+        return [replace(batch, step_tokens=total) for batch in step]
 
     def _ordered(self, epoch: int) -> list[Clip]:
         if self.epoch is None:

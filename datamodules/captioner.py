@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
         limit: most label tokens, the model's `max_target_positions`.
         seed: fixes order, captions and augmentation.
         progress: told about the decoding.
+        part: which process of how many takes its batches here.
+        together: makes one list of what each process could not read, the same for all.
 
     Raises:
         RequestError: if no clip is left to train on, or to validate on, or captions have too many tokens.
@@ -47,6 +49,8 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
         limit: int,
         seed: int,
         progress: Progress = ignore,
+        part: tuple[int, int] = (0, 1),
+        together: Callable[[Sequence[str]], Collection[str]] = frozenset,
     ) -> None:
         super().__init__()
         usable = [clip for clip in (*corpus.of_split("train"), *corpus.of_split("validation")) if has_caption(clip)]
@@ -60,9 +64,10 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
             tokenizer, [str(clip.caption) for clip in written], limit=limit, names=[clip.id for clip in written]
         )
         self.recordings = Recordings(usable, window, name=corpus.name, progress=progress)
-        self.corpus, self._config = corpus, config
+        self.corpus, self._config, self._part = corpus, config, part
         self._recipe = Recipe(self.recordings, window, tokenizer, limit, corpus.targets, seed, config.batch_size)
-        readable = self.recordings.readable(usable)
+        lost = together([rejection.id for rejection in self.recordings.unreadable])
+        readable = [clip for clip in usable if clip.id not in lost]
         self.train_clips = self._of("train", readable)
         self.validation_clips = self._of("validation", readable)
 
@@ -90,14 +95,20 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
         return math.ceil(len(self.train_dataloader()) / self._config.accumulate)
 
     def train_dataloader(self) -> Batches:
-        """Shuffled and augmented anew in each epoch of the attached trainer."""
+        """Shuffled and augmented anew in each epoch of the attached trainer; goes on where that one does."""
         return Batches(
-            self._recipe, self.train_clips, self._current_epoch, self._config.augment, self._config.accumulate
+            self._recipe,
+            self.train_clips,
+            self._current_epoch,
+            self._config.augment,
+            self._config.accumulate,
+            self._part,
+            self._done,
         )
 
     def val_dataloader(self) -> Batches:
         """The validation clips, always in the same order with the same captions."""
-        return Batches(self._recipe, self.validation_clips)
+        return Batches(self._recipe, self.validation_clips, part=self._part)
 
     def held_out(self, count: int) -> Batches:
         """At most `count` validation clips, spread evenly over all of them."""
@@ -107,6 +118,11 @@ class CaptionDataModule(LightningDataModule):  # type: ignore[misc]
     def transfer_batch_to_device(self, batch: CaptionBatch, device: torch.device, dataloader_idx: int) -> CaptionBatch:  # noqa: ARG002
         """Lightning's hook: it cannot move a frozen dataclass by itself."""
         return batch.to(device)
+
+    def _done(self) -> int:
+        """Batches of the epoch that a resumed run has behind it."""
+        trainer: Any = self.trainer
+        return int(trainer.fit_loop.epoch_loop.batch_progress.current.completed) if trainer is not None else 0
 
     def _current_epoch(self) -> int:
         trainer: Any = self.trainer

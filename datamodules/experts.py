@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-from cache.loading import POOLS, ShuffledClips
+from cache.loading import POOLS, ClipBatch, SharedClips, SharedOrder, ShuffledClips, ShuffledOrder
 from datamodules.expert_inputs import Inputs
 from emonet.clips import Split
 from emonet.experts import Features, member_ids
@@ -65,8 +65,11 @@ class StateDataset(Dataset[Batch]):
         store = inputs.store
         self.inputs, self.split, self.rows = inputs, split, inputs.rows[split]
         columns = [store.targets.index(target) for target in targets]
-        self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(store.scores(self.rows)[:, columns])
-        self.weights: Float32[Tensor, "clips experts"] = torch.ones_like(self.scores)
+        scores = store.scores(self.rows)
+        if columns != list(range(scores.shape[1])):  # else they are not copied: of a million clips 160 MB
+            scores = scores[:, columns]
+        self.scores: Float32[Tensor, "clips experts"] = torch.from_numpy(scores)
+        self.weights: Float32[Tensor, "clips experts"] = torch.ones(()).expand_as(self.scores)  # a single number
         if weights is not None:
             checked = torch.from_numpy(_checked(weights, (len(store), len(columns)))[self.rows])
             self.weights = _around_one(checked, ~self.scores.isnan())
@@ -123,6 +126,11 @@ class StreamedBatches:
         for rows, states in self._clips:
             yield self._dataset.batch(rows, states)
 
+    @property
+    def order(self) -> ShuffledOrder:
+        """Of the batches of each epoch."""
+        return self._clips.order
+
     def state_dict(self) -> dict[str, Any]:
         """The place in the sequence of batches."""
         return self._clips.state_dict()
@@ -134,6 +142,26 @@ class StreamedBatches:
     def release(self) -> None:
         """Free the memory that is kept from one epoch to the next."""
         self._clips.release()
+
+
+class SharedBatches:
+    """Batches of a split out of a read of the store that several trainings share.
+
+    Args:
+        dataset: the clips of the split.
+        clips: begins an iteration.
+        batches: of one iteration (count).
+    """
+
+    def __init__(self, dataset: StateDataset, clips: Callable[[], Iterator[ClipBatch]], batches: int) -> None:
+        self._dataset, self._clips, self._batches = dataset, clips, batches
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        for rows, states in self._clips():
+            yield self._dataset.batch(rows, states)
 
 
 class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
@@ -177,6 +205,7 @@ class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
         self.validation = StateDataset(inputs, "validation", self.targets, labels=labels)
         self._classes = None if labels is None else labels.classes
         self._order_seed = seed_of(seed, "order of training clips")
+        self._shared: SharedClips | None = None
         self._begin()
 
     @property
@@ -201,14 +230,29 @@ class ExpertsDataModule(LightningDataModule):  # type: ignore[misc]
         narrow._begin()
         return narrow
 
-    def train_dataloader(self) -> DataLoader[Batch] | StreamedBatches:
+    def shared_order(self) -> SharedOrder | None:
+        """What a read for several groups of these experts gives; None where training clips are in memory."""
+        rows = self.inputs.rows["validation"]
+        return None if self._streamed is None else SharedOrder(self._streamed.order, rows)
+
+    def shared(self, clips: SharedClips) -> ExpertsDataModule:
+        """The same clips, out of a read that is shared with others."""
+        sharing = copy.copy(self)
+        sharing._shared, sharing._streamed = clips, None
+        return sharing
+
+    def train_dataloader(self) -> DataLoader[Batch] | StreamedBatches | SharedBatches:
         """Training clips in a new order each epoch."""
+        if self._shared is not None:
+            return SharedBatches(self.train, self._shared.training, self._shared.order.training.batches)
         if self._streamed is not None:
             return self._streamed
         return _loader(self.train, RandomSampler(self.train, generator=self._order), self._batch_size)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Batch] | SharedBatches:
         """Validation clips in order."""
+        if self._shared is not None:
+            return SharedBatches(self.validation, self._shared.validation, -(-len(self.validation) // self._batch_size))
         return _loader(self.validation, SequentialSampler(self.validation), self._batch_size)
 
     def teardown(self, stage: str) -> None:  # noqa: ARG002 - Lightning's signature

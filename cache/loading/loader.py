@@ -93,6 +93,11 @@ class ShuffledClips(IterableDataset[ClipBatch]):
         return self._order.batches
 
     @property
+    def order(self) -> ShuffledOrder:
+        """Of the batches of each epoch."""
+        return self._order
+
+    @property
     def memory_bytes(self) -> int:
         """The most bytes of states that the loader holds."""
         return POOLS * self._order.largest_pool() * self._store.record.clip_bytes

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float16, Int
 from pydantic import NonNegativeInt
 from safetensors.numpy import save
 
-from cache.store import FeatureStore
+from cache.store import FeatureStore, place, require_table, table_parts
 from emonet.clips import Rejection, Split
 from emonet.configs import Pool
 from emonet.errors import EmonetError, RequestError
+from emonet.objects import is_url
 from emonet.runtime import Progress, durable, ignore
 from emonet.schema import Schema
 
@@ -79,8 +82,9 @@ def export(
 
     Raises:
         RequestError: if `out` already exists and is not to be replaced, or no export, or no clip is to be exported.
-        EmonetError: if the disk has too little space, or a chunk of the store is damaged.
+        EmonetError: if the disk has too little space, or the table or a chunk of the store is damaged.
     """
+    require_table(store.path)
     rows = store.rows(split)
     if not len(rows):
         what = "the store has no readable clips" + (f" in the split {split!r}" if split else "")
@@ -108,9 +112,8 @@ class _Export:
     def write(self, out: Path, form: Form, split: Split | None) -> ExportReport:
         self._progress(0, len(self._rows))
         counts = self._npy() if form == "npy" else self._safetensors()
-        self._table(split, counts)
-        failed = _of_split(self._store.clips, split)
-        failed = failed.loc[failed["failed"].notna(), ["id", "failed"]]
+        self._table(counts)
+        failed = self._store.failures(split)
         report = ExportReport(
             out=out,
             format=form,
@@ -119,7 +122,7 @@ class _Export:
             pool=self._store.record.pool,
             files=tuple(counts),
             bytes=sum((self._folder / name).stat().st_size for name in counts),
-            left_out=tuple(Rejection(str(clip), str(reason)) for clip, reason in failed.itertuples(index=False)),
+            left_out=tuple(Rejection(str(self._store.ids.iloc[row]), why) for row, why in failed.items()),
             fingerprint=self._store.fingerprint,
         )
         self._about(report, split)
@@ -155,17 +158,29 @@ class _Export:
             yield self._store.read(self._rows[start:stop])
             self._progress(stop, len(self._rows))
 
-    def _table(self, split: Split | None, counts: dict[str, int]) -> None:
-        table = _of_split(self._store.clips, split)
-        table = table[table["failed"].isna()].drop(columns="failed")
-        places = {
-            "row": np.arange(len(table)),
-            "store_row": self._rows,
-            "file": np.repeat(list(counts), list(counts.values())),
-        }
-        pd.concat([pd.DataFrame(places), table.reset_index(drop=True)], axis=1).to_parquet(
-            self._folder / TABLE, index=False, compression="zstd"
-        )
+    def _table(self, counts: dict[str, int]) -> None:
+        """The rows of the store's table, some at a time: of a million clips it is half a gigabyte."""
+        names, ends = pa.array(list(counts), pa.string()), np.cumsum([*counts.values()])
+        with ExitStack() as opened:
+            written: pq.ParquetWriter | None = None
+            done = first = 0
+            for part in table_parts(self._store.path):
+                rows = self._rows[np.searchsorted(self._rows, first) : np.searchsorted(self._rows, first + len(part))]
+                places = np.arange(done, done + len(rows))
+                columns = {
+                    "row": pa.array(places),
+                    "store_row": pa.array(rows),
+                    "file": names.take(pa.array(np.searchsorted(ends, places, side="right"))),
+                    **dict(zip(part.schema.names, part.take(pa.array(rows - first)).columns, strict=True)),
+                }
+                del columns["failed"]
+                table = pa.table(columns)
+                if written is None:
+                    written = opened.enter_context(
+                        pq.ParquetWriter(self._folder / TABLE, table.schema, compression="zstd")
+                    )
+                written.write_table(table)
+                done, first = done + len(rows), first + len(part)
 
     def _about(self, report: ExportReport, split: Split | None) -> None:
         about: dict[str, Any] = {
@@ -181,12 +196,10 @@ class _Export:
         (self._folder / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _of_split(clips: pd.DataFrame, split: Split | None) -> pd.DataFrame:
-    return clips if split is None else clips[clips["split"] == split]
-
-
 def _check_place(store: FeatureStore, out: Path, *, force: bool) -> None:
-    if out.resolve().is_relative_to(store.path.resolve()):
+    if is_url(out):
+        raise RequestError("an export is a folder of this machine", where=place(out), hint="a path; copy it from there")
+    if isinstance(store.path, Path) and out.resolve().is_relative_to(store.path.resolve()):
         raise RequestError("an export cannot lie inside the store", where=out)
     if not out.exists():
         return

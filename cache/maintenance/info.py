@@ -10,22 +10,22 @@ from cache.principal import listed
 from cache.store import (
     TABLE,
     ExtractionRecord,
-    ShardMarker,
+    Place,
+    StorePlace,
     errors_of,
     read_attributes,
-    read_marker,
     read_summary,
     read_table,
+    readable_markers,
 )
 from emonet.clips import SPLITS
-from emonet.errors import EmonetError
 from emonet.schema import Schema
 
 
 class StoreInfo(Schema):
     """What `emonet store info` tells."""
 
-    store: Path
+    store: StorePlace
     """The folder."""
     finished: bool
     """Whether every shard and the table are there; else what follows is about the shards that are."""
@@ -65,7 +65,7 @@ class StoreInfo(Schema):
     """Principal coordinates that are kept in the store, a line for each."""
 
 
-def describe(path: Path) -> StoreInfo:
+def describe(path: Place) -> StoreInfo:
     """Tell what a store is made of.
 
     Args:
@@ -76,7 +76,10 @@ def describe(path: Path) -> StoreInfo:
         EmonetError: if its table is damaged.
     """
     record, targets, note = read_attributes(path)
-    markers = readable_markers(path, record)
+    hours, markers = 0.0, []
+    for marker in readable_markers(path, record):
+        hours += sum(seconds or 0.0 for seconds in marker.seconds) / 3600
+        markers.append(marker.summary())
     finished = len(markers) == record.shards and (path / TABLE).is_file()
     clips = sum(len(record.rows(marker.shard)) for marker in markers)
     failed = sum(len(marker.failures) for marker in markers)
@@ -93,7 +96,7 @@ def describe(path: Path) -> StoreInfo:
         shards=len(markers),
         clips=clips,
         failed=failed,
-        hours=sum(seconds or 0.0 for marker in markers for seconds in marker.seconds) / 3600,
+        hours=hours,
         bytes_raw=raw,
         bytes_stored=stored,
         share=stored / raw if raw else None,
@@ -103,27 +106,16 @@ def describe(path: Path) -> StoreInfo:
         speakers=speakers,
         rated=rated,
         fingerprint=fingerprint,
-        principal=() if fingerprint is None else tuple(listed(path, fingerprint)),
+        principal=tuple(listed(path, fingerprint)) if fingerprint is not None and isinstance(path, Path) else (),
     )
 
 
-def readable_markers(path: Path, record: ExtractionRecord) -> list[ShardMarker]:
-    """The markers that are there and readable, in order; a shard without one does not count."""
-    markers = []
-    for shard in range(record.shards):
-        try:
-            markers.append(read_marker(path, record, shard))
-        except EmonetError:  # not there yet, or damaged: `verify` tells which
-            continue
-    return markers
-
-
-def _table(path: Path, targets: tuple[str, ...]) -> tuple[dict[str, int], int, dict[str, int]]:
-    table = read_table(path, ["split", "speaker", *targets])
-    counts = table["split"].value_counts()
-    rated = table[list(targets)].notna().sum()
+def _table(path: Place, targets: tuple[str, ...]) -> tuple[dict[str, int], int, dict[str, int]]:
+    counts = read_table(path, ["split"])["split"].value_counts()
+    speakers = int(read_table(path, ["speaker"])["speaker"].nunique())
+    rated = {target: int(read_table(path, [target])[target].notna().sum()) for target in targets}  # one at a time
     return (
         {split: int(counts[split]) for split in SPLITS if split in counts},
-        int(table["speaker"].nunique()),
-        {str(target): int(clips) for target, clips in rated.items() if clips},
+        speakers,
+        {target: clips for target, clips in rated.items() if clips},
     )

@@ -16,23 +16,28 @@ from typing import final
 import numpy as np
 
 from cache.extraction import extract, record_of
-from cache.maintenance.info import readable_markers
 from cache.maintenance.verification import StoreReport, verify, wrong_arrays
 from cache.store import (
     MARKERS,
+    METADATA,
     SILENCE,
     TABLE,
     ExtractionRecord,
     FeatureStore,
     create,
+    how_to_repair,
     marker_file,
+    place,
     read_attributes,
+    readable_markers,
+    require_table,
 )
 from cache.writing import StoreLocks, StoreWriter
 from emonet.clips import Corpus, Rejection
 from emonet.configs import ExtractionConfig
 from emonet.encoders import ReadyEncoder
-from emonet.errors import EmonetError
+from emonet.errors import EmonetError, RequestError
+from emonet.objects import is_url
 from emonet.runtime import ShowProgress, durable
 from emonet.schema import Schema
 
@@ -91,10 +96,13 @@ def repair(path: Path, sources: Sources, show: ShowProgress) -> RepairReport:
         show: opens a progress callback, for each look and for the extraction.
 
     Raises:
-        RequestError: if there is no store, or the corpus or the encoder is not the one it was made from; nothing
-            but metadata of the arrays was mended then.
+        RequestError: if there is no store, it is in an object store, or the corpus or the encoder is not the one it was
+            made from; nothing but metadata of the arrays was mended then.
         EmonetError: if another process writes the store, or what every shard needs is lost.
     """
+    if is_url(path):
+        where = place(path)
+        raise RequestError("a store is repaired on a disk of this machine", where=where, hint=how_to_repair(where))
     return _Repair(path, sources, show).run()
 
 
@@ -131,7 +139,7 @@ class _Repair:
         with _alone(self._path), TemporaryDirectory(durable.PARTIAL, f".{self._path.name}.", self._path.parent) as new:
             silence = np.zeros(self._record.shape[1:], np.float16) if self._record.kept == "speech" else None
             create(Path(new) / "fresh", self._record, self._targets, self._note, silence)
-            for name in (f"{array}/zarr.json" for array in arrays):
+            for name in (f"{array}/{METADATA}" for array in arrays):
                 (self._path / name).parent.mkdir(exist_ok=True)
                 durable.write(self._path / name, (Path(new) / "fresh" / name).read_bytes())
                 self._written.append(name)
@@ -141,10 +149,11 @@ class _Repair:
 
     def _wrong_table(self) -> str | None:
         if not (self._path / TABLE).is_file():
-            there = len(readable_markers(self._path, self._record))
+            there = sum(1 for _ in readable_markers(self._path, self._record))
             return f"the table of clips is missing; {there} of {self._record.shards} shards are there"
         try:
-            len(FeatureStore.open(self._path).clips)
+            FeatureStore.open(self._path)
+            require_table(self._path)
         except EmonetError as error:
             return error.what
         return None
@@ -198,7 +207,7 @@ class _Repair:
         digests = {marker.shard: marker.digest for marker in readable_markers(self._path, self._record)}
         again = sorted(self._former)
         rows = [row for shard in again for row in self._record.rows(shard)]
-        clips = tuple(FeatureStore.open(self._path).clips["id"].iloc[rows])
+        clips = tuple(FeatureStore.open(self._path).ids.iloc[rows])
         return RepairReport(
             store=self._path,
             problems=tuple(self._problems),

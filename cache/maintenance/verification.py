@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,16 @@ from cache.store import (
     STATES,
     ExtractionRecord,
     FeatureStore,
+    Place,
     ShardMarker,
+    StorePlace,
     errors_of,
+    file_size,
     fingerprint,
+    look_at_shards,
     read_marker,
     read_silence,
+    require_table,
     shard_file,
     wrong_metadata,
 )
@@ -36,7 +41,7 @@ LEFTOVER = "left by a killed writer"  # how problems with files end that are not
 class StoreReport(Schema):
     """What `emonet store verify` found."""
 
-    store: Path
+    store: StorePlace
     """The folder."""
     deep: bool
     """Whether every chunk was read back."""
@@ -87,7 +92,7 @@ class _Problem:
     shard: int | None = None
 
 
-def verify(path: Path, *, deep: bool = False, progress: Progress = ignore) -> StoreReport:
+def verify(path: Place, *, deep: bool = False, progress: Progress = ignore) -> StoreReport:
     """Check a finished store. Where the mean of silence is lost no clip can be read, so the deep look reads none.
 
     Args:
@@ -100,33 +105,44 @@ def verify(path: Path, *, deep: bool = False, progress: Progress = ignore) -> St
         EmonetError: if the table of clips is damaged.
     """
     store = FeatureStore.open(path)
+    require_table(path)
     arrays = wrong_arrays(store.path, store.record)
     readable = SILENCE not in arrays
     problems = [_Problem(what) for what in arrays.values()]
     markers, done = [], 0
     progress(0, len(store))
-    for shard in range(store.record.shards):
-        try:
-            marker = read_marker(store.path, store.record, shard)
-        except EmonetError as error:
-            problems.append(_Problem(f"{error.what} ({_named(store, store.record.rows(shard))})", shard))
+    for shard, (marker, wrong) in enumerate(_looked_at(store, store.failures())):
+        if marker is None:
+            problems += wrong
             continue
-        markers.append(marker)
-        wrong = list(_wrong_shard(store, marker))
-        if deep and readable and not wrong:
-            wrong = list(_wrong_states(store, marker))
+        markers.append(marker.summary())
         problems += wrong
+        if deep and readable and not wrong:
+            problems += _wrong_states(store, marker)
         done += len(store.record.rows(shard))
         progress(done, len(store))
     if len(markers) == store.record.shards and fingerprint(store.record, markers) != store.fingerprint:
         problems.append(_Problem("the table's fingerprint is not that of the shards"))
-    problems += [_Problem(f"{file}: {LEFTOVER}") for file in sorted(path.rglob(f"*{durable.PARTIAL}"))]
+    if isinstance(path, Path):
+        problems += [_Problem(f"{file}: {LEFTOVER}") for file in sorted(path.rglob(f"*{durable.PARTIAL}"))]
     return _report(store, markers, problems, deep=deep)
 
 
+def _looked_at(store: FeatureStore, failures: Mapping[int, str]) -> Iterator[tuple[ShardMarker | None, list[_Problem]]]:
+    """Each shard's marker, and what is wrong without reading a chunk; an object store is asked for many at once."""
+
+    def look(shard: int) -> tuple[ShardMarker | None, list[_Problem]]:
+        try:
+            marker = read_marker(store.path, store.record, shard)
+        except EmonetError as error:
+            return None, [_Problem(f"{error.what} ({_named(store, store.record.rows(shard))})", shard)]
+        return marker, list(_wrong_shard(store, marker, failures))
+
+    yield from look_at_shards(store.path, range(store.record.shards), look)
+
+
 def _report(store: FeatureStore, markers: list[ShardMarker], problems: list[_Problem], *, deep: bool) -> StoreReport:
-    failed = store.clips.loc[store.clips["failed"].notna(), ["id", "failed"]]
-    failures = tuple(Rejection(str(clip), str(reason)) for clip, reason in failed.itertuples(index=False))
+    failures = tuple(Rejection(str(store.ids.iloc[row]), reason) for row, reason in store.failures().items())
     largest, rms = errors_of(markers)
     return StoreReport(
         store=store.path,
@@ -150,7 +166,7 @@ def _report(store: FeatureStore, markers: list[ShardMarker], problems: list[_Pro
     )
 
 
-def wrong_arrays(path: Path, record: ExtractionRecord) -> dict[str, str]:
+def wrong_arrays(path: Place, record: ExtractionRecord) -> dict[str, str]:
     """What concerns every shard, the metadata of the arrays and the mean of silence: name of the array -> problem."""
     wrong = wrong_metadata(path, record)
     if record.kept == "speech" and SILENCE not in wrong:
@@ -161,18 +177,16 @@ def wrong_arrays(path: Path, record: ExtractionRecord) -> dict[str, str]:
     return wrong
 
 
-def _wrong_shard(store: FeatureStore, marker: ShardMarker) -> Iterator[_Problem]:
+def _wrong_shard(store: FeatureStore, marker: ShardMarker, failures: Mapping[int, str]) -> Iterator[_Problem]:
     """Do the shard's files and its part of the table agree with its marker?"""
     rows = store.record.rows(marker.shard)
     files = [shard_file(store.path, marker.shard, array) for array in (STATES, SCALES)]
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = sum(file_size(file) for file in files)
     if size != marker.stored_bytes:
         found = f"{size:,} bytes" if size else "missing"
         what = f"shard {marker.shard} ({_named(store, rows)}) is {found}, its marker says {marker.stored_bytes:,} bytes"
         yield _Problem(what, marker.shard)
-    table = store.clips.iloc[rows.start : rows.stop]
-    listed = {row: reason for row, reason in zip(rows, table["failed"], strict=True) if reason is not None}
-    if listed != marker.failures:
+    if {row: failures[row] for row in rows if row in failures} != marker.failures:
         yield _Problem(f"shard {marker.shard}: the table and the marker list different failed clips", marker.shard)
 
 
@@ -190,7 +204,7 @@ def _wrong_states(store: FeatureStore, marker: ShardMarker) -> Iterator[_Problem
         return
     for row, clip in zip(rows, states, strict=True):
         if reason := _wrong_values(clip):
-            yield _Problem(f"clip {str(store.clips['id'].iloc[row])!r}: {reason}", marker.shard)
+            yield _Problem(f"clip {str(store.ids.iloc[row])!r}: {reason}", marker.shard)
     if joined_digest([clip_digest(clip) for clip in states]) != marker.digest:
         yield _Problem(f"shard {marker.shard} holds other states than were written", marker.shard)
 
@@ -202,5 +216,5 @@ def _wrong_values(states: np.ndarray) -> str:
 
 
 def _named(store: FeatureStore, rows: range) -> str:
-    ids = store.clips["id"]
+    ids = store.ids
     return f"clips {str(ids.iloc[rows[0]])!r} to {str(ids.iloc[rows[-1]])!r}"

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from cache.principal.coordinates import GIB, PrincipalStates, require_unchanged
+from cache.principal.coordinates import PrincipalStates, require_unchanged
 from cache.principal.gram import ClipReader, spans
+from cache.principal.memory import GIB
 from cache.store import FeatureStore
 from emonet.errors import RequestError
 from emonet.runtime import Arithmetic, Progress, ignore

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,8 +96,17 @@ def read(folder: Path, fingerprint: str) -> tuple[PrincipalBasis, Rows]:
         return PrincipalBasis(**tensors, total_energy=about["total_energy"], clips=about["training_clips"]), rows
 
 
-def read_coordinates(folder: Path, rank: int, usable: Rows, clips: int) -> Float32[np.ndarray, "clips rank"]:
-    """The first `rank` coordinates of each clip, not divided by the unit; NaN where a clip failed.
+def read_coordinates(
+    folder: Path, rank: int, usable: Rows, clips: int, parts: Sequence[Rows]
+) -> list[Float32[np.ndarray, "_ rank"]]:
+    """The first `rank` coordinates of each clip in some parts of the store, not divided by the unit; in one pass.
+
+    Args:
+        folder: where they are.
+        rank: how many of each.
+        usable: rows of clips that have some, ascending; the others' are NaN.
+        clips: of the store (count).
+        parts: rows of the store, ascending.
 
     Raises:
         EmonetError: if something there is damaged or missing.
@@ -106,10 +115,15 @@ def read_coordinates(folder: Path, rank: int, usable: Rows, clips: int) -> Float
         array = open_array(folder, COORDINATES)
         if array.ndim != 2 or array.shape[0] != clips or array.shape[1] < rank:
             raise ValueError(f"{COORDINATES} of shape {array.shape}")
-        values = np.asarray(array[:, :rank])
-        for first in range(0, len(usable), CHUNK[0]):
-            if not np.isfinite(values[usable[first : first + CHUNK[0]]]).all():
+        values = [np.empty((len(rows), rank), np.float32) for rows in parts]
+        for first in range(0, clips, CHUNK[0]):  # what is wanted is never in memory twice
+            part = np.asarray(array[first : first + CHUNK[0], :rank])
+            known = usable[slice(*np.searchsorted(usable, (first, first + CHUNK[0])))]
+            if not np.isfinite(part[known - first]).all():
                 raise ValueError(f"a chunk of {COORDINATES} is missing")
+            for rows, into in zip(parts, values, strict=True):
+                here = slice(*np.searchsorted(rows, (first, first + CHUNK[0])))
+                into[here] = part[rows[here] - first]
         return values
 
 

@@ -43,7 +43,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Where the coordinates are kept."""
-        return self.store.path / PRINCIPAL / self.fingerprint[:16]
+        return self.store.home / PRINCIPAL / self.fingerprint[:16]
 
 
 @final
@@ -164,7 +164,8 @@ class Computation:
             raise EmonetError(
                 "the disk has too little space for the principal coordinates",
                 where=self._store.path,
-                expected=f"{(needed + RESERVE) / 1e9:.2f} GB free",
+                expected=f"{(needed + RESERVE) / 1e9:.2f} GB free, for the inner products of {len(self._order):,} "
+                f"clips with each of the basis' {basis:,}, and {basis:,} coordinates of {clips:,} clips",
                 found=f"{free / 1e9:.2f} GB",
-                hint="free some space, or fewer landmarks",
+                hint="free some space; or --heads.inputs statistics; or --heads.features states",
             )

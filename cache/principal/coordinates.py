@@ -24,6 +24,7 @@ from cache.principal import basis_files
 from cache.principal.basis_files import PRINCIPAL
 from cache.principal.computation import GROUP, VERSION, Computation, Plan
 from cache.principal.gram import Rows
+from cache.principal.memory import GIB, require_memory, require_readable
 from cache.store import FeatureStore
 from emonet.clips import SPLITS, Split
 from emonet.errors import EmonetError, RequestError
@@ -33,7 +34,6 @@ from emonet.training import PrincipalBasis, Rank, arithmetic_for
 
 MOST = 20_000  # training clips up to which each is a basis clip: their products take 1.6 GB
 LANDMARKS = 8192  # basis clips that are drawn from more
-GIB = 1 << 30
 _UNFINISHED = ".unfinished"  # ending of folders beside the store
 
 
@@ -64,17 +64,22 @@ class PrincipalStates:
         Raises:
             EmonetError: if a chunk is damaged or missing.
         """
-        values = self.undivided()
+        (values,) = self.undivided([np.arange(len(self.store))])
         values /= np.float32(self.basis.unit)
         return values
 
-    def undivided(self) -> Float32[np.ndarray, "clips rank"]:
+    def undivided(self, parts: Sequence[Rows]) -> list[Float32[np.ndarray, "_ rank"]]:
         """Coordinates before they are divided by the basis' unit, which depends on the rank; read at each call.
 
+        Args:
+            parts: rows of the store, each ascending; read in one pass.
+
         Raises:
+            RequestError: if they do not fit into memory.
             EmonetError: if a chunk is damaged or missing.
         """
-        return basis_files.read_coordinates(self.folder, self.basis.rank, self.clips, len(self.store))
+        require_readable(self.store, sum(map(len, parts)), self.basis.rank)
+        return basis_files.read_coordinates(self.folder, self.basis.rank, self.clips, len(self.store), parts)
 
     def of(self, rank: Rank) -> PrincipalStates:
         """The strongest coordinates alone, as `PrincipalBasis.truncated`; only these are read.
@@ -95,6 +100,7 @@ def principal(
     splits: Sequence[Split] = SPLITS,
     most: int = MOST,
     landmarks: int = LANDMARKS,
+    rank: Rank = "all",
     arithmetic: Arithmetic | None = None,
 ) -> PrincipalStates:
     """Principal coordinates of the clips of some splits, from the store if they are kept there, else made and kept.
@@ -113,29 +119,33 @@ def principal(
         splits: whose clips get coordinates, training clips in any case; no state of another split is read.
         most: training clips up to which each is a basis clip.
         landmarks: basis clips that are drawn from more.
+        rank: how many coordinates will be read of each clip; all are kept.
         arithmetic: of the products; None chooses.
 
     Raises:
-        RequestError: if there are fewer than two training clips, or all are the same.
+        RequestError: if there are fewer than two training clips, all are the same, or memory does not hold the products
+            of the basis clips or the coordinates: before anything is computed.
         EmonetError: if a state is not finite (names the clip), the disk has too little space, the store changed in the
             meantime, or what is kept there is damaged.
     """
     plan = _plan(store, standardise, seed, splits, most, landmarks)
+    require_memory(plan, rank, memory_gib, kept=plan.folder.exists())
     if (kept := _kept(plan)) is not None:
         return kept
-    with durable.explained(store.path.parent), FileLock(_beside(store, ".lock")):
+    store.home.parent.mkdir(parents=True, exist_ok=True)
+    with durable.explained(store.home.parent), FileLock(_beside(store, ".lock")):
         if (kept := _kept(plan)) is not None:  # another process computed them while this one waited
             return kept
-        for leftover in store.path.parent.glob(f"{escape(_beside(store, '-').name)}*{_UNFINISHED}"):
+        for leftover in store.home.parent.glob(f"{escape(_beside(store, '-').name)}*{_UNFINISHED}"):
             shutil.rmtree(leftover)  # left by a killed process
         fresh = _beside(store, f"-{plan.fingerprint[:16]}{_UNFINISHED}")
         try:
             chosen = arithmetic or arithmetic_for(store.record.frames * store.record.width)
             Computation(plan, fresh, chosen, memory_gib * GIB, show).run()
             require_unchanged(store)
-            plan.folder.parent.mkdir(exist_ok=True)
+            plan.folder.parent.mkdir(parents=True, exist_ok=True)
             (fresh / GROUP).rename(plan.folder)
-            durable.sync_up_to(plan.folder.parent, store.path)
+            durable.sync_up_to(plan.folder.parent, store.home)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     return _read(plan)
@@ -146,13 +156,13 @@ def forget_divisions(store: FeatureStore) -> None:
 
     Those of the store's own splits stay, as does what another process is computing.
     """
-    for folder in (store.path / PRINCIPAL).glob("*"):
+    for folder in (store.home / PRINCIPAL).glob("*"):
         try:
             divided = basis_files.attributes(folder).get("division")
         except (OSError, ValueError, KeyError):
             continue  # damaged: `listed` names it
         if divided:
-            gone = tempfile.mkdtemp(_UNFINISHED, _beside(store, "-").name, store.path.parent)
+            gone = tempfile.mkdtemp(_UNFINISHED, _beside(store, "-").name, store.home.parent)
             with suppress(FileNotFoundError):  # another process was faster
                 folder.rename(Path(gone, folder.name))  # in one step: a killed process leaves no half of it
             shutil.rmtree(gone, ignore_errors=True)
@@ -213,4 +223,4 @@ def _read(plan: Plan) -> PrincipalStates:
 
 def _beside(store: FeatureStore, ending: str) -> Path:
     """Not inside the store, whose verbs take what is half-written there for damage."""
-    return store.path.with_name(f".{store.path.name}.{PRINCIPAL}{ending}")
+    return store.home.with_name(f".{store.home.name}.{PRINCIPAL}{ending}")

@@ -1,10 +1,8 @@
 from .layout import (
-    LABEL,
+    METADATA,
     SCALES,
     SILENCE,
     STATES,
-    TABLE,
-    TEXTS,
     create,
     create_group,
     create_values,
@@ -13,11 +11,8 @@ from .layout import (
     read_classes,
     read_group_attributes,
     read_silence,
-    read_summary,
-    read_table,
     require_store,
     shard_file,
-    table_bytes,
     wrong_metadata,
 )
 from .metadata import (
@@ -27,17 +22,36 @@ from .metadata import (
     ShardMarker,
     errors_of,
     fingerprint,
+    look_at_shards,
+    marked_shards,
     marker_file,
     read_marker,
+    read_markers,
+    readable_markers,
 )
-from .reader import THREADS, FeatureStore
-from .shard_index import shard_parts
-from .tiers import TIERS, Encoded
+from .places import Place, RemotePath, StorePlace, file_size, how_to_repair, place
+from .reader import FeatureStore
+from .shard_index import check_shard, shard_parts
+from .table import (
+    COLUMNS,
+    LABEL,
+    TABLE,
+    TEXTS,
+    read_summary,
+    read_table,
+    require_table,
+    table_bytes,
+    table_parts,
+)
+from .threads import THREADS
+from .tiers import TIERS, DamagedChunkError, Encoded
 
 __all__ = [
+    "COLUMNS",
     "FORMAT_VERSION",
     "LABEL",
     "MARKERS",
+    "METADATA",
     "SCALES",
     "SILENCE",
     "STATES",
@@ -45,27 +59,41 @@ __all__ = [
     "TEXTS",
     "THREADS",
     "TIERS",
+    "DamagedChunkError",
     "Encoded",
     "ExtractionRecord",
     "FeatureStore",
+    "Place",
+    "RemotePath",
     "ShardMarker",
+    "StorePlace",
+    "check_shard",
     "create",
     "create_group",
     "create_values",
     "errors_of",
+    "file_size",
     "fingerprint",
+    "how_to_repair",
+    "look_at_shards",
+    "marked_shards",
     "marker_file",
     "open_array",
+    "place",
     "read_attributes",
     "read_classes",
     "read_group_attributes",
     "read_marker",
+    "read_markers",
     "read_silence",
     "read_summary",
     "read_table",
+    "readable_markers",
     "require_store",
+    "require_table",
     "shard_file",
     "shard_parts",
     "table_bytes",
+    "table_parts",
     "wrong_metadata",
 ]

@@ -5,35 +5,29 @@ The only module that imports zarr.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 from jaxtyping import Float16
 from pydantic import ValidationError
 from zarr.codecs import BloscCodec, Crc32cCodec, TransposeCodec
+from zarr.storage import ObjectStore
 
 from cache.store.metadata import FORMAT, FORMAT_VERSION, MARKERS, ExtractionRecord
+from cache.store.places import Place, RemotePath, how_to_repair
+from cache.store.table import TABLE
 from cache.store.tiers import BLOCK, LEVEL, TIERS, Tier
 from emonet.errors import EmonetError, RequestError
 from emonet.targets import TargetSpec
 
 STATES, SCALES, SILENCE = "states", "scales", "silence"  # arrays
-TABLE = "clips.parquet"
-TEXTS = ("failed", "sound_digest", "sound_notices")  # columns of the table that are None for most clips
-LABEL = "label"  # a further one, where clips have class labels
-_FINGERPRINT, _DIGEST = b"emonet.fingerprint", b"emonet.digest"  # keys in the table's metadata
+METADATA = "zarr.json"  # of the group and of each array; without the group's there is no store
 
-# What Arrow and Pandas raise over bytes that are no table, or another one than was written.
-_DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError)
 # What Zarr raises over metadata that are no JSON, or JSON of something else, and over damaged chunks.
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 _ANEW = "emonet extract --force, which makes the store anew"
@@ -69,6 +63,22 @@ def create(
             **({"classes": dict(classes)} if classes else {}),
         },
     )
+    _create_states(group, record)
+    if silence is not None:
+        array = group.create_array(
+            SILENCE,
+            shape=silence.shape,
+            dtype="float16",
+            chunks=silence.shape,
+            fill_value=float("nan"),
+            compressors=[Crc32cCodec()],
+            dimension_names=("frame", "feature"),
+        )
+        array[:] = silence
+
+
+def _create_states(group: zarr.Group, record: ExtractionRecord) -> None:
+    """The arrays that hold a chunk for each clip."""
     tier = TIERS[record.codec]
     group.create_array(
         STATES,
@@ -92,17 +102,6 @@ def create(
             compressors=[Crc32cCodec()],
             dimension_names=("clip", "feature"),
         )
-    if silence is not None:
-        array = group.create_array(
-            SILENCE,
-            shape=silence.shape,
-            dtype="float16",
-            chunks=silence.shape,
-            fill_value=float("nan"),
-            compressors=[Crc32cCodec()],
-            dimension_names=("frame", "feature"),
-        )
-        array[:] = silence
 
 
 def _blosc(tier: Tier) -> BloscCodec:
@@ -117,12 +116,17 @@ def _blosc(tier: Tier) -> BloscCodec:
     )
 
 
-def open_array(path: Path, name: str = STATES, *, mode: str = "r") -> Any:
+def open_array(path: Place, name: str = STATES, *, mode: str = "r") -> Any:
     """A Zarr array of the store; `mode` is Zarr's (`r`, `r+`)."""
+    if isinstance(path, RemotePath):
+        (path / name / METADATA).read_bytes()  # tells in our words what is wrong with the service
+        objects = (path / name).objects
+        store = ObjectStore(objects.client, read_only=mode == "r")
+        return zarr.open_array(store, path=objects.path, mode=mode, zarr_format=3)  # type: ignore[arg-type]
     return zarr.open_array(path / name, mode=mode, zarr_format=3)  # type: ignore[arg-type]
 
 
-def wrong_metadata(path: Path, record: ExtractionRecord) -> dict[str, str]:
+def wrong_metadata(path: Place, record: ExtractionRecord) -> dict[str, str]:
     """The arrays whose metadata cannot be read, or are another array's; name -> what is wrong."""
     tier, wrong = TIERS[record.codec], {}
     arrays: dict[str, tuple[str, tuple[int, ...]]] = {STATES: (tier.dtype, record.shape)}
@@ -142,13 +146,13 @@ def wrong_metadata(path: Path, record: ExtractionRecord) -> dict[str, str]:
     return wrong
 
 
-def read_silence(path: Path) -> Float16[np.ndarray, "frames width"]:
+def read_silence(path: Place) -> Float16[np.ndarray, "frames width"]:
     """What the states that are not kept read as.
 
     Raises:
         EmonetError: if it is damaged.
     """
-    hint = f"emonet store repair {path}"
+    hint = how_to_repair(path)
     try:
         silence = np.asarray(open_array(path, SILENCE)[:])
     except _UNREADABLE as error:
@@ -158,12 +162,16 @@ def read_silence(path: Path) -> Float16[np.ndarray, "frames width"]:
     return silence
 
 
-def shard_file(path: Path, shard: int, array: str = STATES) -> Path:
+@overload
+def shard_file(path: Path, shard: int, array: str = STATES) -> Path: ...
+@overload
+def shard_file(path: RemotePath, shard: int, array: str = STATES) -> RemotePath: ...
+def shard_file(path: Place, shard: int, array: str = STATES) -> Place:
     """Where a shard of an array lies."""
     return path / f"{array}/c/{shard}/{'0' if array == SCALES else '0/0'}"
 
 
-def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
+def read_attributes(path: Place) -> tuple[ExtractionRecord, TargetSpec, str]:
     """What the attributes of a store say: record, targets, note; without opening the array.
 
     Raises:
@@ -179,11 +187,11 @@ def read_attributes(path: Path) -> tuple[ExtractionRecord, TargetSpec, str]:
         record = ExtractionRecord.model_validate(attributes["record"])
         return record, TargetSpec.from_json(attributes["targets"]), str(attributes.get("note", ""))
     except (ValidationError, LookupError, TypeError, AttributeError) as error:
-        where = path / "zarr.json"
+        where = path / METADATA
         raise RequestError("the attributes of the store are damaged", where=where, found=error, hint=_ANEW) from error
 
 
-def read_classes(path: Path) -> dict[str, str | None]:
+def read_classes(path: Place) -> dict[str, str | None]:
     """What the class labels of a store's clips stand for; empty where they have none, and in older stores.
 
     Raises:
@@ -191,13 +199,11 @@ def read_classes(path: Path) -> dict[str, str | None]:
     """
     classes = _attributes(path).get("classes", {})
     if not isinstance(classes, dict) or not all(isinstance(target, str | None) for target in classes.values()):
-        raise RequestError(
-            "the attributes of the store are damaged", where=path / "zarr.json", found=classes, hint=_ANEW
-        )
+        raise RequestError("the attributes of the store are damaged", where=path / METADATA, found=classes, hint=_ANEW)
     return classes
 
 
-def require_store(path: Path) -> None:
+def require_store(path: Place) -> None:
     """Check that a folder is a store of emonet, of whatever version and state.
 
     Raises:
@@ -213,9 +219,9 @@ def require_store(path: Path) -> None:
             raise
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Place) -> dict[str, Any]:
     try:
-        attributes = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+        attributes = json.loads((path / METADATA).read_text("utf-8"))["attributes"]
         ours = attributes.get("format") == FORMAT
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _no_store(path) from error
@@ -225,112 +231,45 @@ def _attributes(path: Path) -> dict[str, Any]:
     return found
 
 
-def _no_store(path: Path) -> EmonetError:
+def _no_store(path: Place) -> EmonetError:
     """What is there in place of a store; only what looks like one may be replaced."""
     if parts := _parts(path):
         return _damaged_store(path, parts)
     what, nearby = "there is no feature store", [place / "store.zarr" for place in (path, path.parent)]
     hint = next((f"did you mean {store}?" for store in nearby if store != path and store.is_dir()), None)
     if not path.exists():
-        return RequestError(what, where=path, found="no such folder", hint=hint or "emonet extract, which makes one")
+        found = "nothing at this address" if isinstance(path, RemotePath) else "no such folder"
+        return RequestError(what, where=path, found=found, hint=hint or "emonet extract, which makes one")
     if path.is_file():
         hint = hint or "name the folder of a store, as in runs/EXPERIMENT/store.zarr"
         return RequestError(what, where=path, expected="a folder", found="a file", hint=hint)
-    if not any(path.iterdir()):
+    if next(iter(path.iterdir()), None) is None:
         return RequestError(what, where=path, found="an empty folder", hint=hint or _ANEW)
-    return RequestError(what, where=path, found="a folder with no readable zarr.json", hint=hint or _ELSEWHERE)
+    return RequestError(what, where=path, found=f"a folder with no readable {METADATA}", hint=hint or _ELSEWHERE)
 
 
-def _damaged_store(path: Path, parts: list[str]) -> EmonetError:
+def _damaged_store(path: Place, parts: list[str]) -> EmonetError:
     """Says that the attributes are lost; nothing else says what the store was made from."""
-    state = "damaged" if (path / "zarr.json").exists() else "missing"
+    state = "damaged" if (path / METADATA).exists() else "missing"
     anew = "emonet extract --force with the same flags, which makes it anew"
     return EmonetError(
-        f"the store's zarr.json is {state}",
-        where=path / "zarr.json",
+        f"the store's {METADATA} is {state}",
+        where=path / METADATA,
         expected="what the store was made from",
         found=f"{', '.join(parts)} {'is' if len(parts) == 1 else 'are'} still there",
         hint=anew if _is_surely(path) else _ELSEWHERE,
     )
 
 
-def _parts(path: Path) -> list[str]:
+def _parts(path: Place) -> list[str]:
     """What makes a folder look like a store, besides its attributes; empty where nothing does."""
     found = [name for name in (STATES, MARKERS) if (path / name).is_dir()]
     return [*found, TABLE] if found and (path / TABLE).is_file() else found
 
 
-def _is_surely(path: Path) -> bool:
+def _is_surely(path: Place) -> bool:
     """Whether a folder without readable attributes is a store all the same, which --force may replace."""
-    return (path / STATES / "zarr.json").is_file() and (path / MARKERS).is_dir()
-
-
-def table_bytes(columns: Mapping[str, Any], targets: TargetSpec, fingerprint: str) -> bytes:
-    """The table of clips as a Parquet file; docs/store.md has the columns and their types."""
-    fields = [
-        *(pa.field(name, pa.string()) for name in ("id", "split", "speaker", "language")),
-        pa.field("seconds", pa.float64()),
-        pa.field("speech_frames", pa.int64()),
-        *(pa.field(name, pa.string()) for name in TEXTS),
-        *([pa.field(LABEL, pa.string())] if LABEL in columns else []),
-        *(pa.field(name, pa.float32()) for name in targets.ids),
-    ]
-    table = pa.table(dict(columns), schema=pa.schema(fields))
-    marks = {_FINGERPRINT: fingerprint.encode(), _DIGEST: table_digest(table).encode()}
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(marks), sink, compression="zstd", write_page_checksum=True)
-    return bytes(sink.getvalue().to_pybytes())
-
-
-def table_digest(table: Any) -> str:
-    """SHA-256 in hex over an Arrow table's column names and values."""
-    state = hashlib.sha256()
-    for name in table.column_names:
-        column = table.column(name)
-        state.update(f"{name}\n".encode())
-        if pa.types.is_string(column.type):
-            state.update(json.dumps(column.to_pylist(), ensure_ascii=False).encode())
-        else:  # a missing value is NaN here
-            state.update(np.ascontiguousarray(column.to_numpy()).data)
-    return state.hexdigest()
-
-
-def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """The table of clips, or some of its columns.
-
-    Raises:
-        EmonetError: if it is damaged; a whole table is compared with its digest, columns only with their checksums.
-    """
-    try:
-        table = pq.read_table(path / TABLE, columns=columns, page_checksum_verification=True)
-        if columns is None and (table.schema.metadata or {}).get(_DIGEST) != table_digest(table).encode():
-            raise ValueError("it is not what was written")
-        frame: pd.DataFrame = table.to_pandas()
-        for name in {*TEXTS, LABEL} & set(frame):
-            texts = frame[name].astype(object)
-            frame[name] = texts.where(texts.notna(), None)
-    except _DAMAGED as error:
-        raise damaged_table(path, error) from error
-    return frame
-
-
-def read_summary(path: Path) -> tuple[int, str]:
-    """Rows of the table of clips, and the store's fingerprint: out of the file's footer, however long it is.
-
-    Raises:
-        EmonetError: if it is damaged.
-    """
-    try:
-        footer = pq.read_metadata(path / TABLE)
-    except _DAMAGED as error:
-        raise damaged_table(path, error) from error
-    return footer.num_rows, (footer.metadata or {}).get(_FINGERPRINT, b"").decode()
-
-
-def damaged_table(path: Path, reason: object) -> EmonetError:
-    """Says that the table of clips is damaged."""
-    hint = f"emonet store repair {path}"
-    return EmonetError("the table of clips is damaged", where=path / TABLE, found=reason, hint=hint)
+    return (path / STATES / METADATA).is_file() and (path / MARKERS).is_dir()
 
 
 def create_group(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -350,14 +289,14 @@ def create_values(path: Path, name: str, shape: tuple[int, ...], chunks: tuple[i
     )
 
 
-def read_group_attributes(path: Path) -> dict[str, Any]:
+def read_group_attributes(path: Place) -> dict[str, Any]:
     """Attributes of the Zarr group at `path`.
 
     Raises:
         OSError: if there is none.
         ValueError: if they are damaged, or it is no group.
     """
-    metadata = json.loads((path / "zarr.json").read_text("utf-8"))
+    metadata = json.loads((path / METADATA).read_text("utf-8"))
     if not isinstance(metadata, dict) or not isinstance(metadata.get("attributes"), dict):
         raise ValueError("it has no attributes")
     return dict(metadata["attributes"])

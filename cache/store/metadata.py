@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar, overload
 
 from pydantic import Field
 
+from cache.store.places import Place, RemotePath, how_to_repair
 from emonet.audio import NoticeKind
 from emonet.configs import CodecTier, EncoderPrecision, Pool
 from emonet.errors import EmonetError, RequestError
@@ -19,8 +22,10 @@ from emonet.windows import Window
 FORMAT = "emonet-feature-store"
 FORMAT_VERSION = 2
 MARKERS = "shards"
+_REQUESTS = 16  # for markers at the same time
+_MARKERS_AHEAD = 256  # that are held at once: each tells something of every clip of its shard
+Found = TypeVar("Found")
 STATISTICS = 4  # of a pooled store: mean, minimum, maximum and unbiased deviation of each value over time
-
 
 _DESCRIPTIONS = {"corpus", "encoder", "layers"}
 
@@ -156,6 +161,10 @@ class ShardMarker(Schema):
     notices: dict[int, tuple[tuple[NoticeKind, str], ...]] = Field(default_factory=dict)
     """Row of the store -> what is odd about that clip's sound: kind and text."""
 
+    def summary(self) -> ShardMarker:
+        """Without what it says of each clip but failures: a million clips' markers take little memory."""
+        return ShardMarker.model_validate({**dict(self), "seconds": (), "contents": (), "notices": {}})
+
 
 def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:
     """SHA-256 over what a store was made from and holds, the same however often it was interrupted."""
@@ -163,12 +172,16 @@ def fingerprint(record: ExtractionRecord, markers: list[ShardMarker]) -> str:
     return digest([record.identity(), content])
 
 
-def marker_file(path: Path, shard: int) -> Path:
+@overload
+def marker_file(path: Path, shard: int) -> Path: ...
+@overload
+def marker_file(path: RemotePath, shard: int) -> RemotePath: ...
+def marker_file(path: Place, shard: int) -> Place:
     """Where the marker of a shard lies."""
     return path / MARKERS / f"{shard:05d}.json"
 
 
-def read_marker(path: Path, record: ExtractionRecord, shard: int) -> ShardMarker:
+def read_marker(path: Place, record: ExtractionRecord, shard: int) -> ShardMarker:
     """The marker of a shard.
 
     Raises:
@@ -184,9 +197,50 @@ def read_marker(path: Path, record: ExtractionRecord, shard: int) -> ShardMarker
             f"the marker of shard {shard} cannot be read",
             where=file,
             found=error,
-            hint=f"emonet store repair {path}",
+            hint=how_to_repair(path),
         ) from error
     return marker
+
+
+def read_markers(path: Place, record: ExtractionRecord, shards: Iterable[int]) -> Iterator[ShardMarker]:
+    """The markers of several shards, in order; of an object store some are asked for at the same time.
+
+    Raises:
+        EmonetError: if one is missing, damaged, or that of another shard.
+    """
+    yield from look_at_shards(path, shards, lambda shard: read_marker(path, record, shard))
+
+
+def readable_markers(path: Place, record: ExtractionRecord) -> Iterator[ShardMarker]:
+    """The markers that are there and readable, in order; a shard without one does not count."""
+
+    def look(shard: int) -> ShardMarker | None:
+        try:
+            return read_marker(path, record, shard)
+        except EmonetError:  # not there any more, or damaged: `verify` tells which
+            return None
+
+    there = sorted(marked_shards(path).intersection(range(record.shards)))
+    return (marker for marker in look_at_shards(path, there, look) if marker is not None)
+
+
+def look_at_shards(path: Place, shards: Iterable[int], look: Callable[[int], Found]) -> Iterator[Found]:
+    """What is found of each shard, in order; of an object store many are asked for at the same time."""
+    if isinstance(path, Path):
+        yield from map(look, shards)
+        return
+    with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="markers") as pool:
+        waiting = iter(shards)
+        while some := list(islice(waiting, _MARKERS_AHEAD)):
+            yield from pool.map(look, some)
+
+
+def marked_shards(path: Place) -> set[int]:
+    """Shards that have a marker."""
+    folder = path / MARKERS
+    files = folder.glob("*.json") if isinstance(folder, Path) else folder.iterdir()
+    names = (file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
+    return {int(name) for name in names if name.isdecimal()}  # not what else a program may put there
 
 
 def errors_of(markers: list[ShardMarker]) -> tuple[float, float]:

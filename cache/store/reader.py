@@ -8,10 +8,9 @@ states, scores = store.read(rows[:64]), store.scores(rows[:64])
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext, suppress
+from concurrent.futures import wait
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -21,69 +20,68 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float16, Float32, Int, Int64
 
-from cache.store.layout import (
-    LABEL,
-    SCALES,
-    STATES,
-    TABLE,
-    read_attributes,
-    read_classes,
-    read_silence,
-    read_summary,
-    read_table,
-    shard_file,
-)
+from cache.store.layout import SCALES, STATES, read_attributes, read_classes, read_silence, shard_file
+from cache.store.local_shard import LocalShard
 from cache.store.metadata import ExtractionRecord
+from cache.store.places import Place, RemotePath, cache_folder, how_to_repair, place
+from cache.store.remote_shard import RemoteShard
 from cache.store.shard_index import ShardIndex, read_chunk, read_plain
+from cache.store.table import LABEL, TABLE, read_scores, read_summary, read_table
+from cache.store.threads import THREADS, reading_pool
 from cache.store.tiers import TIERS, DamagedChunkError
 from emonet.clips import SPLITS, Split
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import digest
 from emonet.targets import TargetSpec
 
-THREADS = min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+_REMOTE_THREADS = 16  # that wait for an object store's answers
 _AGAIN = "emonet extract with the same experiment: it goes on where it stopped"
-_pools: dict[int, ThreadPoolExecutor] = {}  # by process, since threads do not survive a fork
 
 
 @final
 class FeatureStore:
     """A finished store; open one with `FeatureStore.open`.
 
-    Safe to pickle, to fork and to use from several threads: files are opened for one read and closed again.
+    Safe to pickle, to fork and to use from several threads: files are opened for one read and closed again. A store of
+    an object store cannot be read in a process that was forked.
 
     Args:
-        path: the folder NAME.zarr.
+        path: the folder NAME.zarr, of this machine or of an object store.
         record: what the store was made from.
         targets: what the scores mean.
         note: a sentence about the corpus (licence, limits).
         fingerprint: SHA-256 over the record and the content of every shard.
     """
 
-    def __init__(self, path: Path, record: ExtractionRecord, targets: TargetSpec, note: str, fingerprint: str) -> None:
+    def __init__(self, path: Place, record: ExtractionRecord, targets: TargetSpec, note: str, fingerprint: str) -> None:
         self.path = path
         self.record = record
         self.targets = targets
         self.note = note
         self.fingerprint = fingerprint
+        self._nearby: Path | None = None
         self.division = ""  # which splits these are, where they are not the store's own
         self._tier = TIERS[record.codec]
         self._indices: dict[str, ShardIndex] = {}
 
     @classmethod
-    def open(cls, path: Path | str, *, expect: ExtractionRecord | None = None) -> FeatureStore:
+    def open(
+        cls, path: Place | str, *, expect: ExtractionRecord | None = None, nearby: Path | None = None
+    ) -> FeatureStore:
         """Open a finished store, in a time that does not depend on its number of clips.
 
         Args:
-            path: the folder NAME.zarr.
+            path: the folder NAME.zarr, or its URL (s3://, gs://, az://).
             expect: what the store must have been made from; None takes it as it is.
+            nearby: folder of this machine for what is computed from the store of an object store and kept; None takes
+                one in the user's cache.
 
         Raises:
             RequestError: if there is no store, it is not finished, of another format version, or not made
                 from what `expect` says (each field that differs is listed).
             EmonetError: if the table does not fit the array.
         """
-        path = Path(path)
+        path = place(path)
         record, targets, note = read_attributes(path)
         if expect is not None:
             record.require(expect, where=path, hint="emonet extract --force, which makes the store anew")
@@ -96,9 +94,11 @@ class FeatureStore:
                 where=path / TABLE,
                 expected=f"{record.clips} clips",
                 found=rows,
-                hint=f"emonet store repair {path}",
+                hint=how_to_repair(path),
             )
-        return cls(path, record, targets, note, fingerprint)
+        store = cls(path, record, targets, note, fingerprint)
+        store._nearby = nearby
+        return store
 
     def __len__(self) -> int:
         return self.record.clips
@@ -108,6 +108,14 @@ class FeatureStore:
         kept = ", only states that hear the clip" if record.kept == "speech" else ", pooled" if self.pooled else ""
         shape = f"{record.clips} clip{'' if record.clips == 1 else 's'} x {record.shape[1]} x {record.width}"
         return f"FeatureStore({str(self.path)!r}, {shape}, {record.codec}{kept})"
+
+    @property
+    def home(self) -> Path:
+        """Folder of this machine for what is computed from the store and kept: the store's own, if it is of it, too."""
+        if isinstance(self.path, Path):
+            return self.path
+        nearby = self._nearby or cache_folder() / "stores" / digest(str(self.path))[:16]
+        return nearby / f"{self.path.name}.kept"
 
     @property
     def pooled(self) -> bool:
@@ -127,6 +135,17 @@ class FeatureStore:
         or None) where clips have some, and one of scores per target (NaN where nobody rated).
         """
         return read_table(self.path)
+
+    @cached_property
+    def ids(self) -> pd.Series[str]:
+        """The id of each clip, as in the table, of which nothing else is read."""
+        return read_table(self.path, ["id"])["id"]
+
+    def failures(self, split: Split | None = None) -> dict[int, str]:
+        """Row -> why it has no states, in ascending order; of one split, or of all."""
+        failed = ~self._usable if split is None else ~self._usable & (self._columns["split"] == split).to_numpy()
+        rows = np.flatnonzero(failed)
+        return dict(zip(rows.tolist(), self._columns["failed"].iloc[rows].tolist(), strict=True))
 
     @cached_property
     def classes(self) -> dict[str, str | None]:
@@ -210,11 +229,12 @@ class FeatureStore:
         # Neighbours in the store go to one thread: it opens their shard's file once.
         order = np.argsort(wanted, kind="stable")
         clips = list(zip(wanted[order].tolist(), order.tolist(), strict=True))
-        size = max(1, -(-len(clips) // THREADS))
+        threads = THREADS if isinstance(self.path, Path) else _REMOTE_THREADS
+        size = max(1, -(-len(clips) // threads))
         parts = [clips[first : first + size] for first in range(0, len(clips), size)]
         # One part without a change of threads; but in the main thread Blosc would start threads of its own.
         mine = parts.pop() if parts and self._tier.plain else []
-        others = [_pool().submit(self._read, part, states, speech) for part in parts]
+        others = [reading_pool(threads).submit(self._read, part, states, speech) for part in parts]
         try:
             self._read(mine, states, speech)
         finally:
@@ -249,8 +269,7 @@ class FeatureStore:
 
     @cached_property
     def _scores(self) -> Float32[np.ndarray, "clips targets"]:
-        scores: np.ndarray = read_table(self.path, list(self.targets.ids)).to_numpy(np.float32)
-        return scores
+        return read_scores(self.path, self.targets.ids)
 
     @cached_property
     def _silence(self) -> Float16[np.ndarray, "frames width"]:
@@ -276,6 +295,9 @@ class FeatureStore:
     ) -> None:
         """Fill `states[place]` for each pair of row and place; the rows ascend."""
         for shard, group in groupby(clips, lambda clip: clip[0] // self.record.shard_clips):
+            if isinstance(self.path, RemotePath):
+                self._read_remote(self.path, shard, list(group), states)
+                continue
             scaled = self._chunks(shard, SCALES) if self._tier.scaled else nullcontext()
             with self._chunks(shard, STATES) as chunks, scaled as scales:
                 for row, place in group:
@@ -284,10 +306,29 @@ class FeatureStore:
             for _, place in clips:
                 states[place, speech[place] :] = self._silence[speech[place] :]
 
-    def _chunks(self, shard: int, array: str) -> _Chunks:
-        return _Chunks(str(shard_file(self.path, shard, array)), self.record.shard_clips, self._indices)
+    def _read_remote(
+        self, remote: RemotePath, shard: int, clips: Sequence[tuple[int, int]], states: np.ndarray
+    ) -> None:
+        positions = [row % self.record.shard_clips for row, _ in clips]
+        stored: list[list[bytes | None]] = []
+        try:
+            for array in (STATES, SCALES) if self._tier.scaled else (STATES,):
+                file = shard_file(remote, shard, array)
+                stored.append(RemoteShard(file, self.record.shard_clips, self._indices).read(positions))
+        except DamagedChunkError as error:
+            raise self._damaged(clips[0][0], str(error)) from error
+        for (row, out), chunk, scales in zip(clips, stored[0], stored[-1], strict=True):
+            if chunk is None or scales is None:
+                raise self._missing(row)
+            try:
+                self._tier.decode(chunk, scales, states[out])
+            except DamagedChunkError as error:
+                raise self._damaged(row, " ".join(str(error).split())) from error
 
-    def _read_clip(self, row: int, chunks: _Chunks, scales: _Chunks | None, out: np.ndarray) -> None:
+    def _chunks(self, shard: int, array: str) -> LocalShard:
+        return LocalShard(str(shard_file(self.path, shard, array)), self.record.shard_clips, self._indices)
+
+    def _read_clip(self, row: int, chunks: LocalShard, scales: LocalShard | None, out: np.ndarray) -> None:
         position = row % self.record.shard_clips
         try:
             if (place := chunks.place(position)) is None:
@@ -308,7 +349,7 @@ class FeatureStore:
         if self._usable[row]:
             return self._damaged(row, "its chunk is missing")
         return RequestError(
-            f"clip {self._id(row)} has no states: {self.clips['failed'].iloc[row]}",
+            f"clip {self._id(row)} has no states: {self._columns['failed'].iloc[row]}",
             where=f"{self.path}, row {row}",
             hint="FeatureStore.rows() gives the rows that have",
         )
@@ -317,56 +358,14 @@ class FeatureStore:
         return EmonetError(
             f"the states of clip {self._id(row)} cannot be read: {reason}",
             where=f"{self.path}, shard {row // self.record.shard_clips}",
-            hint=f"emonet store repair {self.path}",
+            hint=how_to_repair(self.path),
         )
 
     def _id(self, row: int) -> str:
-        return repr(str(self.clips["id"].iloc[row]))
+        return repr(str(self.ids.iloc[row]))
 
 
-@final
-class _Chunks:
-    """An open shard of one array; a context manager.
-
-    Args:
-        file: of the shard.
-        count: chunks that it has room for.
-        indices: of shards that were read before; this one's is added.
-    """
-
-    def __init__(self, file: str, count: int, indices: dict[str, ShardIndex]) -> None:
-        self._file, self._count, self._indices = file, count, indices
-        self.handle = -1
-
-    def __enter__(self) -> _Chunks:
-        # No file: every clip of the shard failed, or it was deleted; each clip's own message says which.
-        with suppress(FileNotFoundError):
-            self.handle = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.handle >= 0:
-            os.close(self.handle)
-
-    def place(self, position: int) -> tuple[int, int] | None:
-        """Where a clip's chunk lies in the file; None if it is missing."""
-        if self.handle < 0:
-            return None
-        index = self._indices.get(self._file)
-        if index is None:
-            index = self._indices[self._file] = ShardIndex.read(self.handle, self._count)
-        return index[position]
-
-
-def _pool() -> ThreadPoolExecutor:
-    process = os.getpid()
-    pool = _pools.get(process)
-    if pool is None:  # of two threads that get here, both take what the first one made
-        pool = _pools.setdefault(process, ThreadPoolExecutor(THREADS, thread_name_prefix="store"))
-    return pool
-
-
-def _numbers(rows: object, count: int, where: Path) -> Int64[np.ndarray, " rows"]:
+def _numbers(rows: object, count: int, where: object) -> Int64[np.ndarray, " rows"]:
     """What `FeatureStore.numbers` gives for anything that a caller may take for rows; the store has `count`."""
     expected = f"whole numbers from 0 to {count - 1}"
     try:

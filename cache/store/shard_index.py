@@ -56,20 +56,52 @@ class ShardIndex:
         Raises:
             DamagedChunkError: if the file is too short, or the index is not what was written.
         """
-        size = os.fstat(file).st_size
-        length = chunks * _ENTRY + CRC_BYTES
-        if size < length:
-            raise DamagedChunkError(f"the shard has {size} bytes, its index alone takes {length}")
+        size, length = os.fstat(file).st_size, index_bytes(chunks)
+        return cls.parse(os.pread(file, length, max(0, size - length)), chunks)
+
+    @classmethod
+    def parse(cls, content: bytes, chunks: int) -> ShardIndex:
+        """The index out of the last `index_bytes(chunks)` bytes of a shard, or what there is of them.
+
+        Raises:
+            DamagedChunkError: if they are fewer, or not what was written.
+        """
+        if len(content) < index_bytes(chunks):
+            raise DamagedChunkError(f"the shard has {len(content)} bytes, its index alone takes {index_bytes(chunks)}")
         try:
-            content = unchecked(_exactly(file, length, size - length))
+            entries = unchecked(content)
         except DamagedChunkError as error:
             raise DamagedChunkError(f"the index of its shard is damaged: {error}") from error
-        return cls(np.frombuffer(content, "<u8").reshape(chunks, 2))
+        return cls(np.frombuffer(entries, "<u8").reshape(chunks, 2))
 
     def __getitem__(self, chunk: int) -> tuple[int, int] | None:
         """Offset and length of a chunk in bytes; None where it is missing."""
         offset, length = self._entries[chunk].tolist()
         return None if offset == MISSING else (offset, length)
+
+
+def index_bytes(chunks: int) -> int:
+    """Bytes of the index at the end of a shard with room for so many chunks."""
+    return chunks * _ENTRY + CRC_BYTES
+
+
+def check_shard(content: bytes, chunks: int) -> None:
+    """Check every checksum of a whole shard: that of its index and those of its chunks.
+
+    Args:
+        content: of its file.
+        chunks: how many it has room for (count).
+
+    Raises:
+        DamagedChunkError: if it is not what was written.
+    """
+    index, view = ShardIndex.parse(content[-index_bytes(chunks) :], chunks), memoryview(content)
+    for chunk in range(chunks):
+        if (place := index[chunk]) is not None:
+            try:
+                unchecked(view[place[0] : place[0] + place[1]])
+            except DamagedChunkError as error:
+                raise DamagedChunkError(f"of chunk {chunk} of {chunks}: {error}") from error
 
 
 def read_chunk(file: int, place: tuple[int, int]) -> bytes:

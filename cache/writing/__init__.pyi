@@ -2,7 +2,7 @@ from .callbacks import Notices
 from .locks import StoreLocks
 from .shard_writer import ShardSink, clip_digest, joined_digest
 from .silent_output import SilenceMeter, sample
-from .writer import Part, StoreWriter
+from .writer import Part, StoreWriter, Written, written_at
 
 __all__ = [
     "Notices",
@@ -11,7 +11,9 @@ __all__ = [
     "SilenceMeter",
     "StoreLocks",
     "StoreWriter",
+    "Written",
     "clip_digest",
     "joined_digest",
     "sample",
+    "written_at",
 ]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import final
 
@@ -20,6 +20,39 @@ from emonet.runtime import ignore
 _PREPARING, _WRITERS, _FIRST_SHARD = 0, 1, 2  # what each byte of the file stands for
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _OPEN: set[Path] = set()  # POSIX locks belong to a process: a second writer inside this one would not notice them
+
+
+@final
+class HandedOut:
+    """In place of locks, for a process that is handed its shards by another one, which holds the locks."""
+
+    def __enter__(self) -> HandedOut:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def preparing(self, waiting: Callable[[], None] = ignore) -> AbstractContextManager[None]:  # noqa: ARG002
+        """The store was prepared."""
+        return nullcontext()
+
+    def join(self) -> bool:
+        """There are others."""
+        return False
+
+    def alone(self, *, sure: bool = False) -> bool:  # noqa: ARG002
+        """There are others."""
+        return False
+
+    def claim(self, shard: int) -> bool:  # noqa: ARG002 as of `StoreLocks`
+        """Every shard that it is handed is its own."""
+        return True
+
+    def claim_all(self, count: int, index: int, shards: Sequence[int]) -> list[int]:  # noqa: ARG002
+        """Every shard that it is handed is its own."""
+        return list(shards)
+
+    def release(self, shard: int) -> None:
+        """Nothing was taken."""
 
 
 @final
@@ -79,7 +112,7 @@ class StoreLocks:
         self._lock(_WRITERS, fcntl.LOCK_SH, wait=True)
         return alone
 
-    def alone(self) -> bool:
+    def alone(self, *, sure: bool = False) -> bool:  # noqa: ARG002 locks of the dead are gone
         """Whether no other process writes the store; to be asked while `preparing`, so that none comes."""
         alone = self._lock(_WRITERS, fcntl.LOCK_EX)
         if alone:
@@ -89,6 +122,10 @@ class StoreLocks:
     def claim(self, shard: int) -> bool:
         """Take a shard, unless another process has it."""
         return self._lock(_FIRST_SHARD + shard, fcntl.LOCK_EX)
+
+    def claim_all(self, count: int, index: int, shards: Sequence[int]) -> list[int]:  # noqa: ARG002 as of `StoreLeases`
+        """Take all of these, but for those that another process has."""
+        return [shard for shard in shards if self.claim(shard)]
 
     def release(self, shard: int) -> None:
         """Give a shard back."""

@@ -2,47 +2,51 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import TypeAlias, final
 
 import numpy as np
 from jaxtyping import Float16
 
 from cache.store import (
-    LABEL,
-    MARKERS,
-    TABLE,
     TIERS,
     ExtractionRecord,
+    Place,
     ShardMarker,
     create,
     fingerprint,
+    marked_shards,
     marker_file,
+    place,
     read_attributes,
-    read_marker,
     read_silence,
-    require_store,
     table_bytes,
 )
 from cache.writing.callbacks import Notices
-from cache.writing.locks import StoreLocks
+from cache.writing.clip_columns import clip_columns
+from cache.writing.disk import DiskStore
+from cache.writing.leases import StoreLeases
+from cache.writing.locks import HandedOut, StoreLocks
+from cache.writing.remote import RemoteStore
 from cache.writing.shard_writer import ClipCodec, ShardSink
 from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
-from emonet.runtime import durable
+from emonet.runtime import durable, ignore
 
 RESERVE = 64 << 20  # bytes left free for the table, markers and whatever else the machine does
 BEHIND = 2  # shards that may wait to be written while the next one is computed
 POLL = 0.2  # seconds between attempts at shards that other processes are writing
-LOOK = 1.0  # seconds; listing the markers of a million clips takes milliseconds, on a network drive far more
+LOOK = 1.0  # seconds between two listings of the markers; of a million clips one takes a tenth of a second
+RARELY = 20.0  # where a listing takes longer, on a network drive far longer: it is one twentieth of the time at most
+_REMOTE = 10.0  # as many times rarer where each look is a request, or several
 _FORCE = "the same command with --force, which makes the store anew"
 
 
@@ -71,17 +75,23 @@ class Part:
 
 
 Silence = Callable[[], Float16[np.ndarray, "frames width"]]
+Written: TypeAlias = DiskStore | RemoteStore
+
+
+def written_at(path: Place) -> Written:
+    """What a writer does to the store at a place."""
+    return DiskStore(path) if isinstance(path, Path) else RemoteStore(path)
 
 
 @final
 class StoreWriter:
     """Makes or completes the store of one corpus; a context manager.
 
-    Several processes, also on several machines with one file system, may fill one store at once: `claims` hands each
-    shard to one of them. A process that dies loses its claims and nothing else.
+    Several processes, also on several machines with one file system or object store, may fill one store at once:
+    `claims` hands each shard to one of them. A process that dies loses its claims and nothing else.
 
     Args:
-        path: the folder NAME.zarr.
+        path: the folder NAME.zarr, or its URL.
         record: what the store is made from.
         corpus: its clips, in the order of the rows.
         force: start anew where a store already exists.
@@ -90,6 +100,8 @@ class StoreWriter:
         silence: makes what the states that are not kept read as; asked once, by the process that makes the store.
         any_batch_size: go on with the batch size of a store that is there, whatever the record says.
         notices: called on entering.
+        handed_out: the shards, by another process, which has made the store and holds its locks.
+        written: called, from another thread, with the marker of each shard that is on disk.
 
     Raises:
         RequestError: if a part of several is to start anew; on entering, if the store there was made from something
@@ -100,7 +112,7 @@ class StoreWriter:
 
     def __init__(
         self,
-        path: Path,
+        path: Place | str,
         record: ExtractionRecord,
         corpus: Corpus,
         *,
@@ -110,8 +122,10 @@ class StoreWriter:
         silence: Silence | None = None,
         any_batch_size: bool = False,
         notices: Notices | None = None,
+        handed_out: bool = False,
+        written: Callable[[ShardMarker], None] = ignore,
     ) -> None:
-        self.path = path.resolve()  # what is renamed is the folder, not a link to it
+        self.path = place(path).resolve()  # what is renamed is the folder, not a link to it
         self.record = record
         self._corpus = corpus
         self._force = force
@@ -119,13 +133,19 @@ class StoreWriter:
         self._make_silence = silence
         self._any_batch_size = any_batch_size
         self._notices = notices or Notices()
-        self._locks = StoreLocks(self.path)
+        self._files = written_at(self.path)
+        self._locks: StoreLocks | StoreLeases | HandedOut = HandedOut() if handed_out else self._files.locks
+        self._written = written
+        self._rarer = 1.0 if isinstance(self.path, Path) else _REMOTE
         self._threads = threads
         self._opened = ExitStack()
         self._behind = threading.Semaphore(BEHIND)
         self._commits: list[Future[None]] = []
         self._there: set[int] = set()  # shards that are known to have their marker
-        self._looked = -LOOK  # when all were looked for
+        self._known: set[int] = set()  # those that `news` has told, or will tell next
+        self._untold: deque[int] = deque()
+        self._noting = threading.Lock()
+        self._looked, self._took = -LOOK, 0.0  # when all were looked for, and how long that took (seconds)
         if force and self._part.count > 1:
             raise RequestError(
                 "parts of a job array cannot each start anew",
@@ -136,7 +156,7 @@ class StoreWriter:
 
     def __enter__(self) -> StoreWriter:
         with ExitStack() as opened, durable.explained(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._files.open()
             opened.enter_context(self._locks)
             with self._locks.preparing(self._notices.waiting):
                 self._prepare(alone=self._locks.join())
@@ -160,14 +180,16 @@ class StoreWriter:
             fresh: look for all of them now; without, that is done at most once a second, so that shards of other
                 processes may be noticed late.
         """
-        if fresh or time.monotonic() - self._looked >= LOOK:
-            self._there = _markers(self.path)
-            self._looked = time.monotonic()
+        self._look(fresh=fresh)
         return [shard for shard in range(self.record.shards) if shard not in self._there]
 
-    def finished_clips(self) -> int:
-        """Clips in shards that are there (count)."""
-        return self.record.clips - sum(len(self.record.rows(shard)) for shard in self.pending())
+    def news(self, *, fresh: bool = False) -> list[int]:
+        """Shards that have got their marker since this was asked last, in order, whoever wrote them.
+
+        It takes as long as there are news, not shards; what others wrote is told late unless the look is `fresh`.
+        """
+        self._look(fresh=fresh)
+        return sorted(self._untold.popleft() for _ in range(len(self._untold)))
 
     def claims(self, *, wait: bool = True) -> Iterator[int]:
         """Shards of this part to be written by this process, each claimed when it is taken from the iterator.
@@ -183,7 +205,7 @@ class StoreWriter:
             for shard in waiting:
                 if self._locks.claim(shard):
                     if marker_file(self.path, shard).exists():  # finished since the last look
-                        self._there.add(shard)
+                        self._note([shard])
                         self._locks.release(shard)
                         continue
                     claimed = True
@@ -192,7 +214,22 @@ class StoreWriter:
             if not claimed and not wait:
                 return
             if not claimed:
-                time.sleep(POLL)
+                time.sleep(POLL * self._rarer)
+
+    def claim_all(self) -> list[int]:
+        """All shards of this part that are not there, claimed at once, to be handed out; without those of others."""
+        claimed = self._locks.claim_all(
+            self._part.count, self._part.index, [shard for shard in self.pending() if self._is_own(shard)]
+        )
+        finished = set(claimed).difference(self.pending())  # since the look before
+        for shard in finished:
+            self._locks.release(shard)
+        return [shard for shard in claimed if shard not in finished]
+
+    def settle(self, shard: int) -> None:
+        """A claimed shard was written by another process, which it was handed to."""
+        self._note([shard])
+        self._locks.release(shard)
 
     def begin(self, shard: int) -> ShardSink:
         """Start a claimed shard."""
@@ -207,10 +244,6 @@ class StoreWriter:
         while self._commits:
             self._commits.pop(0).result()
 
-    def markers(self) -> list[ShardMarker]:
-        """The markers of all shards, in order; the store must be complete."""
-        return [read_marker(self.path, self.record, shard) for shard in range(self.record.shards)]
-
     def finish(self) -> str:
         """Write the table of clips, which makes the store readable. Several processes may do so at once.
 
@@ -223,18 +256,18 @@ class StoreWriter:
         self.flush()
         if waiting := self.pending():
             raise EmonetError(f"{len(waiting)} shards are not written yet", where=self.path, found=waiting[0])
-        markers = self.markers()
-        mark = fingerprint(self.record, markers)
+        columns, summaries = clip_columns(self.path, self.record, self._corpus)
+        mark = fingerprint(self.record, summaries)
         with durable.explained(self.path), self._locks.preparing():
-            durable.remove_partials(self.path)  # every shard is there, so whatever is half-written has no writer
-            durable.write(self.path / TABLE, table_bytes(self._columns(markers), self._corpus.targets, mark))
+            self._files.tidy()  # every shard is there, so whatever is half-written has no writer
+            self._files.put_table(table_bytes(columns, self._corpus.targets, mark))
         return mark
 
     def discard(self) -> None:
         """Remove the store, unless another process writes it: then it is left to that one."""
         with durable.explained(self.path.parent), self._locks.preparing():
-            if self._locks.alone() and self.path.exists():
-                remove_store(self.path)
+            if self._locks.alone() and self._files.exists():
+                self._files.remove()
 
     def require_there(self) -> None:
         """Check that nobody has removed the store.
@@ -242,11 +275,11 @@ class StoreWriter:
         Raises:
             EmonetError: if somebody has.
         """
-        if not self.path.exists():
+        if not self._files.exists():
             raise EmonetError(
                 "the feature store has been removed while it was written",
                 where=self.path,
-                found="no such folder",
+                found="no such folder" if isinstance(self.path, Path) else "nothing at this address",
                 hint="the same command again, which makes it anew",
             )
 
@@ -261,78 +294,79 @@ class StoreWriter:
     def _write(self, sink: ShardSink) -> None:
         try:
             with durable.explained(self.path):
-                marker = sink.store(self.path)
-                durable.write(marker_file(self.path, sink.shard), marker.model_dump_json().encode())
-            self._there.add(sink.shard)
+                marker = sink.store(self._files.put_shard)
+                self._files.put_marker(sink.shard, marker.model_dump_json().encode())
+            self._note([sink.shard])
+            self._written(marker)
         finally:
             self._locks.release(sink.shard)
             self._behind.release()
 
-    def _columns(self, markers: list[ShardMarker]) -> dict[str, object]:
-        seconds = [second for marker in markers for second in marker.seconds]
-        reasons = {row: why for marker in markers for row, why in marker.failures.items()}
-        notices = {row: found for marker in markers for row, found in marker.notices.items()}
-        clips, targets, heard = self._corpus.clips, self._corpus.targets, self.record.speech_frames
-        return {
-            **{name: [getattr(clip, name) for clip in clips] for name in ("id", "split", "speaker", "language")},
-            "seconds": seconds,
-            "speech_frames": [0 if second is None else heard(second) for second in seconds],
-            "failed": [reasons.get(row) for row in range(len(clips))],
-            "sound_digest": [one for marker in markers for one in marker.contents or [None] * len(marker.seconds)],
-            "sound_notices": ["; ".join(text for _, text in notices.get(row, ())) or None for row in range(len(clips))],
-            **({LABEL: [clip.label for clip in clips]} if self._corpus.labels else {}),
-            **dict(zip(targets.ids, self._corpus.scores().T, strict=True)),
-        }
+    def _look(self, *, fresh: bool) -> None:
+        now = time.monotonic()
+        if not fresh and now - self._looked < LOOK * max(self._rarer, RARELY * self._took):
+            return
+        with self._noting:  # so that none is noted after the listing and before what it found takes its place
+            self._there = marked_shards(self.path)
+            self._tell(self._there)
+        self._looked = time.monotonic()
+        self._took = self._looked - now
+
+    def _note(self, shards: Iterable[int]) -> None:
+        """These have their marker."""
+        with self._noting:  # two threads may see the same one
+            self._there.update(shards)
+            self._tell(shards)
+
+    def _tell(self, shards: Iterable[int]) -> None:
+        """`news` tells those of them that it has not told."""
+        fresh = sorted(set(shards) - self._known)
+        self._known.update(fresh)
+        self._untold.extend(fresh)
 
     def _is_own(self, shard: int) -> bool:
         return shard % self._part.count == self._part.index
 
     def _prepare(self, *, alone: bool) -> None:
+        if isinstance(self._locks, HandedOut):
+            self._follow()
+            return
+        there = self._files.exists()
         if alone:
-            for stale in self.path.parent.glob(f".{self.path.name}.*{durable.PARTIAL}"):
-                shutil.rmtree(stale, ignore_errors=True)  # left by a killed writer
-        if self._force and self.path.exists():
-            if not alone:
+            self._files.tidy_around()
+        if self._force and there:
+            if not alone and not self._locks.alone(sure=True):
                 raise EmonetError(
                     "another process is writing this store", where=self.path, hint="wait until it has finished"
                 )
-            _require_removable(self.path)
-        if self._force or not self.path.exists():
-            self._create()
+            self._files.require_removable()
+        if self._force or not there:
+            silence = self._make_silence() if self._make_silence and self.record.kept == "speech" else None
+            corpus = self._corpus
+            self._files.make(
+                lambda path: create(path, self.record, corpus.targets, corpus.note, silence, corpus.classes),
+                self._notices.replacing,
+            )
+        self._follow()
+        self._files.begin()
+        if alone:
+            self._files.tidy()
+        if self.pending():
+            self._files.unfinish()
+
+    def _follow(self) -> None:
+        """Take the store that is there as it is: whoever holds no locks must not make or tidy it."""
         record, targets, _ = read_attributes(self.path)
         if self._any_batch_size:  # known only now: what other processes chose, they chose under the same lock
             self.record = ExtractionRecord.model_validate(self.record.model_dump() | {"batch_size": record.batch_size})
         record.require(self.record, where=self.path, hint=_FORCE, targets=(targets, self._corpus.targets))
-        (self.path / MARKERS).mkdir(exist_ok=True)  # copies of a store, in git or object stores, lose empty folders
         self._codec = ClipCodec(record, read_silence(self.path) if record.kept == "speech" else None)
-        if alone:
-            durable.remove_partials(self.path)
-        if self.pending():
-            (self.path / TABLE).unlink(missing_ok=True)  # a store with a table is a finished one
-
-    def _create(self) -> None:
-        """Make the empty store beside its place and rename it: a kill leaves none without attributes."""
-        fresh = _beside(self.path)
-        silence = self._make_silence() if self._make_silence and self.record.kept == "speech" else None
-        try:
-            create(fresh, self.record, self._corpus.targets, self._corpus.note, silence, self._corpus.classes)
-            (fresh / MARKERS).mkdir()
-            for file in fresh.rglob("*"):
-                if file.is_file():
-                    durable.sync_up_to(file, fresh)
-            self._notices.replacing()
-            if self.path.exists():
-                remove_store(self.path)
-            fresh.rename(self.path)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)  # is there only if it has not taken its place
-        durable.sync(self.path.parent)
 
     def _check_space(self) -> None:
         own = [shard for shard in self.pending() if self._is_own(shard)]
         needed = sum(len(self.record.rows(shard)) for shard in own) * _stored_bytes(self.record)
-        free = shutil.disk_usage(self.path).free
-        if needed + RESERVE > free:
+        free = self._files.free_bytes()
+        if free is not None and needed + RESERVE > free:
             raise EmonetError(
                 "the disk has too little space for the states",
                 where=self.path,
@@ -340,32 +374,6 @@ class StoreWriter:
                 found=f"{free / 1e9:.2f} GB",
                 hint="free some space, or --runs FOLDER on a larger disk",
             )
-
-
-def remove_store(path: Path) -> None:
-    """Remove a store, and nothing that is not one.
-
-    Raises:
-        RequestError: if the folder does not hold a store of emonet.
-    """
-    _require_removable(path)
-    aside = _beside(path)
-    path.rename(aside)  # at once, so that a kill leaves no store that is half there
-    shutil.rmtree(aside)
-
-
-def _require_removable(path: Path) -> None:
-    if any(path.iterdir()):
-        require_store(path)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{time.time_ns()}{durable.PARTIAL}")
-
-
-def _markers(path: Path) -> set[int]:
-    """Shards that have a marker."""
-    return {int(marker.stem) for marker in (path / MARKERS).glob("*.json")}
 
 
 def _stored_bytes(record: ExtractionRecord) -> int:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
 from datamodules import caption_batches as batches
 from datamodules import captioner as module
 from datamodules.caption_batches import CaptionBatch, caption_of, vocabulary_captions
 from datamodules.captioner import CaptionDataModule
 from datamodules.recordings import Recordings
-from emonet.captioner import write_caption
+from emonet.captioner import IGNORED, write_caption
 from emonet.captioner.tokenizer import train_tokenizer
 from emonet.clips import Clip, Corpus, Rejection
 from emonet.configs import AugmentConfig, CaptionerConfig
@@ -41,7 +42,8 @@ def open_module(corpus: Corpus, epoch: int = 0, seed: int = 0, **changes: object
     config = CaptionerConfig.model_validate({"batch_size": 2, "window_seconds": 1.0} | changes)
     tokenizer = train_tokenizer(vocabulary_captions(corpus, seed))
     data = CaptionDataModule(corpus, config, Window(1.0), tokenizer, 64, seed)
-    data.trainer = type("Trainer", (), {"current_epoch": epoch})()
+    data.trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    data.trainer.fit_loop.epoch_progress.current.completed = epoch
     return data
 
 
@@ -60,6 +62,47 @@ def test_an_epoch_has_every_usable_clip_once(corpus: Corpus) -> None:
     assert [clip.id for batch in data.val_dataloader() for clip in batch.clips] == ["c7", "c8", "c9"]
     assert batches[0].waveforms.shape == (2, 16_000)
     assert data.rejected == (Rejection("c1", "neither caption nor scores"),)
+
+
+@pytest.mark.parametrize(("processes", "accumulate", "size"), [(2, 1, 1), (2, 2, 1), (3, 1, 2), (4, 2, 1), (5, 1, 2)])
+def test_processes_share_the_batches_of_one(corpus: Corpus, processes: int, accumulate: int, size: int) -> None:
+    """Those of one process that accumulates so many times more: the same step by step, and empty ones at the end."""
+    data = open_module(corpus, epoch=3, batch_size=size, accumulate=accumulate)
+    loader = replace(data.train_dataloader(), position=None)
+    whole = list(replace(loader, accumulate=accumulate * processes))
+    parts = [replace(loader, part=(rank, processes)) for rank in range(processes)]
+    made = [list(part) for part in parts]
+    assert {len(part) for part in parts} == {len(batches) for batches in made} == {len(made[0])}
+    for number, batch in enumerate(whole):
+        step, place = divmod(number, accumulate * processes)
+        mine = made[place % processes][step * accumulate + place // processes]
+        assert same([mine], [batch])
+        assert mine.number == batch.number == number
+    empty = [batch for batches in made for batch in batches if not batch.clips]
+    assert len(empty) == len(made[0]) * processes - len(whole)
+    assert all(batch.tokens.count == 0 and bool((batch.tokens.labels == IGNORED).all()) for batch in empty)
+    for slot in range(0, len(made[0]), accumulate):
+        first = slot * processes
+        tokens = sum(batch.tokens.count for batch in whole[first : first + accumulate * processes])
+        assert sum(batches[slot].step_tokens for batches in made) == tokens
+    assert [batch.clips for batches in made for batch in batches[accumulate:]] == [
+        batch.clips for part in parts for batch in replace(part, position=lambda: accumulate)
+    ], "a resumed run goes on behind the first step"
+
+
+def test_a_clip_that_another_process_cannot_read_is_left_out_here_too(corpus: Corpus) -> None:
+    tokenizer = train_tokenizer(vocabulary_captions(corpus, 0))
+    config = CaptionerConfig(batch_size=2, window_seconds=1.0)
+    data = CaptionDataModule(corpus, config, Window(1.0), tokenizer, 64, 0, together=lambda lost: {*lost, "c3", "c8"})
+    assert [clip.id for clip in (*data.train_clips, *data.validation_clips)] == [
+        "c0",
+        "c2",
+        "c4",
+        "c5",
+        "c6",
+        "c7",
+        "c9",
+    ]
 
 
 def test_epochs_differ_and_repeat(corpus: Corpus) -> None:

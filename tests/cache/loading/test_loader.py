@@ -118,6 +118,7 @@ def test_an_epoch_has_each_clip_once_with_its_own_states(numbered: tuple[Feature
     stop=st.floats(0, 1),
     seed=st.integers(0, 3),
 )
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on(
     numbered: tuple[FeatureStore, np.ndarray],
     reads: list[np.ndarray],

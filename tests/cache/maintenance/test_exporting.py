@@ -16,6 +16,8 @@ import cache.maintenance.exporting
 from cache.maintenance import export
 from cache.maintenance.exporting import Form
 from cache.store import FeatureStore, shard_file
+from cache.store import table as table_file
+from emonet.clips import Split
 from emonet.errors import EmonetError, RequestError
 
 Make = Callable[..., Any]
@@ -204,3 +206,28 @@ def test_a_disk_that_fills_up_on_the_way(tmp_path: Path, store: FeatureStore, fo
         "  try:      raise the limit (ulimit -f) and run the same command again: it starts from the beginning",
     ]
     assert not list(tmp_path.glob("*out*"))
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_long_table_is_written_some_rows_at_a_time(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: Split | None
+) -> None:
+    export(store, tmp_path / "at-once", "safetensors", split=split)
+    monkeypatch.setattr(table_file, "_ROWS", 3)
+    export(store, tmp_path / "out", "safetensors", split=split)
+    table = check_table(store, tmp_path / "out", store.rows(split))
+    pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "at-once" / "clips.parquet"))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "npy"])
+def test_a_damaged_table_is_not_exported(tmp_path: Path, store: FeatureStore, form: Form) -> None:
+    table = store.path / "clips.parquet"
+    whole = table.read_bytes()
+    for content in (whole[:100], b"", whole[:60] + bytes([whole[60] ^ 4]) + whole[61:]):  # cut, empty, another bit
+        table.write_bytes(content)
+        with pytest.raises(EmonetError, match=r"(?s)the table of clips is damaged.*clips\.parquet.*store repair"):
+            export(store, tmp_path / "out", form)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(EmonetError, match="the table of clips is damaged"):
+        list(table_file.table_parts(store.path / "nowhere"))

@@ -54,8 +54,8 @@ def killed_repair(path: str, moment: int, sources: Sources) -> None:
     repair(Path(path), sources, nothing_shown)
 
 
-# Before: a second marker, the table, a shard's file are removed; a shard, its marker, the table are put in place.
-MOMENTS = (1, 2, 3, 4, 7, 15)
+# Before: a second marker, the table are removed; a shard, its marker, another shard, the table are put in place.
+MOMENTS = (1, 2, 3, 5, 7, 11)
 
 
 @pytest.mark.slow

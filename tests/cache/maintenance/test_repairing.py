@@ -105,6 +105,7 @@ def test_a_pooled_store_of_two_layers_and_a_shorter_window_is_repaired_bit_for_b
 
 
 @pytest.mark.parametrize(("codec", "frames"), [("bfloat", "all"), ("int8", "speech")])
+@pytest.mark.slow
 def test_every_tier_is_repaired_bit_for_bit(whole: Any, tmp_path: Path, codec: str, frames: str) -> None:
     made = copied(whole(codec, frames), tmp_path)
     before, untouched = contents(made.path), times(made.path)

@@ -145,6 +145,7 @@ def test_an_unfinished_store_is_refused(store: Path) -> None:
         verify(store)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_in_the_table_changes_a_score_unnoticed(store: Path) -> None:
     table = store / "clips.parquet"
     whole, before = table.read_bytes(), FeatureStore.open(store).clips

@@ -167,6 +167,7 @@ def test_a_whole_expert_of_the_published_form(store: FeatureStore) -> None:
 
 
 @pytest.mark.parametrize("arithmetic", get_args(Arithmetic))
+@pytest.mark.slow
 def test_whispers_own_size(fill_store: Fill, tmp_path: Path, arithmetic: Arithmetic) -> None:
     states = made_states(12, 1500, 768)
     store = fill(fill_store, tmp_path / "s.zarr", states, ["train"] * 9 + ["test"] * 3)

@@ -231,6 +231,7 @@ def test_two_processes_compute_them_once(store: FeatureStore) -> None:
     assert second_said.splitlines() == [fingerprint]  # and computes nothing
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_that_counts(store: FeatureStore) -> None:
     other = other_process(store, "wait")
     assert other.stdout is not None

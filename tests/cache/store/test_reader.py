@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cache.store.reader
+import cache.store.threads
 from cache.store import ExtractionRecord, FeatureStore, shard_file
 from emonet.clips import SPLITS, Clip, Corpus
 from emonet.errors import EmonetError, RequestError
@@ -173,7 +174,7 @@ def test_damage_is_told_when_nobody_writes_into_the_states_any_more(
     """One thread reads a shard that is lost, another one a whole shard, slowly."""
     shard_file(store, 0).unlink()
     monkeypatch.setattr(cache.store.reader, "THREADS", 2)
-    monkeypatch.setattr(cache.store.reader, "_pools", {})
+    monkeypatch.setattr(cache.store.threads, "_pools", {})
     read = cache.store.reader.read_chunk
     begun = threading.Event()
 
@@ -199,7 +200,7 @@ def test_damage_is_told_when_nobody_writes_into_the_states_any_more(
 
 def test_threads_that_read_first_share_one_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both find none and make one; the slower of them takes the other's."""
-    monkeypatch.setattr(cache.store.reader, "_pools", {-1: None})  # as after a fork
+    monkeypatch.setattr(cache.store.threads, "_pools", {-1: None})  # as after a fork
     both, made = threading.Barrier(2), iter([0.0, 0.2])
 
     def make(*args: Any, **kwargs: Any) -> ThreadPoolExecutor:
@@ -208,9 +209,11 @@ def test_threads_that_read_first_share_one_pool(monkeypatch: pytest.MonkeyPatch)
         time.sleep(next(made))
         return pool
 
-    monkeypatch.setattr(cache.store.reader, "ThreadPoolExecutor", make)
+    monkeypatch.setattr(cache.store.threads, "ThreadPoolExecutor", make)
     with ThreadPoolExecutor(2) as threads:
-        first, second = (asked.result() for asked in [threads.submit(cache.store.reader._pool) for _ in range(2)])
+        first, second = (
+            asked.result() for asked in [threads.submit(cache.store.threads.reading_pool) for _ in range(2)]
+        )
     assert first is second
 
 

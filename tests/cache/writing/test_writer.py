@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cache.store import ExtractionRecord, FeatureStore, shard_file
-from cache.writing import Notices, Part, StoreWriter, writer
+from cache.writing import Notices, Part, StoreWriter, disk, writer
 from emonet.clips import Corpus
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import durable
@@ -259,7 +259,6 @@ def test_force_leaves_another_zarr_group_alone(tmp_path: Path, record: Extractio
     [
         (np.ones((50, 9), np.float16), r"(?s)do not fit the shard.*float16 \(50, 8\).*\(50, 9\)"),
         (np.ones((49, 8), np.float16), r"(?s)do not fit the shard.*float16 \(50, 8\).*\(49, 8\)"),
-        (np.full((50, 8), np.inf, np.float16), "(?s)not finite.*row 0"),
     ],
 )
 def test_wrong_states_are_refused(
@@ -270,6 +269,23 @@ def test_wrong_states_are_refused(
         pytest.raises(EmonetError, match=message),
     ):
         target.begin(0).put(0, states, 1.0)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_states_that_are_not_finite_are_refused(
+    tmp_path: Path, record: ExtractionRecord, corpus: Corpus, value: float
+) -> None:
+    states = np.full((50, 8), 65504, np.float16)
+    with StoreWriter(tmp_path / "s.zarr", record, corpus) as target:
+        sink = target.begin(0)
+        for position in range(len(sink.rows)):
+            states = states.copy()
+            states[7, 3] = value if position == 2 else -65504
+            sink.put(position, states, 1.0)
+        sink.commit()
+        with pytest.raises(EmonetError, match=r"(?s)not finite.*row 2"):
+            target.flush()
+        assert target.pending() == [0, 1]
 
 
 def test_a_shard_with_clips_missing_is_refused(tmp_path: Path, record: ExtractionRecord, corpus: Corpus) -> None:
@@ -284,7 +300,7 @@ def test_a_disk_without_space_is_noticed_before_the_start(
     tmp_path: Path, record: ExtractionRecord, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(EmonetError, match=r"(?s)too little space.*0\.07 GB free.*0\.00 GB"):
         StoreWriter(tmp_path / "s.zarr", record, corpus).__enter__()
 
@@ -294,7 +310,7 @@ def test_the_space_that_a_tier_takes_is_what_must_be_free(
 ) -> None:
     small = 6 * (50 * 8 + 8 * 4)  # a byte for each value, and a scale for each channel
     usage = shutil.disk_usage(tmp_path)._replace(free=writer.RESERVE + small)
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
     with StoreWriter(tmp_path / "small.zarr", make_record(corpus, codec="int8"), corpus):
         pass
     with pytest.raises(EmonetError, match="too little space"):
@@ -438,3 +454,45 @@ def test_a_store_that_another_process_writes_is_not_discarded(
         assert not path.exists()
         with pytest.raises(EmonetError, match=r"(?s)removed while it was written.*s\.zarr.*no such folder.*try: "):
             mine.require_there()
+
+
+def test_news_tell_each_shard_once_whoever_wrote_it(
+    tmp_path: Path, make_record: Make, corpus: Corpus, some_states: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LOOK", 3600.0)
+    with StoreWriter(tmp_path / "s.zarr", make_record(corpus, shard_clips=1), corpus) as target:
+        assert target.news() == []
+        put(target, 3, some_states(6))
+        put(target, 1, some_states(6))
+        assert target.news() == [1, 3]  # its own at once
+        writer.marker_file(target.path, 0).touch()
+        assert target.news() == []
+        assert target.news(fresh=True) == [0]
+        assert target.news(fresh=True) == []
+        writer.marker_file(target.path, 2).touch()
+        assert next(target.claims()) == 4  # it has seen that shard 2 is there
+        assert target.news() == [2]
+        (target.path / "shards" / "._00005.json").touch()  # as macOS does on network drives
+        assert target.news(fresh=True) == []
+        writer.marker_file(target.path, 0).unlink()  # taken away by somebody
+        assert 0 in target.pending()
+
+
+def test_a_listing_that_takes_long_is_made_rarely(
+    tmp_path: Path, make_record: Make, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, listed, markers = [100.0], [0], writer.marked_shards
+
+    def slow(path: Path) -> set[int]:
+        listed[0] += 1
+        now[0] += 3.0  # seconds
+        return markers(path)
+
+    with StoreWriter(tmp_path / "s.zarr", make_record(corpus), corpus) as target:
+        monkeypatch.setattr(writer, "marked_shards", slow)
+        monkeypatch.setattr(writer.time, "monotonic", lambda: now[0])
+        target.pending()
+        for _ in range(60):
+            now[0] += 1.0
+            target.news()
+        assert listed[0] == 2  # one twentieth of the time, not each second
