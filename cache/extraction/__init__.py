@@ -1,4 +1,4 @@
-"""Extraction: from a corpus to a store, on one machine's processors or on each of its GPUs."""
+"""Extraction: from a corpus to a store, in this process or on a Ray cluster."""
 
 import lazy_loader
 

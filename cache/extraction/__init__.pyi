@@ -1,4 +1,4 @@
-from .multi_gpu import choose, extract_on
+from .ray import choose, extract_on_ray
 from .report import ExtractionReport
 from .run import encoder_settings, extract, record_of
 
@@ -7,6 +7,6 @@ __all__ = [
     "choose",
     "encoder_settings",
     "extract",
-    "extract_on",
+    "extract_on_ray",
     "record_of",
 ]

@@ -13,6 +13,17 @@ from emonet.corpora import NOTHING_HEARD, SoundReport
 from emonet.schema import Schema
 
 
+class NodeShare(Schema):
+    """What a node of a cluster did in an extraction."""
+
+    workers: int
+    """That have finished shards there (count)."""
+    clips: int
+    """Extracted there, readable or not (count)."""
+    clips_per_second: float = Field(ge=0)
+    """Of them, while its workers were there."""
+
+
 class ExtractionReport(Schema):
     """What an extraction made."""
 
@@ -47,7 +58,7 @@ class ExtractionReport(Schema):
     encoder_tflops: float = Field(ge=0)
     """Of this run's encoder while it ran (TFLOP/s)."""
     encoder_share: float = Field(ge=0, le=1)
-    """Of the time from the first clip to the last, that in which the encoder had work (0 to 1)."""
+    """Of the time from the first clip to the last, that in which the encoder computed (0 to 1)."""
     megabytes_per_second: float = Field(ge=0)
     """Written by this run in that time (MB/s)."""
     extracted: int = 0
@@ -63,7 +74,9 @@ class ExtractionReport(Schema):
     sounds: SoundReport = NOTHING_HEARD
     """What was heard of the clips in the finished shards."""
     lost: tuple[str, ...] = ()
-    """Devices whose process ended early, and why; the others did its work."""
+    """Workers that ended early and nodes that were left out, and why; the others did their work."""
+    nodes: dict[str, NodeShare] = Field(default_factory=dict)
+    """Of a Ray cluster: node -> what it did."""
 
 
 def speed_fields(speed: Speed, seconds: float) -> dict[str, Any]:

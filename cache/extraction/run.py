@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-from cache.extraction.pipeline import Filling, failed, rejections, silence_of, sounds_of
+import torch
+
+from cache.extraction.ledger import Ledger, failed, rejections, sounds_of
+from cache.extraction.pipeline import Filling, Listener, silence_of
 from cache.extraction.report import ExtractionReport, speed_fields
-from cache.extraction.throughput import Meter
-from cache.store import ExtractionRecord, errors_of, read_marker
+from cache.extraction.sharing import Sharing
+from cache.extraction.throughput import Meter, Speed
+from cache.store import ExtractionRecord, Place, ShardMarker, errors_of, read_markers
 from cache.writing import Notices, Part, StoreWriter
 from emonet.audio import Decoders, processors
 from emonet.clips import Corpus
@@ -18,19 +22,19 @@ from emonet.encoders import ReadyEncoder, inner_layers
 from emonet.errors import RequestError
 from emonet.runtime import Progress, ignore
 
+LEAST_DECODERS, MOST_DECODERS = 2, 8  # processes
 MOST_COMPRESSORS = 16  # threads; beyond it they wait for memory, not for processors
 
 
 def extract(
     corpus: Corpus,
     encoder: ReadyEncoder,
-    path: Path,
+    path: Place,
     config: ExtractionConfig,
     *,
     source: str,
     force: bool = False,
     progress: Progress = ignore,
-    meter: Meter | None = None,
     notices: Notices | None = None,
 ) -> ExtractionReport:
     """Fill the store at `path` with the encoder's states of every clip; shards that are there are kept.
@@ -46,7 +50,6 @@ def extract(
         source: where the encoder came from, for the record.
         force: start anew where a store already exists.
         progress: called with clips done, those of other processes included.
-        meter: counts what this run does; by default one of its own.
         notices: called before it begins.
 
     Raises:
@@ -55,27 +58,30 @@ def extract(
         EmonetError: if too many clips cannot be read, decoding processes cannot be started, the disk is full, states do
             not fit into float16, or the store is removed meanwhile.
     """
-    if not len(corpus):
-        raise RequestError("the corpus has no clips", where=corpus.name, hint=f"emonet corpus {corpus.name}")
-    _check_pool(config)
+    check_request(corpus, config)
     started = time.monotonic()
     record = record_of(corpus, encoder, config, source=source)
-    decoders = Decoders(config.workers, timeout=config.decode_timeout)
+    workers = decoding_workers(config, encoder.device)
+    decoders = Decoders(workers, timeout=config.decode_timeout)
     writer = StoreWriter(
         path,
         record,
         corpus,
         force=force,
         part=Part(config.num_shards, config.shard_index),
-        threads=_compressors(config.workers),
+        threads=compressors(workers, processors()),
         silence=lambda: silence_of(record, corpus, encoder, decoders),
         any_batch_size=config.batch_size == "auto",
         notices=notices,
     )
-    meter, copies = meter or Meter(encoder.flops_per_clip), config.copies == "note"
+    meter = Meter(encoder.flops_per_clip, lambda: encoder.computed_seconds)
+
+    def filling(listener: Listener) -> Filling:
+        return Filling(writer, corpus, encoder, decoders, meter, listener)
+
     with decoders, writer:
-        Filling(writer, corpus, encoder, decoders, config.max_failed, copies, meter, progress).run()
-        return _report(writer, corpus, config, meter, started)
+        Sharing(writer, filling, Ledger(corpus, config), meter, progress).run()
+        return report_of(writer, corpus, workers, meter.speed(), started)
 
 
 def encoder_settings(config: ExtractionConfig) -> dict[str, Any]:
@@ -125,7 +131,14 @@ def record_of(
     )
 
 
-def _check_pool(config: ExtractionConfig) -> None:
+def check_request(corpus: Corpus, config: ExtractionConfig) -> None:
+    """See that there is something to extract, and that what is asked for can be stored.
+
+    Raises:
+        RequestError: if not.
+    """
+    if not len(corpus):
+        raise RequestError("the corpus has no clips", where=corpus.name, hint=f"emonet corpus {corpus.name}")
     if config.pool == "none":
         return
     if config.codec == "int8":
@@ -142,14 +155,31 @@ def _check_pool(config: ExtractionConfig) -> None:
         )
 
 
-def _report(
-    writer: StoreWriter, corpus: Corpus, config: ExtractionConfig, meter: Meter, started: float
-) -> ExtractionReport:
+def report_of(writer: StoreWriter, corpus: Corpus, workers: int, speed: Speed, started: float) -> ExtractionReport:
+    """Finish the store, if all of it is there, and tell what it holds.
+
+    Args:
+        writer: entered; nothing is on its way.
+        corpus: its clips are the rows.
+        workers: processes that decoded (count).
+        speed: of this run.
+        started: when it began, by the monotonic clock (seconds).
+
+    Raises:
+        EmonetError: if the store was removed, or no clip could be read.
+    """
     writer.require_there()
     record, pending = writer.record, set(writer.pending())
-    markers = [read_marker(writer.path, record, shard) for shard in range(record.shards) if shard not in pending]
+    markers: list[ShardMarker] = []  # without what they say of each clip
+
+    def each() -> Iterator[ShardMarker]:
+        there = (shard for shard in range(record.shards) if shard not in pending)
+        for marker in read_markers(writer.path, record, there):
+            markers.append(marker.summary())
+            yield marker
+
+    sounds = sounds_of(corpus, record, each())
     failures = rejections(corpus, markers)
-    sounds = sounds_of(corpus, record, markers)
     if len(failures) == len(corpus):
         writer.discard()
         what = f"none of the {len(corpus)} clips could be read"
@@ -172,13 +202,31 @@ def _report(
         rms_error=rms,
         batch_size=record.batch_size,
         precision=record.precision,
-        workers=config.workers,
+        workers=workers,
         fingerprint=fingerprint,
         sounds=sounds.report(),
-        **speed_fields(meter.speed(), time.monotonic() - started),
+        **speed_fields(speed, time.monotonic() - started),
     )
 
 
-def _compressors(workers: int) -> int:
-    """Threads for compression: the processors that decoding leaves over."""
-    return max(2, min(MOST_COMPRESSORS, processors() - workers))
+def decoding_workers(config: ExtractionConfig, device: torch.device, share: int | None = None) -> int:
+    """Processes that decode (count): two, or beside a GPU a quarter of this process' share of the processors.
+
+    The other ones compress, which takes three times as long as to decode.
+
+    Args:
+        config: may say it itself.
+        device: of the encoder.
+        share: processors of this process (count); by default one GPU's of the machine.
+    """
+    if config.workers != "auto":
+        return config.workers
+    if device.type != "cuda":
+        return LEAST_DECODERS
+    share = share or processors() // max(1, len(config.devices) or torch.cuda.device_count())
+    return max(LEAST_DECODERS, min(MOST_DECODERS, share // 4))
+
+
+def compressors(workers: int, there: int) -> int:
+    """Threads for compression: of the processors that there are, those that decoding leaves over."""
+    return max(2, min(MOST_COMPRESSORS, there - workers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, final
 
@@ -18,7 +18,7 @@ class Speed:
         clips: done, readable or not (count).
         failed: of these (count).
         tflops: of the encoder while it ran (TFLOP/s).
-        share: of the time since the first clip was ready, that in which the encoder had work (0 to 1).
+        share: of the time since the first clip was ready, that in which the encoder computed (0 to 1).
         megabytes_per_second: written in that time (MB/s).
     """
 
@@ -52,10 +52,13 @@ class Meter:
 
     Args:
         flops_per_clip: what the encoder computes for one clip, multiply-adds counted twice (FLOP).
+        computed: seconds that it has computed, by a GPU's clock: there, passes wait for each other. None where nothing
+            tells them: then the stopwatch does.
     """
 
-    def __init__(self, flops_per_clip: float) -> None:
+    def __init__(self, flops_per_clip: float, computed: Callable[[], float | None] = lambda: None) -> None:
         self._flops_per_clip = flops_per_clip
+        self._computed, self._before = computed, computed()
         self._clips = self._failed = self._written = 0
         self._busy = 0.0
         self._at_work = 0  # batches in the encoder
@@ -84,12 +87,13 @@ class Meter:
 
     def speed(self) -> Speed:
         """So far."""
-        elapsed = max(self._mark - self._first, 1e-9)
+        elapsed, computed = max(self._mark - self._first, 1e-9), self._computed()
+        busy = self._busy if computed is None or self._before is None else computed - self._before
         return Speed(
             clips=self._clips,
             failed=self._failed,
-            tflops=self._clips * self._flops_per_clip / max(self._busy, 1e-9) / 1e12,
-            share=min(1.0, self._busy / elapsed),
+            tflops=self._clips * self._flops_per_clip / max(busy, 1e-9) / 1e12,
+            share=min(1.0, busy / elapsed),
             megabytes_per_second=self._written / elapsed / 1e6,
         )
 
@@ -99,6 +103,6 @@ class Meter:
         if self._at_work:
             self._busy += now - self._mark
         elif not self._busy:
-            self._first = now  # until the first clip is ready there is nothing to encode
+            self._first, self._before = now, self._computed()  # until the first clip is ready nothing can be encoded
         self._mark = now
         self._at_work += batches

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cache.principal import PrincipalStates, principal
-from cache.principal.coordinates import GIB
+from cache.principal.memory import GIB
 from cache.store import ExtractionRecord, FeatureStore
 from emonet.clips import Clip, Corpus, Split
 from emonet.runtime import Progress, ignore

@@ -14,8 +14,7 @@ import pytest
 
 from cache.extraction import extract
 from cache.maintenance import verify
-from cache.maintenance.info import readable_markers
-from cache.store import read_attributes
+from cache.store import read_attributes, readable_markers
 from emonet.configs import ExtractionConfig
 from emonet.encoders import FrozenEncoder
 from emonet.errors import EmonetError
@@ -60,7 +59,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(
     with pytest.raises(EmonetError, match=r"(?s)the disk is full; every finished shard is kept.*goes on where it st"):
         extract(corpus, encoder, store, CONFIG, source="tiny", progress=fill_up)
     record = read_attributes(store)[0]
-    there = readable_markers(store, record)
+    there = [*readable_markers(store, record)]
     assert 1 <= len(there) < record.shards
     before = {marker.shard: (store / "states" / "c" / str(marker.shard) / "0" / "0").read_bytes() for marker in there}
 

@@ -34,7 +34,6 @@ import json, os, sys, time
 from pathlib import Path
 import pandas  # which pyarrow imports when it is first used
 from cache.extraction import extract
-from cache.extraction.throughput import Meter
 from emonet.clips import Clip, Corpus
 from emonet.configs import ExtractionConfig
 from emonet.encoders.whisper import FrozenEncoder
@@ -44,7 +43,7 @@ corpus = Corpus("tones", tuple(Clip(path.stem, path, "someone", "train") for pat
 encoder = FrozenEncoder.load(str(weights), precision="float32", device="cpu")
 
 def run(store, together, changes):
-    meter, met = Meter(encoder.flops_per_clip), []
+    met = []
     def meet(completed, total, note=""):
         if not met:  # nobody starts before all are there
             met.append(store.with_suffix(f".{os.getpid()}.ready"))
@@ -52,8 +51,8 @@ def run(store, together, changes):
             while len(list(store.parent.glob(f"{store.stem}.*.ready"))) < together:
                 time.sleep(0.005)
     config = ExtractionConfig.model_validate(dict(batch_size=2, shard_clips=4, precision="float32", workers=1) | changes)
-    report = extract(corpus, encoder, store, config, source="tiny", progress=meet, meter=meter)
-    done = {"complete": report.complete, "fingerprint": report.fingerprint, "clips": meter.speed().clips}
+    report = extract(corpus, encoder, store, config, source="tiny", progress=meet)
+    done = {"complete": report.complete, "fingerprint": report.fingerprint, "clips": report.extracted}
     store.with_suffix(f".{os.getpid()}.done").write_text(json.dumps(done))
 
 children = []

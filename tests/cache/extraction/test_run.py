@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 from cache.extraction import ExtractionReport, extract
+from cache.extraction import run as extraction
 from cache.extraction.run import record_of
 from cache.maintenance import verify
 from cache.store import FeatureStore
@@ -131,6 +133,19 @@ def test_every_clip_has_the_encoders_states(make_corpus: Make, encoder: FrozenEn
         assert store.clips["seconds"][row] == pytest.approx(len(heard) / 16_000)
         assert store.speech_frames([row])[0] == encoder.window.speech_frames(len(heard) / 16_000)
     assert verify(tmp_path / "s.zarr", deep=True).problems == ()
+
+
+def test_decoders_get_a_quarter_of_the_processors_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def workers(cores: int, gpus: int = 1, device: str = "cuda:0", **changes: Any) -> int:
+        monkeypatch.setattr(extraction, "processors", lambda: cores)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        return extraction.decoding_workers(ExtractionConfig(**changes), torch.device(device))
+
+    assert [workers(cores) for cores in (2, 8, 16, 64)] == [2, 2, 4, 8]
+    assert workers(64, gpus=4) == 4
+    assert workers(64, gpus=4, devices=("cuda:0", "cuda:2")) == 8
+    assert workers(64, device="cpu") == 2
+    assert workers(2, workers=5) == 5
 
 
 def test_a_pooled_store_keeps_statistics_over_the_states_that_hear_the_clip(
@@ -346,9 +361,9 @@ def test_markers_are_not_listed_after_every_shard(
     make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[Path] = []
-    look = writer._markers
+    look = writer.marked_shards
     monkeypatch.setattr(writer, "LOOK", 3600.0)
-    monkeypatch.setattr(writer, "_markers", lambda path: looks.append(path) or look(path))
+    monkeypatch.setattr(writer, "marked_shards", lambda path: looks.append(path) or look(path))
     report = run(make_corpus(30, broken=(4,)), encoder, tmp_path / "s.zarr", shard_clips=1)
     assert (report.complete, report.failed) == (True, 1)
     assert len(looks) < 10  # not 30
@@ -420,6 +435,7 @@ class Trap(type(Path())):  # type: ignore[misc]
         return {"segfault": (signal.raise_signal, (signal.SIGSEGV,)), "hang": (time.sleep, (60,))}[self.name]
 
 
+@pytest.mark.slow
 def test_a_decoder_that_crashes_or_hangs_costs_its_clip(
     make_corpus: Make, encoder: FrozenEncoder, tmp_path: Path
 ) -> None:

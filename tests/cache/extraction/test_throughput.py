@@ -56,6 +56,32 @@ def test_an_encoder_that_does_one_batch_after_the_other(clock: Clock) -> None:
     assert speed.note() == "4 TFLOP/s, encoder 67 %, 1.7 MB/s"
 
 
+def test_a_gpus_own_clock_tells_when_it_computed(clock: Clock) -> None:
+    """The encoder has a pass all the time, and computes in 2 of 5 s; before, it has computed something else."""
+    computed = [7.0]
+    counted = Meter(2e12, lambda: computed[0])
+    computed[0] += 90.0
+
+    def encoder(incoming: Iterator[int]) -> Iterator[int]:
+        before = None
+        for batch in incoming:
+            if before is not None:
+                clock.passes(4.0)
+                computed[0] += 2.0
+                yield before
+            before = batch
+        computed[0] += 2.0
+        clock.passes(5.0)
+        assert before is not None
+        yield before
+
+    for _ in counted.drained(encoder(counted.fed(batches(clock, 3)))):
+        counted.add(8, failed=0)
+    speed = counted.speed()
+    assert speed.share == pytest.approx(6 / 15)
+    assert speed.tflops == pytest.approx(24 * 2 / 6)
+
+
 def test_an_encoder_that_has_the_next_batch_while_the_last_is_taken(clock: Clock) -> None:
     counted = Meter(flops_per_clip=1e12)
 
