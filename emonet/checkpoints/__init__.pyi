@@ -1,4 +1,5 @@
 from .calibration import Calibration, check_targets, fit_calibration, read_calibration
+from .familiarity import Familiarity, fit_familiarity, read_familiarity
 from .files import (
     INFO,
     ExpertsInfo,
@@ -12,6 +13,7 @@ from .files import (
     write_experts,
 )
 from .intervals import Intervals, fit_intervals
+from .population import Population, fit_population
 from .published import (
     LICENCE,
     PublishedFolder,
@@ -28,8 +30,10 @@ __all__ = [
     "LICENCE",
     "Calibration",
     "ExpertsInfo",
+    "Familiarity",
     "Intervals",
     "LoadedBank",
+    "Population",
     "PublishedFolder",
     "bank_folders",
     "check_alike",
@@ -38,7 +42,9 @@ __all__ = [
     "expert_shapes",
     "export_published",
     "fit_calibration",
+    "fit_familiarity",
     "fit_intervals",
+    "fit_population",
     "holds_published",
     "import_published",
     "load_banks",
@@ -46,6 +52,7 @@ __all__ = [
     "nothing_but_published",
     "open_published",
     "read_calibration",
+    "read_familiarity",
     "read_info",
     "write_experts",
 ]

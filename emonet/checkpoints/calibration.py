@@ -17,7 +17,6 @@ import numpy as np
 from jaxtyping import Float, Float64
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
-from emonet.checkpoints.files import bank_folders
 from emonet.configs import CalibrationKind
 from emonet.errors import RequestError, raise_collected
 from emonet.runtime import durable
@@ -114,6 +113,8 @@ def read_calibration(experts: Path) -> Calibration | None:
     Raises:
         RequestError: if the file cannot be read, or its curves are not monotone, or it names targets without expert.
     """
+    from emonet.checkpoints.files import bank_folders  # which imports torch: a calibration that is known needs none
+
     found = [one for folder in bank_folders(experts) if (one := _read(folder / FILE)) is not None]
     if not found:
         return None

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from emonet.checkpoints.intervals import Intervals
+from emonet.checkpoints.population import Population
 from emonet.configs import HIDDEN, InputForm
 from emonet.errors import RequestError, raise_collected
 from emonet.experts import (
@@ -50,6 +51,8 @@ class ExpertsInfo(Schema):
     """Experts of each target, whose mean is its score (count)."""
     intervals: Intervals | None = None
     """How wide a score's interval is for the spread of its experts; none without ensembles."""
+    population: Population | None = None
+    """What the experts give their training clips; none of published experts, and of those of older versions."""
     form: InputForm
     """What an expert sees of the states."""
     pool_over: Literal["all", "speech"]

@@ -98,6 +98,10 @@ class ReadyEncoder(Encoder, Protocol):
     def weight_bytes(self) -> int | None:
         """Memory of its weights (bytes), where that is known."""
 
+    @property
+    def computed_seconds(self) -> float | None:
+        """How long it has computed in `stream` so far, where a GPU's own clock tells; None elsewhere."""
+
     def batch_size(self) -> int:
         """Clips per pass that suit it here (count)."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from emonet.encoders.layers import NarrowError
 from emonet.errors import EmonetError, RequestError
+from emonet.schema import digest
 
 TIMEOUT = 10.0  # seconds; transformers alone would retry for half a minute before it says that there is no network
 _FOLDER_HINT = (
@@ -127,6 +128,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file in hex, computed once as long as the file is not changed (about a second per GB)."""
     state = path.stat()
     return _digest(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 in hex over names and contents of all files below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest([[str(path.relative_to(folder)), file_digest(path)] for path in files])
 
 
 def _identity(digests: Sequence[bytes]) -> str:

@@ -61,6 +61,7 @@ class PluggedEncoder:
         RequestError: if it is no `Encoder`, or says something of itself that cannot be.
     """
 
+    computed_seconds = None
     depth = None
     flops_per_clip = 0.0
     mels = 0

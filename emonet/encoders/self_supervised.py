@@ -51,6 +51,7 @@ class SelfSupervisedEncoder:
         device: e.g. `cpu` or `cuda:0`; by default the first GPU, else the processor.
     """
 
+    computed_seconds = None
     mels = 0
 
     def __init__(

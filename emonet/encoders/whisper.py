@@ -68,6 +68,7 @@ class FrozenEncoder:
         self._most = MOST_CLIPS if self.device.type == "cuda" else _cached_clips(encoder)
         self._encoder = _working_copy(encoder, self.device, self.precision)
         self._layers: Any = self._encoder
+        self.computed_seconds: float | None = 0.0 if self.device.type == "cuda" else None
         if compile:
             layer: Any
             for layer in self._encoder.layers:  # outside of what is compiled: that would undo its writing in place
@@ -112,6 +113,11 @@ class FrozenEncoder:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._exact.save(folder)
+
+    @property
+    def network(self) -> WhisperEncoder:
+        """What it computes, with its weights in float32, on the processor."""
+        return self._exact
 
     @property
     def flops_per_clip(self) -> float:
@@ -185,12 +191,22 @@ class FrozenEncoder:
         transfers = Transfers(self.device)
         arriving = None
         for batch in batches:
-            later = transfers.download(*self._states(parts_of(batch).waveforms.pin_memory(), transfers.upload))
+            begun = transfers.mark()
+            half, largest = self._states(parts_of(batch).waveforms.pin_memory(), transfers.upload)
+            done = transfers.mark()
+            later = transfers.download(half, largest), begun, done
             if arriving is not None:
-                yield _taken(arriving)
+                yield self._taken(*arriving)
             arriving = later
         if arriving is not None:
-            yield _taken(arriving)
+            yield self._taken(*arriving)
+
+    def _taken(self, arriving: Arriving, begun: torch.cuda.Event, done: torch.cuda.Event) -> Tensor:
+        half, largest = arriving.take()
+        check_range(largest)
+        assert self.computed_seconds is not None
+        self.computed_seconds += begun.elapsed_time(done) / 1000  # type: ignore[no-untyped-call]
+        return half
 
     def _states(self, waveforms: Tensor, upload: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """States in float16 and their largest magnitude, on the device, in passes of as many clips as it holds."""
@@ -328,12 +344,6 @@ def halved(clips: int, error: torch.OutOfMemoryError, device: torch.device) -> i
         found=str(error).splitlines()[0] if str(error) else type(error).__name__,
         hint="stop what else runs there, or take another device",
     ) from error
-
-
-def _taken(arriving: Arriving) -> Tensor:
-    half, largest = arriving.take()
-    check_range(largest)
-    return half
 
 
 def check_range(largest: Tensor) -> None:

@@ -105,6 +105,7 @@ class WhisperEncoder(nn.Module):
         self.width, self.mels = int(config["d_model"]), int(config["num_mel_bins"])
         self.frames, self.hidden = int(config["max_source_positions"]), int(config["encoder_ffn_dim"])
         heads, layers = int(config["encoder_attention_heads"]), int(config["encoder_layers"])
+        self.heads = heads
         activation = activation_of(config["activation_function"])
         self.conv1 = _Conv1d(self.mels, self.width, kernel_size=3, padding=1)
         self.conv2 = _Conv1d(self.width, self.width, kernel_size=3, stride=2, padding=1)

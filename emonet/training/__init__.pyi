@@ -1,5 +1,5 @@
 from .adamw import BankOptimiser, Precision
-from .early_stopping import ExpertStopping, active_experts
+from .early_stopping import ExpertStopping, active_experts, fetched
 from .gram_products import Standardised, add_combinations, arithmetic_for, gram, inner_products
 from .losses import absolute_errors, expert_losses
 from .memory_plan import GIB, TrainingPlan, free_bytes, plan_training
@@ -25,6 +25,7 @@ __all__ = [
     "arithmetic_for",
     "decompose",
     "expert_losses",
+    "fetched",
     "free_bytes",
     "gram",
     "inner_products",

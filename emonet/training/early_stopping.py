@@ -95,7 +95,15 @@ class ExpertStopping:
         # Validation runs in inference mode, whose tensors nobody may write to afterwards.
         with torch.inference_mode(False), torch.no_grad():
             for key, tensor in self._trained.tensors(position):
-                if key not in best:
-                    # On the CPU: on a GPU the optimiser already holds the weights four times.
-                    best[key] = torch.empty_like(tensor, device="cpu")
-                best[key].copy_(tensor)
+                if key in best:
+                    best[key].copy_(tensor)
+                else:  # in the processor's memory: on a GPU the optimiser already holds the weights four times
+                    best[key] = fetched(tensor)
+
+
+def fetched(tensor: Tensor) -> Tensor:
+    """A copy in the processor's memory."""
+    if not tensor.is_cuda:
+        return tensor.clone()
+    # Its pages first: into those that the system has yet to make, a GPU copies at a fifteenth of its rate.
+    return torch.zeros_like(tensor, device="cpu").copy_(tensor)

@@ -29,6 +29,7 @@ class TrainingPlan:
         budget: memory that may be taken (bytes).
         streamed: whether each epoch of each group reads the store.
         precision: of the experts' training.
+        devices: groups that are trained at the same time, each on a device (count).
     """
 
     groups: tuple[int, ...]
@@ -37,11 +38,12 @@ class TrainingPlan:
     budget: int
     streamed: bool
     precision: str
+    devices: int = 1
 
     @property
     def passes(self) -> int:
-        """How often each epoch reads the store (count)."""
-        return len(self.groups) if self.streamed else 0
+        """How often each epoch reads the store (count): groups that are trained at the same time share a read."""
+        return -(-len(self.groups) // self.devices) if self.streamed else 0
 
     @property
     def peak_bytes(self) -> int:
@@ -59,15 +61,17 @@ class TrainingPlan:
         """
         if max(self.groups) == 1:
             raise ValueError("a group of one expert cannot be halved")
-        return replace(self, groups=_split(experts, (max(self.groups) + 1) // 2))
+        return replace(self, groups=_split(experts, (max(self.groups) + 1) // 2, self.devices))
 
     def __str__(self) -> str:
         experts = sum(self.groups)
         split = "at once" if len(self.groups) == 1 else f"in {len(self.groups)} groups of up to {max(self.groups)}"
+        if self.devices > 1 and len(self.groups) > 1:
+            split += f", {min(self.devices, len(self.groups))} at a time"
         read = f"each epoch reads the store {_times(self.passes)}" if self.streamed else "states in memory"
         return (
             f"{experts} experts {split}, {self.precision}, {read}, "
-            f"{self.peak_bytes / GIB:.1f} of {self.budget / GIB:.1f} GiB of memory"
+            f"{self.peak_bytes / GIB:.1f} of {self.budget / GIB:.1f} GiB of memory{' each' if self.devices > 1 else ''}"
         )
 
 
@@ -84,8 +88,9 @@ def plan_training(
     on_gpu: bool = False,
     mixed: bool = False,
     ensemble: int = 1,
+    devices: int = 1,
 ) -> TrainingPlan:
-    """Split experts into the fewest groups of even size that fit.
+    """Split experts into the fewest groups of even size that fit; with several devices, into as many for each.
 
     Args:
         spec: the form of the input.
@@ -99,6 +104,7 @@ def plan_training(
         on_gpu: the memory is a GPU's: copies of the best epochs, and states, stay in the machine's.
         mixed: experts mix the layers of `spec`; once trained they are weights on all of them.
         ensemble: members of each target, which follow one another and are trained at once where they fit (count).
+        devices: that train a group each at the same time, each in `memory_bytes` (count).
 
     Raises:
         RequestError: if not even one expert fits; it says how much is missing and what would help.
@@ -127,8 +133,8 @@ def plan_training(
             "--heads.states-gib",
         )
     together = ensemble if fit >= ensemble else 1
-    groups = tuple(together * size for size in _split(experts // together, min(fit, experts) // together))
-    return TrainingPlan(groups, per_expert, fixed, memory_bytes, streamed, precision)
+    groups = tuple(together * size for size in _split(experts // together, min(fit, experts) // together, devices))
+    return TrainingPlan(groups, per_expert, fixed, memory_bytes, streamed, precision, devices)
 
 
 def _batch_bytes(spec: InputSpec, hidden: Sequence[int], experts: int) -> int:
@@ -136,9 +142,9 @@ def _batch_bytes(spec: InputSpec, hidden: Sequence[int], experts: int) -> int:
     return spec.bytes_per_clip + 8 * spec.features + 12 * experts * sum(hidden)
 
 
-def _split(experts: int, largest: int) -> tuple[int, ...]:
-    """As few groups as `largest` allows, whose sizes differ by at most one."""
-    groups = -(-experts // largest)
+def _split(experts: int, largest: int, devices: int = 1) -> tuple[int, ...]:
+    """As few groups as `largest` allows, as many for each device, whose sizes differ by at most one."""
+    groups = min(experts, -(-experts // (largest * devices)) * devices)
     return tuple(experts // groups + (position < experts % groups) for position in range(groups))
 
 

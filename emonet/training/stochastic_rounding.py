@@ -6,22 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
+from emonet.training.rounding_kernel import BETAS, EPSILON, LOW, arguments, kernel_for, stochastic_bf16
+
 CACHED = 1 << 17  # elements worked on at once: their float32 copies stay in a processor's cache
 LAUNCHED = 1 << 24  # on a GPU each operation costs its launch
-_LOW = (1 << 16) - 1  # the bits of a float32 that a bf16 lacks
-
-
-def stochastic_bf16(values: Float[Tensor, "*shape"], bits: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Round float32 values to bf16 up or down, so that the mean over all `bits` is the value itself.
-
-    Args:
-        values: float32.
-        bits: uniform from 0 to 2**16 - 1, int32.
-    """
-    rounded = (values.view(torch.int32) + bits).bitwise_and_(~_LOW)
-    return rounded.view(torch.float32).bfloat16()
 
 
 class RoundedAdamW:
@@ -29,6 +17,9 @@ class RoundedAdamW:
 
     Rounded to nearest, an update below half a unit in the last place (0.2 to 0.4 % of a weight) would be lost, and the
     second moment, which moves by 0.1 % a step, would stand still.
+
+    On a GPU one compiled kernel does it all (12 times as fast); else, and on a processor, it goes chunk by chunk. Both
+    have numbers of their own to round by, which follow from the seed alone.
 
     Args:
         weights: flat, bf16; updated in place.
@@ -43,7 +34,9 @@ class RoundedAdamW:
         self._weights = weights
         self._mean, self._square = torch.zeros_like(weights), torch.zeros_like(weights)
         self._rate, self._decay = learning_rate, weight_decay
-        self._generator = torch.Generator(weights.device).manual_seed(seed)
+        self._kernel = kernel_for(weights)
+        device = weights.device if self._kernel is None else "cpu"
+        self._generator = torch.Generator(device).manual_seed(seed)
         self._steps = 0
 
     @torch.no_grad()
@@ -51,6 +44,14 @@ class RoundedAdamW:
         """One update by this gradient, of any floating type."""
         self._steps += 1
         first, second = (1 - beta**self._steps for beta in BETAS)
+        if self._kernel is None:
+            self._in_chunks(gradient, first, second)
+            return
+        keys = torch.randint(-(1 << 31), 1 << 31, (2,), generator=self._generator).tolist()
+        numbers = arguments(keys, kept=1 - self._rate * self._decay, rate=self._rate / first, second=second)
+        self._kernel(self._weights, self._mean, self._square, gradient, *numbers)
+
+    def _in_chunks(self, gradient: Float[Tensor, " weights"], first: float, second: float) -> None:
         size = LAUNCHED if self._weights.is_cuda else CACHED
         noise = _Noise(min(size, len(gradient)), self._generator)
         for start in range(0, len(gradient), size):
@@ -84,4 +85,4 @@ class _Noise:
         if not self._factors:
             drawn = torch.randint(0, 1 << 30, (256,), generator=self._generator, device=self._generator.device)
             self._factors = [2 * number + 1 for number in drawn.tolist()]
-        return (self._numbers[:size] * self._factors.pop()).bitwise_right_shift_(16).bitwise_and_(_LOW)
+        return (self._numbers[:size] * self._factors.pop()).bitwise_right_shift_(16).bitwise_and_(LOW)

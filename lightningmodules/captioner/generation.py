@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from datamodules.caption_batches import Batches
-from emonet.audio import LogMel
-from emonet.captioner import bands, named_emotions, said_bands, strongest
+from emonet.captioner import bands, generated, named_emotions, said_bands, strongest
 from emonet.clips import Clip
 from emonet.runtime import Progress, ignore
 from emonet.targets import TargetSpec
@@ -54,12 +50,12 @@ def hit_rate(heard: Sequence[Generated], spec: TargetSpec) -> float:
     return sum(hits) / len(hits) if hits else 0.0
 
 
-@torch.inference_mode()
 def generate(
     model: WhisperForConditionalGeneration,
     processor: WhisperProcessor,
     batches: Batches,
     progress: Progress = ignore,
+    waiting: Callable[[], object] = ignore,
 ) -> tuple[Generated, ...]:
     """Write a caption for each clip, greedily; the model is in evaluation mode afterwards.
 
@@ -68,28 +64,15 @@ def generate(
         processor: its tokenizer decodes.
         batches: the clips.
         progress: told about clips.
+        waiting: asked before each batch whether something waits (not None), for which the rest is left out.
     """
     model.eval()
-    log_mel, heard = LogMel(model.config.num_mel_bins).to(model.device), list[Generated]()
+    heard = list[Generated]()
     progress(0, len(batches.clips))
-    with _without_hints():
-        for batch in batches:
-            mels = log_mel(batch.waveforms.to(model.device))
-            everything = torch.ones(mels.shape[0], mels.shape[2], dtype=torch.long, device=mels.device)
-            tokens = model.generate(mels, attention_mask=everything, num_beams=1, do_sample=False)
-            captions = processor.batch_decode(tokens, skip_special_tokens=True)
-            heard.extend(Generated(clip, text.strip()) for clip, text in zip(batch.clips, captions, strict=True))
-            progress(len(heard), len(batches.clips))
+    for batch in batches:
+        if waiting() is not None:
+            break
+        captions = generated(model, processor, batch.waveforms)
+        heard.extend(Generated(clip, text) for clip, text in zip(batch.clips, captions, strict=True))
+        progress(len(heard), len(batches.clips))
     return tuple(heard)
-
-
-@contextmanager
-def _without_hints() -> Iterator[None]:
-    """Generation advises against how transformers itself calls it; that is nothing a user can act on."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -49,6 +50,7 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
         self.log_mel = LogMel(model.config.num_mel_bins)
         self.spec_augment = SpecAugment(config.augment)
         self._steps_per_epoch, self._prompt_tokens, self._seed = steps_per_epoch, prompt_tokens, seed
+        self._step_tokens: Any = None  # of all of them, where there are several
         # NaN stays NaN, and tells of a training that diverged; the strategy "disable" would forget the weights.
         self.loss_per_token = MeanMetric(nan_strategy=math.nan).set_dtype(torch.float64)
         self.token_accuracy = MulticlassAccuracy(
@@ -56,6 +58,16 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
         )
         parts = config.freeze if config.encoder_rate else ("encoder", *config.freeze)
         freeze(model, parts, encoder_layers=config.frozen_layers)
+        # Before a strategy flattens them: their dimensions tell which decay.
+        self._groups = parameter_groups(
+            model,
+            learning_rate=config.learning_rate,
+            encoder_rate=config.encoder_rate,
+            weight_decay=config.weight_decay,
+        )
+        for layer in model.modules():
+            if isinstance(layer, nn.LayerNorm):
+                layer.register_forward_hook(_cast_once)
         model.train()
         if config.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
@@ -68,29 +80,45 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
         return output
 
     def on_train_epoch_start(self) -> None:
-        """Each epoch has its own seed, so that a resumed run draws the same dropout."""
+        """Validation and generated captions have switched dropout off."""
         self.model.train()
-        torch.manual_seed(seed_of(self._seed, "dropout", self.current_epoch))
 
-    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float32[Tensor, ""]:
+    def on_train_batch_start(self, batch: CaptionBatch, batch_idx: int) -> None:
+        """Count the labels of a step that begins, over all processes."""
+        if self._world > 1 and batch_idx % self.config.accumulate == 0:
+            mine = torch.tensor(batch.step_tokens, device=self.device)
+            self._step_tokens = self.trainer.strategy.reduce(mine, reduce_op="sum")
+
+    def training_step(self, batch: CaptionBatch, batch_idx: int) -> Float[Tensor, ""]:  # noqa: ARG002
         """The batch's share of the step's mean loss per token."""
-        seed = seed_of(self._seed, "masks", self.current_epoch, batch_idx)
-        mels = self.spec_augment(self.log_mel(batch.waveforms), seed)
+        # Each batch has its own seeds, so that a resumed run, or another number of processes, draws the same.
+        torch.manual_seed(seed_of(self._seed, "dropout", self.current_epoch, batch.number))
+        mels = self.spec_augment(
+            self.log_mel(batch.waveforms), seed_of(self._seed, "masks", self.current_epoch, batch.number)
+        )
         total = self._loss(self(mels, batch.tokens.inputs), batch)
-        self.log("train_loss", total.detach() / batch.tokens.count, batch_size=len(batch.clips))
-        # Lightning divides by the number of accumulated batches; the mean over the step's tokens is what is wanted.
-        return total / batch.step_tokens * self.config.accumulate
+        self.log("train_loss", total.detach() / max(1, batch.tokens.count), batch_size=max(1, len(batch.clips)))
+        # Lightning divides by the number of accumulated batches, and by that of processes; the mean over the step's
+        # tokens is what is wanted.
+        tokens = self._step_tokens if self._world > 1 else batch.step_tokens
+        return total / tokens * (self.config.accumulate * self._world)
 
-    def _loss(self, logits: Float[Tensor, "batch tokens vocabulary"], batch: CaptionBatch) -> Float32[Tensor, ""]:
+    @property
+    def _world(self) -> int:
+        """Processes that train; one where steps are taken without a trainer (count)."""
+        return 1 if self._trainer is None else int(self._trainer.world_size)
+
+    def _loss(self, logits: Float[Tensor, "batch tokens vocabulary"], batch: CaptionBatch) -> Float[Tensor, ""]:
+        exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return F.cross_entropy(
-            logits.float().flatten(0, 1), batch.tokens.labels.flatten(), ignore_index=IGNORED, reduction="sum"
+            exact.flatten(0, 1), batch.tokens.labels.flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
     def validation_step(self, batch: CaptionBatch, batch_idx: int) -> None:  # noqa: ARG002
         """Take in loss and tokens; batches differ in tokens, so means are taken at the end."""
         logits = self(self.log_mel(batch.waveforms), batch.tokens.inputs)
         tokens = batch.tokens.mask.sum()
-        self.loss_per_token.update(self._loss(logits, batch).double() / tokens, tokens)
+        self.loss_per_token.update(self._loss(logits, batch).double() / tokens.clamp(min=1), tokens)
         labels = batch.tokens.labels.clone()
         labels[:, : self._prompt_tokens] = IGNORED  # these are given when a caption is generated
         self.token_accuracy.update(logits.argmax(-1), labels)
@@ -101,13 +129,7 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and the chosen schedule, step by step."""
-        groups = parameter_groups(
-            self.model,
-            learning_rate=self.config.learning_rate,
-            encoder_rate=self.config.encoder_rate,
-            weight_decay=self.config.weight_decay,
-        )
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.98), fused=True)
         # A lambda stays out of checkpoints; of a bound method they would hold the attributes.
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step))  # noqa: PLW0108
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -119,7 +141,12 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
         """Clip here: Lightning refuses to with a fused optimiser, for the sake of float16, which is not used."""
-        if gradient_clip_val is not None:
+        if gradient_clip_val is None:
+            return
+        whole = self._trainer.model if self._trainer is not None else None
+        if isinstance(whole, FullyShardedDataParallel):  # no process has all of the gradient
+            whole.clip_grad_norm_(gradient_clip_val)
+        else:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def _rate(self, step: int) -> float:
@@ -130,3 +157,13 @@ class CaptionerModule(LightningModule):  # type: ignore[misc]
             return (step + 1) / warmup
         left = max(0.0, (total - step) / max(1, total - warmup))
         return {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * math.cos(math.pi * left)}[self.config.schedule]
+
+
+def _cast_once(layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ARG001
+    """What a norm hands on, in the arithmetic of the matrix products that alone take it.
+
+    Autocast would do it for each of them (queries, keys, values; the encoder's states in every layer of the decoder),
+    and as often again on the way back.
+    """
+    device = output.device.type
+    return output.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else output

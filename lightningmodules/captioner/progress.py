@@ -48,6 +48,7 @@ class CaptionReport(Callback):  # type: ignore[misc]
         config: epochs, and how many sample captions.
         watch: who is told.
         progress: told about training clips, over all epochs.
+        waiting: tells whether a signal waits for the epoch's checkpoint, which sample captions would hold up.
     """
 
     def __init__(
@@ -57,36 +58,42 @@ class CaptionReport(Callback):  # type: ignore[misc]
         config: CaptionerConfig,
         watch: CaptionerCallbacks,
         progress: Progress,
+        waiting: Callable[[], object] = ignore,
     ) -> None:
         self._processor, self._spec, self._config = processor, spec, config
-        self._watch, self._progress = watch, progress
+        self._watch, self._progress, self._waiting = watch, progress, waiting
         self._done = self._total = 0
+        self._values = dict[str, float]()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Start counting, from where a resumed run begins."""
-        clips = len(trainer.datamodule.train_clips)
-        self._total = clips * self._config.epochs
-        self._done = clips * trainer.current_epoch
-        self._progress(self._done, self._total)
+        self._total = len(trainer.datamodule.train_clips) * self._config.epochs
+        resumed = trainer.fit_loop.restarting  # within an epoch
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready * trainer.world_size if resumed else 0
+        self._count(trainer, batches)
 
-    def on_train_batch_end(self, trainer: Trainer, *details: Any) -> None:  # noqa: ARG002
-        """Count the clips."""
+    def on_train_batch_end(self, trainer: Trainer, *details: Any) -> None:
+        """Count the clips, also those of other processes."""
         batch: CaptionBatch = details[2]  # after the module and its outputs
-        self._done += len(batch.clips)
+        self._count(trainer, batch.number + trainer.world_size)
+
+    def _count(self, trainer: Trainer, batches: int) -> None:
+        """So many batches of the epoch are done."""
+        clips = len(trainer.datamodule.train_clips)
+        self._done = clips * trainer.current_epoch + min(clips, batches * self._config.batch_size)
         self._progress(self._done, self._total)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A line with the epoch's figures, and sample captions."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._values = values = self._values | _metrics(trainer)
         epoch = trainer.current_epoch + 1
         self._watch.say(
             f"epoch {epoch} of {self._config.epochs}: training loss {values['train_loss']:.3f}, "
             f"validation loss {values['val_loss']:.3f}, token accuracy {values['token_accuracy']:.3f}"
         )
-        if self._config.sample_captions:
-            samples = generate(
-                pl_module.model, self._processor, trainer.datamodule.held_out(self._config.sample_captions)
-            )
+        if self._config.sample_captions and self._waiting() is None:
+            clips = trainer.datamodule.held_out(self._config.sample_captions)
+            samples = generate(pl_module.model, self._processor, clips, waiting=self._waiting)
             lines = sample_lines(samples, self._spec)
             for line in lines:
                 self._watch.say(f"  {line}")
@@ -95,11 +102,19 @@ class CaptionReport(Callback):  # type: ignore[misc]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Keep the figures with the weights that they belong to."""
-        checkpoint[METRICS] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint[METRICS] = self._values | _metrics(trainer)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take up the figures: an epoch that goes on with its validation has no training loss of its own."""
+        self._values = dict(checkpoint[METRICS])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Training that stops early has done all it will do."""
         self._progress(self._done, self._done)
+
+
+def _metrics(trainer: Trainer) -> dict[str, float]:
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 def sample_lines(samples: Sequence[Generated], spec: TargetSpec) -> list[str]:

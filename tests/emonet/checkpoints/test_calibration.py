@@ -151,6 +151,7 @@ def test_a_pipeline_applies_it(voice: Path, calibrated: Path, make_wav: Callable
     assert EmotionPipeline.from_experts(calibrated / "experts", str(voice / "encoder"))(path) == found
 
 
+@pytest.mark.slow
 def test_serving_needs_nothing_of_training(calibrated: Path) -> None:
     absent = ("sklearn", "torchaudio", "mlflow", "lightning", "cache", "lightningmodules", "experiments")
     code = (

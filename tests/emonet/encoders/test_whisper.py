@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -394,6 +395,19 @@ def test_a_gpu_streams_what_it_computes(precision: str) -> None:
     for states, batch in zip(encoder.stream(iter(batches)), batches, strict=True):
         assert states.device.type == "cpu"
         assert torch.equal(states, encoder(batch))
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells_how_long_it_computed_of_pinned_audio() -> None:
+    encoder = FrozenEncoder(whisper(), device="cuda")
+    waveforms = pad(clips(6, seconds=2.5), encoder.window, pinned=True)
+    assert waveforms.is_pinned()
+    assert torch.equal(waveforms, pad(clips(6, seconds=2.5), encoder.window))
+    assert encoder.computed_seconds == 0
+    began = time.monotonic()
+    for states in encoder.stream([waveforms] * 3):
+        assert torch.equal(states, encoder(waveforms))
+    assert 0 < encoder.computed_seconds < time.monotonic() - began
 
 
 @pytest.mark.gpu

@@ -126,6 +126,7 @@ def test_a_configuration_that_is_none(content: str, tmp_path: Path) -> None:
         WhisperEncoder.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_prediction_imports_no_more_than_it_needs(voice: Path, make_wav: Callable[..., Path]) -> None:
     """Seconds of starting: transformers alone takes three."""
     heavy = ["transformers", "sympy", "pandas", "scipy.optimize", "torch._dynamo", "mlflow", "sklearn", "matplotlib"]

@@ -35,6 +35,23 @@ def test_forty_full_size_experts_fit_into_24_gib_in_groups() -> None:
     assert made.passes == 0
 
 
+def test_several_devices_have_as_many_groups_each_and_share_the_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "resident_bytes", lambda: 1 << 29)  # of a process that has run other tests: more
+    alone = plan(0.9 * 24, clips=10_000)
+    four = plan(0.9 * 24, clips=10_000, devices=4)
+    assert (len(alone.groups), alone.passes) == (3, 3)
+    assert (four.groups, four.passes) == ((10, 10, 10, 10), 1)
+    assert "40 experts in 4 groups of up to 10, 4 at a time" in str(four)
+    assert str(four).endswith("of memory each")
+    two = plan(0.9 * 24, clips=10_000, devices=2)
+    assert (len(two.groups), two.passes) == (4, 2), "three would leave a device idle"
+    assert two.halved(30).groups == (5, 5, 5, 5, 5, 5)
+    few = plan(100.0, experts=3, devices=8)
+    assert few.groups == (1, 1, 1)
+    together = plan(100.0, experts=15, ensemble=5, devices=2)
+    assert together.groups == (10, 5), "members of a target stay together"
+
+
 def test_bf16_takes_fewer_groups() -> None:
     assert len(plan(precision="bf16").groups) < len(plan().groups)
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from emonet.training import rounding_kernel
 from emonet.training import stochastic_rounding as rounding
-from emonet.training.stochastic_rounding import RoundedAdamW, stochastic_bf16
+from emonet.training.rounding_kernel import stochastic_bf16
+from emonet.training.stochastic_rounding import RoundedAdamW
 
 pytestmark = pytest.mark.numeric
 
@@ -44,12 +46,21 @@ def test_what_bf16_holds_stays_as_it_is() -> None:
     torch.testing.assert_close(rounded, values, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.fixture(params=["in chunks", "in one"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How steps are made: as on a processor, or by what GPUs compile, uncompiled."""
+    if request.param == "in one":
+        monkeypatch.setattr(rounding, "kernel_for", lambda weights: rounding_kernel.update)
+    return str(request.param)
+
+
 def moved(weights: torch.Tensor, gradient: torch.Tensor, *, steps: int = 1, seed: int = 0, **changes: float) -> None:
     optimiser = RoundedAdamW(weights, **{"learning_rate": 1e-4, "weight_decay": 0.0, **changes}, seed=seed)
     for _ in range(steps):
         optimiser.step(gradient)
 
 
+@pytest.mark.usefixtures("way")
 def test_an_update_below_half_a_unit_moves_weights_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
     """A unit in the last place is 0.0078 at 1; 20 steps of 1e-4 would all be lost by rounding to nearest."""
     monkeypatch.setattr(rounding, "CACHED", COUNT // 8)
@@ -59,6 +70,7 @@ def test_an_update_below_half_a_unit_moves_weights_on_average(monkeypatch: pytes
     assert abs(float(mean[0]) - (1 - 20e-4)) < 4 * float(mean[1]) ** 0.5 + 2e-5  # the moments' own rounding
 
 
+@pytest.mark.usefixtures("way")
 def test_weight_decay_below_half_a_unit_counts() -> None:
     weights = torch.full((COUNT,), 1.5, dtype=torch.bfloat16)
     moved(weights, torch.zeros(COUNT), steps=10, weight_decay=1.0)
@@ -66,6 +78,7 @@ def test_weight_decay_below_half_a_unit_counts() -> None:
     assert float(weights.double().mean()) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_second_moment_follows_the_gradient() -> None:
     optimiser = RoundedAdamW(torch.zeros(COUNT, dtype=torch.bfloat16), learning_rate=0.0, weight_decay=0.0, seed=0)
     for _ in range(300):
@@ -73,6 +86,7 @@ def test_the_second_moment_follows_the_gradient() -> None:
     assert float(optimiser._square.double().mean()) == pytest.approx(4 * (1 - 0.999**300), rel=2e-3)
 
 
+@pytest.mark.usefixtures("way")
 def test_it_follows_adamw() -> None:
     """Of many equal weights the mean moves as torch's single one."""
     weights, single = torch.full((COUNT,), 0.25, dtype=torch.bfloat16), torch.nn.Parameter(torch.tensor([0.25]))
@@ -86,6 +100,7 @@ def test_it_follows_adamw() -> None:
     assert float(weights.double().mean()) == pytest.approx(single.item(), rel=2e-3)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_same_seed_rounds_alike() -> None:
     results = []
     for seed in (1, 1, 2):
@@ -107,3 +122,81 @@ def test_chunks_round_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     correlation = torch.corrcoef(up)
     correlation.fill_diagonal_(0)
     assert float(correlation.square().mean()) == pytest.approx(1 / size, rel=0.5)
+
+
+def test_the_kernel_rounds_by_place_and_keys_alone() -> None:
+    keys = rounding_kernel.arguments((7, -9), kept=1.0, rate=1e-3, second=1.0)
+    few, many = (torch.ones(count, dtype=torch.bfloat16) for count in (1000, COUNT))
+    for weights in (few, many):
+        moments = torch.zeros_like(weights), torch.zeros_like(weights)
+        rounding_kernel.update(weights, *moments, torch.ones(len(weights)), *keys)
+    assert torch.equal(few, many[:1000])
+
+
+def test_the_kernels_numbers_are_related_neither_to_each_other_nor_from_step_to_step() -> None:
+    def bits(*keys: int) -> list[torch.Tensor]:
+        places = torch.arange(COUNT, dtype=torch.int32)
+        first = rounding_kernel._hashed(rounding_kernel._hashed(places + keys[0]) ^ keys[1])
+        other = rounding_kernel._hashed(first + rounding_kernel._APART)
+        return [each & 0xFFFF for each in (first, first >> 16, other)]
+
+    found = torch.stack([*bits(0, 0), *bits(1, 0), *bits(0, 1), *bits(-5, 12345)]).double()
+    found = torch.cat([found, found[:3].roll(1, 1)])
+    assert (found.mean(1) - (2**16 - 1) / 2).abs().max() < 5 * 2**16 / (12 * COUNT) ** 0.5
+    # Each step has a permutation of places: shifted by one, the first key gives the numbers of the neighbours.
+    correlation = torch.corrcoef(found).fill_diagonal_(0)[:3, 6:]
+    assert float(correlation.abs().max()) < 5 / COUNT**0.5
+
+
+def test_what_cannot_be_compiled_is_told_once_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding_kernel, "_reasons", [])
+    weights = torch.tensor([0.3, -0.0, 1.5, torch.inf]).bfloat16()
+    before = weights.clone()
+    assert rounding_kernel.tried(lambda: rounding_kernel.update, weights) is rounding_kernel.update
+    assert torch.equal(weights, before)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+    with pytest.warns(UserWarning, match=r"slower here.*RuntimeError: Failed to find C compiler\.$"):
+        assert rounding_kernel.tried(lambda: refuse, weights) is None
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    assert rounding_kernel.kernel_for(weights) is None, "it is not tried again"
+
+
+def test_a_sweep_over_widths_compiles_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding_kernel, "_sizes", set())
+    monkeypatch.setattr(rounding_kernel, "_compiled", lambda: rounding_kernel.update)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    sizes = [*range(1, rounding_kernel.MOST_SIZES + 3), 1]
+    kernels = [rounding_kernel.kernel_for(torch.ones(size, dtype=torch.bfloat16)) for size in sizes]
+    assert [kernel is None for kernel in kernels] == [size > rounding_kernel.MOST_SIZES for size in sizes]
+
+
+def test_what_gpus_compile_can_be_compiled() -> None:
+    """In one piece, whatever checks shapes in tests; the numbers are those of a GPU's test."""
+    compiled = torch.compile(rounding_kernel.update, dynamic=False, fullgraph=True, backend="aot_eager")
+    weights = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    plain = weights.clone()
+    assert rounding_kernel.tried(lambda: compiled, weights) is compiled
+    for kernel, some in ((compiled, weights), (rounding_kernel.update, plain)):
+        keys = rounding_kernel.arguments((3, 4), kept=0.9, rate=1e-2, second=0.1)
+        kernel(some, torch.zeros_like(some), torch.zeros_like(some), torch.ones(1000), *keys)
+    assert torch.equal(weights, plain)
+
+
+@pytest.mark.gpu
+def test_a_gpu_moves_weights_as_uncompiled() -> None:
+    start, slope = torch.randn(2, COUNT, generator=torch.Generator().manual_seed(0))
+    results = []
+    for device in ("cpu", "cuda"):
+        weights = start.bfloat16().to(device)
+        optimiser = RoundedAdamW(weights, learning_rate=1e-3, weight_decay=0.1, seed=3)
+        assert (optimiser._kernel is None) == (device == "cpu")
+        if device == "cpu":
+            optimiser._kernel = rounding_kernel.update
+        for _ in range(5):
+            optimiser.step(slope.to(device))
+        results.append(weights.cpu())
+    same = (results[0] == results[1]).double().mean()
+    assert float(same) > 0.99, "but for sums in other orders, which few numbers round otherwise"

@@ -149,6 +149,7 @@ def test_unweighted_accuracy_is_that_of_the_evaluation_on_any_scale_and_with_gap
     np.testing.assert_allclose(float(metric.compute()), expected_ua, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     """One has three batches, the other two; some targets are rated, and classes there, in the clips of one only."""
     rng = np.random.default_rng(7)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import math
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,20 +15,21 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.captioner import CaptionDataModule
-from emonet.captioner import IGNORED
+from emonet.captioner import IGNORED, generated
 from emonet.captioner import model as captioner
 from emonet.captioner.model import Size
 from emonet.clips import Clip, Corpus
 from emonet.configs import AugmentConfig, CaptionerConfig
 from emonet.errors import EmonetError
-from emonet.runtime import Progress
+from emonet.runtime import Progress, signals
 from emonet.targets import EMOTIONS, PUBLISHED
-from lightningmodules.captioner import CaptionerCallbacks, FittedCaptioner, fit_captioner
+from lightningmodules.captioner import CaptionerCallbacks, FittedCaptioner, fit_captioner, generation
 from lightningmodules.captioner import training as captioning
 from lightningmodules.captioner.generation import Generated, hit_rate
 from lightningmodules.captioner.module import CaptionerModule
 from lightningmodules.captioner.training import claim
 from lightningmodules.guards import enough_memory, interruptible
+from lightningmodules.team import Team
 from tests.two_processes import in_two_processes
 
 pytestmark = pytest.mark.numeric
@@ -92,6 +96,25 @@ def equal(one: FittedCaptioner, other: FittedCaptioner) -> bool:
     return all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
 
 
+def test_states_are_cast_once_and_logits_are_those_of_autocast_by_itself() -> None:
+    model, processor = captioner.open_captioner(config(), lambda: ["A calm voice."] * 2, 0)
+    plain = copy.deepcopy(model).train()
+    module = CaptionerModule(model, config(), steps_per_epoch=1, prompt_tokens=3, seed=0)
+    mels, inputs = torch.randn(2, 80, 100), torch.randint(0, len(processor.tokenizer), (2, 6))
+    heard = []
+    for one in (
+        module,
+        lambda mels, inputs: plain(input_features=mels, decoder_input_ids=inputs, use_cache=False).logits,
+    ):
+        with torch.autocast("cpu", torch.bfloat16):
+            heard.append(one(mels, inputs))
+    assert heard[0].equal(heard[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.model.encoder(mels).last_hidden_state.dtype == torch.bfloat16
+    assert model.model.encoder(mels).last_hidden_state.dtype == torch.float32
+
+
+@pytest.mark.slow
 def test_a_tiny_model_learns_to_caption_eight_clips(corpus: Corpus, tmp_path: Path) -> None:
     seen = Seen()
     fitted = fit(
@@ -108,31 +131,115 @@ def test_a_tiny_model_learns_to_caption_eight_clips(corpus: Corpus, tmp_path: Pa
     assert seen.counts["training"][-1][0] == seen.counts["training"][-1][1]
 
 
+DRAWN = {"dropout": 0.1, "augment": AugmentConfig(time_width=10), "epochs": 3, "batch_size": 1, "sample_captions": 0}
+
+
+def at_step(
+    act: Callable[[], object], epoch: int, batch: int, name: str = "training_step"
+) -> Callable[[CaptionerModule, Any, int], Any]:
+    """A step that does something before the given one."""
+    original = getattr(CaptionerModule, name)
+
+    def step(self: CaptionerModule, made: Any, batch_idx: int) -> Any:
+        if (self.current_epoch, batch_idx) == (epoch, batch):
+            act()
+        return original(self, made, batch_idx)
+
+    return step
+
+
+def killed() -> None:
+    raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "accumulate", "kept"),
+    [
+        (15.0, 1, 8),
+        pytest.param(1e-9, 1, 13, marks=pytest.mark.slow),
+        pytest.param(1e-9, 2, 12, marks=pytest.mark.slow),
+    ],
+    ids=["whole epochs", "each step", "each second batch"],
+)
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float, accumulate: int, kept: int
 ) -> None:
-    changes = {"dropout": 0.1, "augment": AugmentConfig(time_width=10), "epochs": 4}
+    changes = DRAWN | {"accumulate": accumulate, "save_every_minutes": minutes}
     whole = fit(corpus, tmp_path / "whole", **changes)
-
-    original = CaptionerModule.training_step
-
-    def killed(self: CaptionerModule, batch: Any, batch_idx: int) -> Any:
-        if self.current_epoch == 2 and batch_idx == 1:
-            raise RuntimeError("killed")
-        return original(self, batch, batch_idx)
-
     with monkeypatch.context() as patch:
-        patch.setattr(CaptionerModule, "training_step", killed)
+        patch.setattr(CaptionerModule, "training_step", at_step(killed, epoch=1, batch=5))
         with pytest.raises(RuntimeError, match="killed"):
             fit(corpus, tmp_path / "killed", **changes)
     seen = Seen()
     resumed = fit(corpus, tmp_path / "killed", seen, **changes)
     assert seen.lines[0].startswith("going on")
-    assert seen.counts["training"][0] == (16, 32)
+    assert seen.counts["training"][0] == (kept, 24)
+    assert seen.counts["training"][1][0] == kept + 1, "what is done is not done again"
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[name]), (name, (value - weights(resumed)[name]).abs().max())
     assert resumed.metrics == whole.metrics
     assert (resumed.epochs, resumed.best_epoch) == (whole.epochs, whole.best_epoch)
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "kept", "told"),
+    [
+        ("training_step", 3, 12, 2),
+        pytest.param("training_step", 7, 16, 2, marks=pytest.mark.slow),
+        pytest.param("validation_step", 1, 16, 2, marks=pytest.mark.slow),
+        pytest.param("validation_step", 3, 16, 1, marks=pytest.mark.slow),
+    ],
+    ids=["mid-epoch", "the last step of an epoch", "validation", "the last step of validation"],
+)
+def test_a_signal_saves_first(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, batch: int, kept: int, told: int
+) -> None:
+    """Those of three epochs that are not yet told of when it comes are told of, as ever, by the run that goes on."""
+
+    def terminated() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, signals.heeded():
+        patch.setattr(CaptionerModule, step, at_step(terminated, 1, batch, step))
+        with pytest.raises(signals.Stopped, match="SIGTERM"):
+            fit(corpus, tmp_path / "stopped", **DRAWN)
+    seen = Seen()
+    resumed = fit(corpus, tmp_path / "stopped", seen, **DRAWN)
+    assert seen.counts["training"][0] == (kept, 24)
+    undisturbed = Seen()
+    whole = fit(corpus, tmp_path / "whole", undisturbed, **DRAWN)
+    assert equal(resumed, whole)
+    assert (resumed.metrics, resumed.epochs, resumed.best_epoch) == (whole.metrics, whole.epochs, whole.best_epoch)
+    assert seen.lines[1:] == undisturbed.lines[-told:]
+
+
+def test_a_signal_ends_sample_captions_and_the_epoch_is_kept(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(*arguments: Any) -> list[str]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return generated(*arguments)
+
+    seen, changes = Seen(), DRAWN | {"sample_captions": 4, "epochs": 2}
+    with monkeypatch.context() as patch, signals.heeded():
+        patch.setattr(generation, "generated", terminated)
+        with pytest.raises(signals.Stopped, match="SIGTERM"):
+            fit(corpus, tmp_path, seen, **changes)
+    assert seen.notes["captions/epoch-001.txt"].count("\n") == 1
+    assert (tmp_path / "last.ckpt").exists(), "it is the epoch's own"
+
+
+def test_one_device_has_all_weights_whatever_the_strategy(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(
+        captioning, "open_captioner", lambda *asked: opened.append(asked) or captioner.open_captioner(*asked)
+    )
+    seen = Seen()
+    fit(corpus, tmp_path, seen, epochs=1, sample_captions=1, strategy="fsdp")
+    assert len(opened) == 1
+    assert "captions/epoch-001.txt" in seen.notes
 
 
 def test_same_seed_same_weights_and_torch_is_left_alone(corpus: Corpus, tmp_path: Path) -> None:
@@ -203,7 +310,7 @@ def first_gradients(corpus: Corpus, tmp_path: Path, **changes: Any) -> dict[str,
     data = CaptionDataModule(corpus, settings, captioner.window_of(model), processor.tokenizer, 448, 0)
     module = CaptionerModule(model, settings, steps_per_epoch=1, prompt_tokens=3, seed=0)
     gradients = _Gradients()
-    trainer = captioning._trainer(settings, tmp_path, Seen().watch, gradients)
+    trainer = captioning.build_trainer(settings, tmp_path, Seen().watch, [gradients], Team())
     trainer.callbacks = [gradients]
     trainer.fit(module, datamodule=data)
     return gradients.found
@@ -257,7 +364,7 @@ def test_validation_figures_are_means_over_tokens_of_each_epoch(corpus: Corpus, 
     )
     module = CaptionerModule(model, settings, steps_per_epoch=data.steps_per_epoch, prompt_tokens=3, seed=0)
     direct = _Direct()
-    trainer = captioning._trainer(settings, tmp_path, Seen().watch, direct)
+    trainer = captioning.build_trainer(settings, tmp_path, Seen().watch, [direct], Team())
     trainer.callbacks = [direct]
     trainer.fit(module, datamodule=data)
     assert len(direct.found) == 2
