@@ -1,16 +1,17 @@
 """Features of clips, kept in a file beside the store: what was measured once is not measured again.
 
-A clip is known by its id, its part of the recording, and the recording's size and time of change (of audio in memory,
-by its SHA-256). So nothing stale is read, and where one recording changed, only that one is heard again.
+A clip is known by its id, its part of the recording, and the recording's size and time of change (of audio in
+memory, by its SHA-256; inside of a tar or table, by its place and that file's; in an object store, by its place alone).
+So no file is read that is stale, and where one recording changed, only that one is heard again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from itertools import islice
 from pathlib import Path
 from typing import final
@@ -21,8 +22,9 @@ from jaxtyping import Float32
 
 from emonet.audio import shared_decoders
 from emonet.baselines.features import FeatureSet
-from emonet.clips import Clip
+from emonet.clips import AudioCell, AudioRange, Clip, content_key
 from emonet.errors import AudioError
+from emonet.objects import is_url
 from emonet.runtime import Progress, durable, ignore
 from emonet.schema import digest
 
@@ -134,18 +136,23 @@ class FeatureTable:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             durable.write(self._path, content.getvalue())
         except OSError as error:
-            self._say(f"features of baselines are not kept: {self._path} cannot be written ({error.strerror})")
+            self._say(f"features of baselines are not kept: {self._path} cannot be written ({error.strerror or error})")
             self._path = None  # said once
 
 
 def _key(clip: Clip) -> str | None:
     """What tells the sound of a clip from what else it might be; None where its file is not there."""
     if isinstance(clip.audio, bytes):
-        audio: object = hashlib.sha256(clip.audio).hexdigest()
-    else:
+        return digest([content_key(clip.audio), clip.start, clip.end])
+    file: Path | str | AudioRange | AudioCell = clip.audio
+    audio = list[object]()
+    if isinstance(file, AudioRange | AudioCell):
+        audio = [*astuple(file)]
+        file = file.location
+    if not is_url(file):  # of objects nobody knows when they changed
         try:
-            found = clip.audio.stat()
+            found = Path(file).stat()
         except OSError:
             return None
-        audio = (found.st_size, found.st_mtime_ns)
+        audio += [found.st_size, found.st_mtime_ns]
     return digest([audio, clip.start, clip.end])

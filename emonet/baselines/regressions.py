@@ -18,6 +18,7 @@ ALPHAS = np.logspace(-1, 7, 17)  # ridge: penalties tried; inputs are standardis
 COSTS = np.logspace(-3, 1, 5)  # support vectors: costs tried; products are divided by the number of features
 TUBE = 0.1  # support vectors: errors that cost nothing, in deviations of a target's scores
 MOST_BYTES = 1 << 30  # of training features
+PREDICTED = 1 << 14  # clips at once
 MOST_SUPPORTED = 2000  # training clips: 40 targets take one to two minutes on a core
 
 Part = tuple[Float[np.ndarray, "clips features"], Float[np.ndarray, "clips targets"]]
@@ -39,7 +40,10 @@ class LinearModel:
 
     def predict(self, inputs: Float[np.ndarray, "clips features"]) -> Float64[np.ndarray, "clips targets"]:
         """Unclamped scores."""
-        scores: np.ndarray = inputs.astype(np.float64) @ self.weights + self.offset
+        scores = np.empty((len(inputs), len(self.offset)))
+        for start in range(0, len(inputs), PREDICTED):  # in float64 all inputs may not fit
+            scores[start : start + PREDICTED] = inputs[start : start + PREDICTED].astype(np.float64) @ self.weights
+        scores += self.offset
         return scores
 
 
@@ -51,10 +55,9 @@ def fit_ridge(train: Part, validation: Part) -> LinearModel:
 
     Args:
         train: at most a GiB of features counts: of more clips, some that are spread over all of them.
-        validation: each target has a score there, as in `train`.
+        validation: the same; each target has a score there, as in `train`.
     """
-    rows = some_clips(train[1], train[0].shape[1])
-    return _fitted((train[0][rows], train[1][rows]), validation, _ridge)
+    return _fitted(_some(train), _some(validation), _ridge)
 
 
 def fit_svr(train: Part, validation: Part) -> LinearModel:
@@ -65,7 +68,7 @@ def fit_svr(train: Part, validation: Part) -> LinearModel:
         validation: each target has a score there, as in `train`.
     """
     rows = _spread(train[1], MOST_SUPPORTED)
-    return _fitted((train[0][rows], train[1][rows]), validation, _support_vectors)
+    return _fitted((train[0][rows], train[1][rows]), _some(validation), _support_vectors)
 
 
 def some_clips(scores: Float[np.ndarray, "clips targets"], features: int) -> Int[np.ndarray, " some"]:
@@ -76,6 +79,11 @@ def some_clips(scores: Float[np.ndarray, "clips targets"], features: int) -> Int
         features: of a clip (count).
     """
     return _spread(scores, max(1, MOST_BYTES // (8 * features)))
+
+
+def _some(part: Part) -> Part:
+    rows = some_clips(part[1], part[0].shape[1])
+    return part[0][rows], part[1][rows]
 
 
 REGRESSIONS: Mapping[str, Fit] = MappingProxyType({"ridge": fit_ridge, "svr": fit_svr})

@@ -1,6 +1,6 @@
 from .bank import QUERY_KEY, ExpertBank, layer_keys
 from .ensembles import member_ids
-from .inputs import POOLED_FORMS, Features, InputSpec, LayerPick, statistics
+from .inputs import POOLED_FORMS, VARIANCE_FLOOR, Features, InputSpec, LayerPick, statistics
 from .quantized import ExpertsPrecision, QuantizedBank, Rounded
 from .scaling import Scaling, ScalingMeter, standardised_within
 from .stacked import SLICE_WEIGHTS, Multiplication, slice_experts
@@ -9,6 +9,7 @@ __all__ = [
     "POOLED_FORMS",
     "QUERY_KEY",
     "SLICE_WEIGHTS",
+    "VARIANCE_FLOOR",
     "ExpertBank",
     "ExpertsPrecision",
     "Features",

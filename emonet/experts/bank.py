@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import torch
@@ -201,8 +202,14 @@ class ExpertBank(nn.Module):
             yield MIX_KEY, self.mix.logits.detach()[expert]
 
     def _initialise(self, seed: int) -> None:
-        for expert, target in enumerate(self.targets):
-            generator = torch.Generator().manual_seed(seed_of(seed, "expert", target))
-            for layer in self.layers:
-                assert isinstance(layer, StackedLinear)
-                layer.initialise(expert, generator)
+        def draw(expert: int) -> None:
+            generator = torch.Generator().manual_seed(seed_of(seed, "expert", self.targets[expert]))
+            with torch.inference_mode(is_inference):  # a thread begins without
+                for layer in self.layers:
+                    assert isinstance(layer, StackedLinear)
+                    layer.initialise(expert, generator)
+
+        is_inference = torch.is_inference_mode_enabled()
+        # Numbers are drawn one after the other, whatever torch's threads; experts have generators of their own.
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            list(threads.map(draw, range(len(self.targets))))

@@ -135,6 +135,22 @@ class InputSpec:
             return Features(self._of_statistics(made), lengths)
         return Features(states, lengths)
 
+    def means(
+        self, states: Float[Tensor, "batch _ given"], speech_frames: Int[Tensor, " batch"], *, pooled: bool = False
+    ) -> Float32[Tensor, "batch width"]:
+        """Mean over the states that hear each clip, of the layers that are heard, whatever the form of the input.
+
+        Args:
+            states: as in `prepare`.
+            speech_frames: as in `prepare`.
+            pooled: as in `prepare`.
+        """
+        states = self._heard(states)
+        if pooled:
+            return states[:, 0].float()
+        mask = heard(speech_frames, states.shape[1]).unsqueeze(2)
+        return states.float().masked_fill(~mask, 0).sum(1) / speech_frames.unsqueeze(1)
+
     def _of_statistics(self, made: Float32[Tensor, "batch 4 width"]) -> Float32[Tensor, "batch features"]:
         return (made if self.form == "statistics" else made[:, _MOMENTS]).flatten(1)
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal, final
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int8
 from torch import Tensor, nn
 
 from emonet.experts.bank import layer_keys
@@ -19,6 +19,8 @@ Rounded = Literal["bf16", "int8"]
 # Inputs that are summed up at once, at most: sums of blocks are added in float32, and those of int8 fit into int32.
 BLOCK = 16_384
 LEVELS = 127  # of int8, on either side of 0
+GPU_ROWS, GPU_SIZES = 32, 8  # a GPU's products of int8 take more than 16 rows, and multiples of 8 otherwise
+LAUNCHED = 64  # clips at a time on a GPU, so that what comes out of each block stays small
 Product = Callable[[Tensor, Tensor], Tensor]
 _TINY = torch.finfo(torch.float32).tiny * LEVELS  # below, steps would be no normal numbers
 
@@ -88,6 +90,14 @@ class QuantizedBank(nn.Module):
     def forward(self, features: Features) -> Float32[Tensor, "batch experts"]:
         """Scores of a batch of clips by all experts."""
         values = features.values
+        at_once = self.first.is_cuda and has_bf16(self.first.device)
+        product = self._on_gpu(values) if at_once else self._block_by_block(values)
+        hidden = product.view(len(values), len(self.targets), self.hidden[0]).transpose(0, 1)
+        for weights, biases in zip(self.weights, self.biases, strict=True):
+            hidden = torch.baddbmm(biases.unsqueeze(1), hidden.relu(), weights.transpose(1, 2))
+        return hidden.squeeze(2).T
+
+    def _block_by_block(self, values: Float[Tensor, "batch features"]) -> Float32[Tensor, "batch rows"]:
         blocks, rows, width = self.first.shape
         parts = values.reshape(len(values), blocks, width)
         product = self.first_bias.expand(len(values), rows).clone()
@@ -97,10 +107,21 @@ class QuantizedBank(nn.Module):
             if self.precision == "int8":
                 part = part * self.scale[position]
             product += part
-        hidden = product.view(len(values), len(self.targets), self.hidden[0]).transpose(0, 1)
-        for weights, biases in zip(self.weights, self.biases, strict=True):
-            hidden = torch.baddbmm(biases.unsqueeze(1), hidden.relu(), weights.transpose(1, 2))
-        return hidden.squeeze(2).T
+        return product
+
+    def _on_gpu(self, values: Float[Tensor, "batch features"]) -> Float32[Tensor, "batch rows"]:
+        """All blocks at once, whose launches would take longer than they."""
+        blocks, rows, width = self.first.shape
+        products = [torch.empty(0, rows, device=values.device)]
+        for start in range(0, len(values), LAUNCHED):
+            some = values[start : start + LAUNCHED]
+            parts = some.reshape(len(some), blocks, width).transpose(0, 1)
+            if self.precision == "bf16":
+                product = bf16_blocks(parts, self.first)
+            else:
+                product = int8_blocks(parts, self.first) * self.scale.unsqueeze(1)
+            products.append(product.sum(0) + self.first_bias)
+        return torch.cat(products)
 
 
 def _frozen(*shape: int) -> nn.Parameter:
@@ -146,6 +167,43 @@ def _int8(inputs: Tensor, weights: Tensor) -> Tensor:
     digits[clips:] = values.sub_(first).mul_(2 * LEVELS).round_()
     products = torch._int_mm(digits, weights.T).float()
     return (products[:clips] + products[clips:] / (2 * LEVELS)) * step
+
+
+def bf16_blocks(
+    inputs: Float[Tensor, "blocks clips width"], weights: Float[Tensor, "blocks rows width"]
+) -> Float32[Tensor, "blocks clips rows"]:
+    """On a GPU: inputs in two digits of bf16 each, which hold 16 bits and so all of a float16."""
+    clips = inputs.shape[1]
+    products = torch.bmm(bf16_digits(inputs), weights.transpose(1, 2), out_dtype=torch.float32)
+    return products[:, :clips] + products[:, clips:]
+
+
+def bf16_digits(inputs: Float[Tensor, "blocks clips width"]) -> Float[Tensor, "blocks digits width"]:
+    """Clips' first digits, and then what these leave."""
+    first = inputs.bfloat16()
+    return torch.cat([first, (inputs.float() - first.float()).bfloat16()], 1)
+
+
+def int8_blocks(
+    inputs: Float[Tensor, "blocks clips width"], weights: Int8[Tensor, "blocks rows width"]
+) -> Float32[Tensor, "blocks clips rows"]:
+    """On a GPU: as `_int8`, or, where its units take no such sizes, in float32 block by block."""
+    blocks, clips, width = inputs.shape
+    rows = weights.shape[1]
+    if rows % GPU_SIZES or width % GPU_SIZES:
+        return torch.stack([_exact(*block) for block in zip(inputs, weights, strict=True)])
+    values = inputs.float()
+    step = values.abs().amax(2, keepdim=True).clamp_(min=_TINY) / LEVELS
+    values = values / step
+    first = values.round()
+    digits = torch.zeros(blocks, max(GPU_ROWS, 2 * clips), width, dtype=torch.int8, device=inputs.device)
+    digits[:, :clips] = first
+    digits[:, clips : 2 * clips] = values.sub_(first).mul_(2 * LEVELS).round_()
+    sums = torch.empty(*digits.shape[:2], rows, dtype=torch.int32, device=inputs.device)
+    for block, out in enumerate(sums):
+        torch._int_mm(digits[block], weights[block].T, out=out)
+    products = sums.float()
+    return (products[:, :clips] + products[:, clips : 2 * clips] / (2 * LEVELS)) * step
 
 
 def _has_int8() -> bool:

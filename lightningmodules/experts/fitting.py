@@ -59,6 +59,7 @@ def fit_bank(
     scaling: Scaling | None,
     report: Report,
     progress: Progress,
+    device: str | None = None,
 ) -> FittedBank:
     """Train the data's experts; validation clips stop each.
 
@@ -69,6 +70,7 @@ def fit_bank(
         scaling: of the inputs, folded into the experts afterwards; None trains on them as they are.
         report: gets the metrics of each epoch.
         progress: called with the number of finished steps.
+        device: to train on; by default the first GPU, else the processor.
 
     Raises:
         EmonetError: if a validation error is not finite.
@@ -83,7 +85,7 @@ def fit_bank(
     module = ExpertsModule(bank, config, targets=data.targets, accuracy=accuracy, report=report, progress=progress)
     with torch.random.fork_rng(), quiet(), interruptible(), _threads(data.inputs.spec):
         try:
-            _trainer(config.epochs).fit(module, data)
+            _trainer(config.epochs, device).fit(module, data)
         finally:
             module.on_train_end()  # Lightning leaves it out after an error, and moments would stay in memory
     bank.to("cpu")
@@ -112,10 +114,10 @@ def _check_finite(module: ExpertsModule, config: HeadsConfig) -> None:
         )
 
 
-def _trainer(epochs: int) -> Trainer:
+def _trainer(epochs: int, device: str | None) -> Trainer:
     """A trainer that trains and nothing else: metrics, progress and weights are the stage's business."""
     return Trainer(
-        **alone_on(resolve_device()),
+        **alone_on(resolve_device(device)),
         max_epochs=epochs,
         logger=False,
         enable_progress_bar=False,

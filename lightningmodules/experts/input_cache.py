@@ -89,13 +89,16 @@ class KeptInputs:
                 seed=seed,
                 show=show,
                 splits=splits,
+                rank=config.rank,
             )
             known = _Coordinates.read(states, splits, config, self._limit)
             if known.states is states:  # all of them
                 self._keep(key, known, known.nbytes)
         states = known.states.of(config.rank)
         rank, unit = states.basis.rank, np.float32(states.basis.unit)
-        values = {split: part[:, :rank] / unit for split, part in known.undivided.items()}
+        parts = {split: part[:, :rank] for split, part in known.undivided.items()}
+        shared = key in self._kept  # with other ranks; else they need not be in memory twice
+        values = {split: np.divide(part, unit, out=None if shared else part) for split, part in parts.items()}
         return states, given_inputs(store, InputSpec("flatten", "all", 1, rank), values)
 
     def _known(self, key: Hashable) -> Any:
@@ -137,8 +140,8 @@ class _Coordinates:
         size = 4 * basis.rank * (len(states.store) + len(states.rows)) + 8 * len(basis.shift)
         if size > limit:
             states = states.of(config.rank)
-        every = states.undivided()
-        return cls(states, {split: every[states.store.rows(split)] for split in splits})
+        parts = states.undivided([states.store.rows(split) for split in splits])
+        return cls(states, dict(zip(splits, parts, strict=True)))
 
     @property
     def nbytes(self) -> int:

@@ -20,6 +20,7 @@ from emonet.training import (
     UnweightedAccuracy,
     active_experts,
     expert_losses,
+    fetched,
 )
 from lightningmodules.experts.epoch_metrics import EpochAccuracy, EpochMetrics
 
@@ -140,6 +141,9 @@ class ExpertsModule(LightningModule):  # type: ignore[misc]
         if self._optimiser is not None:
             self._optimiser.detach()
             self._optimiser = None
+        weight = self.bank.first.weight
+        if weight.is_cuda:  # Lightning moves the bank next, which takes twice as long for nearly all of it
+            weight.data = fetched(weight.data)
         self.trained, self._columns = self.bank, None
 
     def _mine(self, values: Tensor) -> Tensor:

@@ -3,109 +3,26 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float32
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from cache.principal import PrincipalStates, lift, require_unchanged
-from cache.store import FeatureStore
 from datamodules.expert_inputs import GIB, Inputs
 from datamodules.experts import ExpertsDataModule
-from emonet.clips import SPLITS, Split
+from emonet.clips import SPLITS
 from emonet.configs import HeadsConfig
 from emonet.experts import InputSpec, Scaling
-from emonet.runtime import ShowProgress, ignore, resolve_device
-from emonet.targets import ClassLabels
+from emonet.runtime import resolve_device
 from emonet.training import TrainingPlan, free_bytes, plan_training
-from lightningmodules.experts.fitting import FittedBank, fit_bank
+from lightningmodules.experts.crew import train_on
+from lightningmodules.experts.finished import FinishedGroups, TrainedGroup, fit_group
 from lightningmodules.experts.input_cache import KeptInputs
-from lightningmodules.experts.module import Report
-
-Tensors = Mapping[str, Tensor]
-"""One expert's tensors by their published names."""
-
-
-@dataclass(frozen=True)
-class TrainingRequest:
-    """What is to be trained, and how.
-
-    Args:
-        store: holds states and scores.
-        spec: the form of the input.
-        targets: ids, each rated in the training and in the validation split.
-        config: sizes, loss, optimiser, epochs, memory.
-        seed: fixes starts, order and dropout.
-        weights: of every clip of the store and each target in the loss; all 1 by default.
-        predicted: splits whose clips are predicted, validation among them; of others none is read but for training.
-        labels: classes of the store's clips, for the validation's UA; None tells none.
-        inputs: the store's clips in the form of the input, where they are prepared; None prepares them.
-    """
-
-    store: FeatureStore
-    spec: InputSpec
-    targets: tuple[str, ...]
-    config: HeadsConfig
-    seed: int
-    weights: Float32[np.ndarray, "stored targets"] | None = None
-    predicted: tuple[Split, ...] = ("validation", "test")
-    labels: ClassLabels | None = None
-    inputs: Inputs | None = None
-
-
-@dataclass(frozen=True)
-class TrainingCallbacks:
-    """Who is told what.
-
-    Args:
-        report: gets the metrics of each epoch.
-        show: opens a progress callback.
-        scratch: an empty folder for the experts of one group while the next is trained.
-        say: told the plan, and what became of it.
-        planned: told the plan itself, each time that there is a new one.
-    """
-
-    report: Report
-    show: ShowProgress
-    scratch: Path
-    say: Callable[[str], None] = ignore
-    planned: Callable[[TrainingPlan], None] = ignore
-
-
-@dataclass(frozen=True)
-class TrainedExperts:
-    """Experts of one form of input, each with the weights of its best epoch.
-
-    Args:
-        spec: the form of the input, of raw states.
-        hidden: outputs of the projection and of each hidden layer.
-        targets: ids, in order.
-        validation_mae: by target id: of its expert's best epoch, or of the mean of several.
-        best_epoch: of each expert, by what it is called (`emonet.experts.member_ids`), counted from 0.
-        predictions: scores of the clips of each predicted split, in the store's order.
-        experts: gives each expert's tensors in turn, target by target, in the published form, as long as the scratch
-            folder is there.
-        energy: share of the states' variance that principal coordinates hold; None where experts saw the states.
-        layer_mix: of each expert, by what it is called, how much it makes of each layer; empty where none were mixed.
-        spread: deviation over the members of each target (unbiased), as `predictions`; empty without ensembles.
-    """
-
-    spec: InputSpec
-    hidden: tuple[int, ...]
-    targets: tuple[str, ...]
-    validation_mae: Mapping[str, float]
-    best_epoch: Mapping[str, int]
-    predictions: Mapping[Split, Float32[np.ndarray, "clips experts"]]
-    experts: Callable[[], Iterator[Tensors]]
-    energy: float | None = None
-    layer_mix: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    spread: Mapping[Split, Float32[np.ndarray, "clips experts"]] = field(default_factory=dict)
+from lightningmodules.experts.wanted import Tensors, TrainedExperts, TrainingCallbacks, TrainingRequest
+from lightningmodules.experts.worker import group_metrics, is_memory
 
 
 def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptInputs | None = None) -> TrainedExperts:
@@ -122,14 +39,14 @@ def train_experts(wanted: TrainingRequest, watch: TrainingCallbacks, kept: KeptI
         RequestError: if the memory does not suffice for one expert.
         EmonetError: if a validation error is not finite, or the store changed underneath.
     """
-    kept, wanted = kept or KeptInputs(), replace(wanted, config=_with_loss(wanted))
+    kept, wanted = kept or KeptInputs(), replace(wanted, config=with_loss(wanted))
     in_coordinates = wanted.spec.form == "flatten" and wanted.config.features == "principal"
     trained = _in_coordinates(wanted, watch, kept) if in_coordinates else _on_states(wanted, watch, kept)
     require_unchanged(wanted.store)
     return trained
 
 
-def _with_loss(wanted: TrainingRequest) -> HeadsConfig:
+def with_loss(wanted: TrainingRequest) -> HeadsConfig:
     """The configuration with the loss that `auto` stands for.
 
     That is mse where each training score is one of the two ends of its scale, as of class labels: under mae an expert
@@ -193,26 +110,35 @@ def _lifted(
 
 def _in_groups(
     wanted: TrainingRequest, watch: TrainingCallbacks, plan: TrainingPlan, inputs: Inputs, scaling: Scaling | None
-) -> _Finished:
-    """Group after group, as planned; where memory runs out all the same, in smaller groups from there on."""
-    config = wanted.config
-    data = ExpertsDataModule(
-        inputs,
-        wanted.targets,
-        batch_size=config.batch_size,
-        seed=wanted.seed,
-        weights=wanted.weights,
-        labels=wanted.labels,
-        ensemble=config.ensemble,
-    )
-    finished, sizes = _Finished(data.experts, watch.scratch, wanted.predicted), list(plan.groups)
+) -> FinishedGroups:
+    """Group after group, as planned, or several at a time on as many devices."""
+    finished, devices = FinishedGroups(wanted.predicted), _devices(wanted.config)
+    if len(devices) < 2 or len(plan.groups) < 2:
+        _one_after_the_other(finished, wanted, watch, plan, inputs, scaling)
+    else:
+        for group in train_on(devices, wanted, watch, plan, inputs, scaling):
+            finished.take(group)
+    return finished
+
+
+def _one_after_the_other(
+    finished: FinishedGroups,
+    wanted: TrainingRequest,
+    watch: TrainingCallbacks,
+    plan: TrainingPlan,
+    inputs: Inputs,
+    scaling: Scaling | None,
+) -> None:
+    """Groups in this process; where memory runs out all the same, in smaller ones from there on."""
+    data, sizes = wanted.data(inputs), list(plan.groups)
     while sizes:
         gc.collect()  # Lightning's trainer and module hold each other, and so would the last group's weights stay
         group = slice(finished.count, finished.count + sizes[0])
+        scratch = None if sizes[0] == len(data.experts) else watch.scratch
         try:
-            finished.take(_fit(wanted, watch, data.narrowed(group), scaling, group))
+            finished.take(_fit(wanted, watch, data.narrowed(group), scaling, group, scratch))
         except (RuntimeError, MemoryError) as error:
-            if not _is_memory(error) or max(plan.groups) == 1:
+            if not is_memory(error) or max(plan.groups) == 1:
                 raise
             plan = plan.halved(len(data.experts) - finished.count)
             sizes = list(plan.groups)
@@ -220,130 +146,60 @@ def _in_groups(
             watch.say(f"{wanted.spec.form}: memory ran out; going on with {plan}")
         else:
             del sizes[0]
-    return finished
 
 
 def _plan(wanted: TrainingRequest, spec: InputSpec, watch: TrainingCallbacks) -> TrainingPlan:
-    config, device = wanted.config, resolve_device()
+    config = wanted.config
+    devices = [resolve_device(device) for device in _devices(config)]
     clips = len(wanted.store.rows("train")) + len(wanted.store.rows("validation"))
     in_coordinates = spec is not wanted.spec
+    states_bytes = clips * spec.bytes_per_clip if in_coordinates else round(config.states_gib * GIB)
+    held = min(states_bytes, clips * spec.bytes_per_clip)
     plan = plan_training(
         spec,
         config.widths,
         config.ensemble * len(wanted.targets),
         batch_size=config.batch_size,
         clips=clips,
-        states_bytes=clips * spec.bytes_per_clip if in_coordinates else round(config.states_gib * GIB),
-        memory_bytes=free_bytes(device) if config.memory == "auto" else round(config.memory * GIB),
+        states_bytes=states_bytes,
+        memory_bytes=min(_memory(config, device, held) for device in devices),
         precision=config.precision,
-        on_gpu=device.type == "cuda",
+        on_gpu=all(device.type == "cuda" for device in devices),
         mixed=config.layers == "mix",
         ensemble=config.ensemble,
+        devices=len(devices),
     )
     watch.planned(plan)
     watch.say(f"{wanted.spec.form}: {plan}")
     return plan
 
 
+def _devices(config: HeadsConfig) -> tuple[str, ...]:
+    """What experts are trained on; an empty name is the first GPU, else the processor."""
+    return config.devices or ("",)
+
+
+def _memory(config: HeadsConfig, device: torch.device, held: int) -> int:
+    """What a training on a device may take; processes on the processor share it, but have one copy of the states."""
+    free = free_bytes(device) if config.memory == "auto" else round(config.memory * GIB)
+    here = sum(resolve_device(name).type == "cpu" for name in _devices(config)) if device.type == "cpu" else 1
+    return free if here < 2 else max(0, free - 2 * held) // here + held  # this process keeps its own
+
+
 def _fit(
-    wanted: TrainingRequest, watch: TrainingCallbacks, data: ExpertsDataModule, scaling: Scaling | None, group: slice
-) -> FittedBank:
+    wanted: TrainingRequest,
+    watch: TrainingCallbacks,
+    data: ExpertsDataModule,
+    scaling: Scaling | None,
+    group: slice,
+    scratch: Path | None,
+) -> TrainedGroup:
     whole = len(data.experts) == wanted.config.ensemble * len(wanted.targets)
     label = "" if whole else f" {group.start + 1} to {group.stop}"
 
     def report(metrics: Mapping[str, float], epoch: int) -> None:
-        # Means over a group would stand beside those of another group under one name.
-        watch.report(metrics if whole else {k: v for k, v in metrics.items() if "/" in k or k == "val_ua"}, epoch)
+        watch.report(metrics if whole else group_metrics(metrics), epoch)
 
     with watch.show(f"training experts{label} ({wanted.spec.form})", "steps") as progress:
-        return fit_bank(data, wanted.config, seed=wanted.seed, scaling=scaling, report=report, progress=progress)
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: on a GPU, or where the processor's allocator says so (it has no error of its own)."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-@final
-@dataclass
-class _Finished:
-    """The experts that are trained; those of several groups wait on disk."""
-
-    names: tuple[str, ...]
-    scratch: Path
-    predicted: tuple[Split, ...]
-    hidden: tuple[int, ...] = ()
-    validation_mae: dict[str, float] = field(default_factory=dict)
-    best_epoch: dict[str, int] = field(default_factory=dict)
-    layer_mix: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    _predictions: list[dict[Split, np.ndarray]] = field(default_factory=list)
-    _kept: list[Tensors | Path] = field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        """Experts that are trained."""
-        return len(self.best_epoch)
-
-    def take(self, fitted: FittedBank) -> None:
-        """Note the figures of a group, and keep its experts: all of it, or nothing where memory runs out."""
-        predictions = {split: fitted.predict(split) for split in self.predicted}
-        alone = fitted.bank.targets == self.names
-        kept: list[Tensors | Path] = []
-        for position, name in enumerate(fitted.bank.targets):
-            tensors = dict(fitted.bank.tensors(position))
-            kept.append(tensors if alone else _saved(tensors, self.scratch / f"{name}.safetensors"))
-        # Nothing below takes memory: a group that is trained again must not have been noted in part.
-        self._predictions.append(predictions)
-        self._kept += kept
-        self.hidden = fitted.bank.hidden
-        self.validation_mae |= fitted.validation_mae
-        self.best_epoch |= fitted.best_epoch
-        self.layer_mix |= fitted.layer_mix
-
-    def experts(self) -> Iterator[Tensors]:
-        """Each expert's tensors, in turn."""
-        for kept in self._kept:
-            yield load_file(kept) if isinstance(kept, Path) else kept
-
-    def all(
-        self,
-        wanted: TrainingRequest,
-        experts: Callable[[], Iterator[Tensors]] | None = None,
-        energy: float | None = None,
-    ) -> TrainedExperts:
-        """Everything, of all groups."""
-        by_split = {
-            split: np.concatenate([some[split] for some in self._predictions], axis=1) for split in self.predicted
-        }
-        ensemble, errors = wanted.config.ensemble, self.validation_mae
-        spread: dict[Split, np.ndarray] = {}
-        if ensemble > 1:
-            members = {split: each.reshape(len(each), -1, ensemble) for split, each in by_split.items()}
-            by_split = {split: each.mean(2) for split, each in members.items()}
-            spread = {split: each.std(2, ddof=1) for split, each in members.items()}
-            errors = _errors(wanted, by_split["validation"])
-        return TrainedExperts(
-            wanted.spec,
-            self.hidden,
-            wanted.targets,
-            errors,
-            self.best_epoch,
-            by_split,
-            experts or self.experts,
-            energy,
-            self.layer_mix,
-            spread,
-        )
-
-
-def _errors(wanted: TrainingRequest, predictions: Float32[np.ndarray, "clips targets"]) -> dict[str, float]:
-    """Mean absolute errors of validation clips, by target."""
-    store = wanted.store
-    columns = [store.targets.index(target) for target in wanted.targets]
-    errors = np.abs(predictions - store.scores(store.rows("validation"))[:, columns])
-    return dict(zip(wanted.targets, np.nanmean(errors, 0).tolist(), strict=True))
-
-
-def _saved(tensors: Tensors, path: Path) -> Path:
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path)
-    return path
+        device = _devices(wanted.config)[0]
+        return fit_group(wanted, data, scaling, report=report, progress=progress, device=device, scratch=scratch)

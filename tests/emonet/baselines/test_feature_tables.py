@@ -11,7 +11,7 @@ import pytest
 from emonet.baselines import feature_tables
 from emonet.baselines.feature_tables import FeatureTable
 from emonet.baselines.features import FeatureSet
-from emonet.clips import Clip
+from emonet.clips import AudioRange, Clip
 from emonet.errors import AudioError
 from emonet.windows import Window
 
@@ -78,6 +78,23 @@ def test_a_recording_that_changed_is_measured_anew_and_the_others_are_not(
     after = values(FeatureTable(counted.set(), tmp_path).of(clips))
     assert counted.clips == 4
     assert np.flatnonzero((before != after).any(1)).tolist() == [1]
+
+
+def test_a_recording_in_a_tar_that_was_written_anew_is_measured_anew(
+    clips: list[Clip], counted: Counted, make_wav: MakeWav, tmp_path: Path
+) -> None:
+    first = Path(str(clips[0].audio)).read_bytes()
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(first)
+    inside = [replace(clips[0], audio=AudioRange(str(tar), 0, len(first)))]
+    before = values(FeatureTable(counted.set(), tmp_path).of(inside))
+    FeatureTable(counted.set(), tmp_path).of(inside)
+    assert counted.clips == 1
+    old = tar.stat()
+    tar.write_bytes(make_wav("z.wav", seconds=0.5, hertz=700.0).read_bytes())  # of the same size, at the same place
+    os.utime(tar, ns=(old.st_atime_ns, old.st_mtime_ns + 1))
+    assert (values(FeatureTable(counted.set(), tmp_path).of(inside)) != before).any()
+    assert counted.clips == 2
 
 
 def test_another_part_of_a_recording_or_another_sound_in_memory_is_another_clip(

@@ -93,6 +93,18 @@ def test_outputs_are_not_clamped() -> None:
     assert (scores[:, 2] > 4).all()
 
 
+def test_the_start_does_not_depend_on_the_threads_that_draw_it() -> None:
+    spec, threads = InputSpec("flatten", "all", FRAMES, WIDTH), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = ExpertBank(spec, TARGETS, HIDDEN["small"], seed=3)
+        torch.set_num_threads(3)
+        together = ExpertBank(spec, TARGETS, HIDDEN["small"], seed=3)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, alone.state_dict().values(), together.state_dict().values()))
+
+
 @pytest.mark.parametrize("form", ["flatten", "statistics", "moments", "attention"])
 def test_the_start_does_not_depend_on_company(form: InputForm) -> None:
     spec = InputSpec(form, "all", FRAMES, WIDTH)

@@ -160,6 +160,53 @@ def test_a_gpu_takes_the_plain_way() -> None:
     assert compact._operator(weights) is compact._exact
 
 
+def test_two_digits_of_bf16_hold_all_of_a_float16() -> None:
+    """But for the last steps of the smallest: 2**-24 is one of float16's."""
+    inputs = clips(3).values.view(3, 2, -1).transpose(0, 1)
+    digits = compact.bf16_digits(inputs)
+    assert (digits.dtype, digits.shape[:2]) == (torch.bfloat16, (2, 6))
+    assert torch.equal(digits[:, :3].float() + digits[:, 3:].float(), inputs.float())
+
+
+@pytest.mark.parametrize("rows", [1, 3, 32])
+@pytest.mark.parametrize("cut", [0, 4])
+def test_all_blocks_in_int8_give_the_products_of_each(rows: int, cut: int) -> None:
+    skip_what_is_emulated("_int8")
+    weights = rounded(a_bank(), "int8").first
+    blocks, _, width = weights.shape
+    inputs = clips(32).values[:rows].view(rows, blocks, width).transpose(0, 1)[:, :, cut:]
+    weights = weights[:, :, cut:].contiguous()
+    expected = inputs.double() @ weights.double().transpose(1, 2)
+    found = compact.int8_blocks(inputs, weights)
+    assert found.dtype == torch.float32
+    assert float((found - expected).abs().max() / expected.std()) < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("rows", [1, 3, 32])
+def test_all_blocks_on_a_gpu(precision: Rounded, rows: int) -> None:
+    weights = rounded(a_bank(), precision).first
+    blocks, _, width = weights.shape
+    inputs = clips(32).values[:rows].view(rows, blocks, width).transpose(0, 1)
+    multiply = compact.bf16_blocks if precision == "bf16" else compact.int8_blocks
+    expected = inputs.double() @ weights.double().transpose(1, 2)
+    found = multiply(inputs.cuda(), weights.cuda()).cpu()
+    assert (found.dtype, found.shape) == (torch.float32, expected.shape)
+    assert float((found - expected).abs().max() / expected.std()) < 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_many_clips_on_a_gpu_score_as_each_alone(precision: Rounded) -> None:
+    found, features = rounded(a_bank(), precision).cuda(), clips(compact.LAUNCHED + 5).to("cuda")
+    together = found(features)
+    for position in (0, compact.LAUNCHED, len(together) - 1):
+        alone = found(features.rows(torch.tensor([position], device="cuda")))
+        torch.testing.assert_close(together[position : position + 1], alone, rtol=1e-3, atol=1e-3)
+    assert found(features.rows(torch.arange(0, device="cuda"))).shape == (0, len(TARGETS))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_on_a_gpu(precision: Rounded) -> None:

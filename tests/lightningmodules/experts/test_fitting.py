@@ -77,6 +77,21 @@ def test_experts_learn_and_are_restored_to_their_best(make_store: Callable[..., 
     assert error_of(fitted, store, "test").mean() < limit
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "mixed", "bf16"])
+def test_a_gpu_gives_back_the_best_experts(make_store: Callable[..., FeatureStore], precision: str) -> None:
+    store = make_store()
+    reports: list[Mapping[str, float]] = []
+    fitted = fit(store, "flatten", reports=reports, patience=30, precision=precision)
+    assert {weights.device.type for weights in fitted.bank.parameters()} == {"cpu"}
+    found = dict(zip(fitted.bank.targets, error_of(fitted, store, "validation"), strict=True))
+    for target in TARGETS:
+        least = min(metrics[f"val_mae/{target}"] for metrics in reports)
+        assert fitted.validation_mae[target] == least < reports[0][f"val_mae/{target}"]
+        assert found[target] == pytest.approx(least, abs=1e-3 if precision == "float32" else 0.02)
+
+
+@pytest.mark.slow
 def test_experts_learn_on_any_scale(make_store: Callable[..., FeatureStore]) -> None:
     """In the same steps, and as well: a scale 100 times as wide, one that is narrow, and far from 0."""
     wide, narrow = Target("anger", "Anger", 200, 600, ""), Target("fear", "Fear", -1, -0.9, "")
@@ -207,6 +222,7 @@ def test_experts_that_diverge_say_what_to_type(make_store: Callable[..., Feature
         fit(make_store(), learning_rate=1e30, epochs=2)
 
 
+@pytest.mark.slow
 def test_states_beyond_the_memory_are_read_in_each_epoch(make_store: Callable[..., FeatureStore]) -> None:
     store = make_store()
     kept, *streamed = (fit(store, memory_gib=memory) for memory in (4.0, 1e-9, 1e-9))

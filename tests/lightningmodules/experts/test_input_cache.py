@@ -117,6 +117,7 @@ def test_coordinates_beyond_the_limit_are_read_as_far_as_they_are_wanted(
 
 
 @pytest.mark.parametrize(("form", "changes"), [("statistics", {}), ("flatten", {"features": "principal"})])
+@pytest.mark.slow
 def test_other_splits_of_a_store_are_other_inputs(
     make_store: MakeStore, tmp_path: Path, form: InputForm, changes: dict[str, Any]
 ) -> None:

@@ -12,14 +12,15 @@ import torch
 
 from cache.store import FeatureStore
 from datamodules.expert_inputs import spec_of
+from datamodules.experts import ExpertsDataModule
 from emonet.clips import Split
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import EmonetError, RequestError
 from emonet.experts import ExpertBank, InputSpec, member_ids
 from emonet.runtime import ignore
 from emonet.targets import EMOTIONS, Classes, ClassLabels
-from emonet.training import GIB, plan_training
-from lightningmodules.experts import TrainedExperts, TrainingCallbacks, TrainingRequest, train_experts, training
+from emonet.training import GIB, memory_plan, plan_training
+from lightningmodules.experts import TrainedExperts, TrainingCallbacks, TrainingRequest, finished, train_experts
 from lightningmodules.experts.fitting import FittedBank, fit_bank
 
 pytestmark = pytest.mark.numeric
@@ -87,7 +88,13 @@ def test_a_layer_mix_that_cannot_be_is_refused(make_store: MakeStore, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("form", "layers"), [("statistics", "all"), ("statistics", "mix"), ("moments", "mix"), ("flatten", "all")]
+    ("form", "layers"),
+    [
+        pytest.param("statistics", "all", marks=pytest.mark.slow),
+        pytest.param("statistics", "mix", marks=pytest.mark.slow),
+        ("moments", "mix"),
+        pytest.param("flatten", "all", marks=pytest.mark.slow),
+    ],
 )
 def test_an_ensemble_holds_the_single_expert_and_others_and_means_them(
     make_store: MakeStore, tmp_path: Path, form: InputForm, layers: str, monkeypatch: pytest.MonkeyPatch
@@ -136,6 +143,7 @@ def test_members_start_bit_for_bit_as_alone() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("steady_process")
 def test_members_of_an_ensemble_are_trained_in_groups_too(make_store: MakeStore, tmp_path: Path) -> None:
     store, said = make_store(missing=True), list[str]()
     changes = {"hidden": WIDE, "epochs": 1, "standardise": False, "ensemble": 2}
@@ -160,6 +168,12 @@ def scores_of(trained: TrainedExperts, store: FeatureStore) -> np.ndarray:
         return bank(trained.spec.prepare(torch.from_numpy(store.read(rows)), heard)).numpy()
 
 
+@pytest.fixture
+def steady_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process takes anyway may fall by more than an expert between `memory_for` and the training."""
+    monkeypatch.setattr(memory_plan, "resident_bytes", lambda: GIB)
+
+
 def memory_for(store: FeatureStore, experts: float, **options: object) -> float:
     """Memory (GiB) in which so many experts of `WIDE` fit."""
     plan = plan_training(
@@ -169,6 +183,8 @@ def memory_for(store: FeatureStore, experts: float, **options: object) -> float:
     return (plan.fixed_bytes + experts * plan.bytes_per_expert) / GIB
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("steady_process")
 def test_groups_give_the_same_experts_as_all_at_once(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store(missing=True)
     said: list[str] = []
@@ -187,6 +203,8 @@ def test_groups_give_the_same_experts_as_all_at_once(make_store: MakeStore, tmp_
 
 
 @pytest.mark.parametrize(("apart", "told"), [("fear", True), ("awe", False)])
+@pytest.mark.slow
+@pytest.mark.usefixtures("steady_process")
 def test_ua_is_told_where_one_group_has_all_classes(
     make_store: MakeStore, tmp_path: Path, apart: str, told: bool
 ) -> None:
@@ -199,29 +217,32 @@ def test_ua_is_told_where_one_group_has_all_classes(
     assert [set(metrics) for metrics in reports] == [{"val_mae/anger", "val_mae/fear"} | ours, {"val_mae/awe"}]
 
 
+@pytest.mark.usefixtures("steady_process")
 def test_memory_for_less_than_one_expert_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store()
     with pytest.raises(RequestError, match=r"(?s)not enough memory.*--heads\.precision bf16"):
         train(store, tmp_path, hidden=WIDE, memory=memory_for(store, 0.5))
 
 
+@pytest.mark.slow
 def test_when_memory_runs_out_groups_are_halved(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def short_of_memory(data: training.ExpertsDataModule, *arguments: object, **options: object) -> FittedBank:
+    def short_of_memory(data: ExpertsDataModule, *arguments: object, **options: object) -> FittedBank:
         if len(data.targets) > 1:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
         return fit_bank(data, *arguments, **options)  # type: ignore[arg-type]
 
     store, said = make_store(), []
     together = train(store, tmp_path)
-    monkeypatch.setattr(training, "fit_bank", short_of_memory)
+    monkeypatch.setattr(finished, "fit_bank", short_of_memory)
     halved = train(store, tmp_path, said=said)
     assert "memory ran out; going on with 2 experts in 2 groups of up to 1" in said[1]
     # After 28 steps with products of one expert or of two.
     np.testing.assert_allclose(halved.predictions["test"], together.predictions["test"], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_group_whose_tensors_do_not_fit_is_noted_once(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,7 +262,7 @@ def test_a_group_whose_tensors_do_not_fit_is_noted_once(
         return fitted
 
     monkeypatch.setattr(ExpertBank, "tensors", short_of_memory)
-    monkeypatch.setattr(training, "fit_bank", fit)
+    monkeypatch.setattr(finished, "fit_bank", fit)
     again = train(store, tmp_path)
     monkeypatch.undo()
     assert raised == [None, 1, None, None], "once together, then one by one"
@@ -250,20 +271,22 @@ def test_a_group_whose_tensors_do_not_fit_is_noted_once(
     np.testing.assert_allclose(scores_of(again, store), scores_of(together, store), atol=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("steady_process")
 def test_a_group_that_is_done_leaves_memory(
     make_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     banks: list[weakref.ref[ExpertBank]] = []
     alive: list[int] = []
 
-    def watched(data: training.ExpertsDataModule, *arguments: object, **options: object) -> FittedBank:
+    def watched(data: ExpertsDataModule, *arguments: object, **options: object) -> FittedBank:
         alive.append(sum(bank() is not None for bank in banks))
         fitted = fit_bank(data, *arguments, **options)  # type: ignore[arg-type]
         banks.append(weakref.ref(fitted.bank))
         return fitted
 
     store = make_store()
-    monkeypatch.setattr(training, "fit_bank", watched)
+    monkeypatch.setattr(finished, "fit_bank", watched)
     train(store, tmp_path, hidden=WIDE, epochs=1, memory=memory_for(store, 1.6))
     assert alive == [0, 0]
 
@@ -284,12 +307,13 @@ def test_what_is_no_lack_of_memory_is_raised(
     def broken(*arguments: object, **options: object) -> FittedBank:
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(training, "fit_bank", broken)
+    monkeypatch.setattr(finished, "fit_bank", broken)
     with pytest.raises(RuntimeError, match="something else"):
         train(make_store(), tmp_path)
 
 
 @pytest.mark.parametrize("standardise", [True, False])
+@pytest.mark.slow
 def test_experts_in_coordinates_are_lifted_to_states(make_store: MakeStore, tmp_path: Path, standardise: bool) -> None:
     store, said = make_store(clips=(60, 20, 20)), []
     trained = train(store, tmp_path, features="principal", standardise=standardise, said=said, epochs=20)
@@ -312,6 +336,7 @@ def test_coordinates_are_for_flattened_states_only(make_store: MakeStore, tmp_pa
     assert not (store.path / "principal").exists()
 
 
+@pytest.mark.slow
 def test_a_score_that_weighs_nothing_is_as_good_as_missing(make_store: MakeStore, tmp_path: Path) -> None:
     whole, missing = make_store(), make_store(missing=True)
     weights = np.ones((len(whole), 2), np.float32)
@@ -344,7 +369,9 @@ def test_one_training_clip_has_no_coordinates(make_store: MakeStore, tmp_path: P
         train(make_store(clips=(1, 1, 1)), tmp_path, features="principal")
 
 
-@pytest.mark.parametrize("loss", ["mae", "huber", "mse", "ccc"])
+@pytest.mark.parametrize(
+    "loss", ["mae", *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("huber", "mse", "ccc"))]
+)
 def test_every_loss_learns(make_store: MakeStore, tmp_path: Path, loss: str) -> None:
     store = make_store()
     trained = train(store, tmp_path, "statistics", loss=loss, epochs=30, dropout=(0.0,))
@@ -353,7 +380,8 @@ def test_every_loss_learns(make_store: MakeStore, tmp_path: Path, loss: str) -> 
     assert np.corrcoef(truth, predicted)[0, 1] > 0.9
 
 
-@pytest.mark.parametrize("precision", ["mixed", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", ["mixed", "bf16"])
+@pytest.mark.slow
 def test_lower_precision_comes_near(make_store: MakeStore, tmp_path: Path, precision: str) -> None:
     store = make_store()
     exact, rounded = (train(store, tmp_path, precision=p, epochs=8) for p in ("float32", precision))
