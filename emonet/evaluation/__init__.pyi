@@ -31,6 +31,7 @@ from .plots import (
     labelled,
     layers_figure,
     metric_figure,
+    save_figure,
     scatter_figure,
     scores_figure,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "resample",
     "resampled_sums",
     "sample_classes",
+    "save_figure",
     "scatter_figure",
     "scores_figure",
     "swapped",

@@ -7,7 +7,7 @@ speakers, of clips. What a single one of them was rated for has no interval.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,46 @@ from emonet.evaluation.metrics import weighted_metrics
 from emonet.evaluation.results import METRIC_NAMES, Estimate, MetricName, MetricScores, Scores, Unit
 
 FEWEST_SPEAKERS = 5  # below, resampling speakers would draw nearly the same few sets again and again
+_HELD = 1 << 24  # counts (resamples x units) that are held at once where nothing else limits them: 128 MiB of float64
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """How often each unit is drawn in each resample: as many draws as there are units, each as likely as any other.
+
+    Args:
+        units: speakers or clips (count).
+        count: of resamples.
+        seed: of the draws, which do not depend on how many are taken at a time.
+    """
+
+    units: int
+    count: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def blocks(self, rows: int) -> Iterator[tuple[slice, Float64[np.ndarray, "some units"]]]:
+        """They are drawn anew each time."""
+        rng, shares = np.random.default_rng(self.seed), np.full(self.units, 1 / self.units)
+        for start in range(0, self.count, rows):
+            part = slice(start, min(start + rows, self.count))
+            yield part, rng.multinomial(self.units, shares, size=part.stop - part.start).astype(np.float64)
+
+    def all(self) -> Float64[np.ndarray, "resamples units"]:
+        """All at once."""
+        (_, counts), *_ = self.blocks(self.count)
+        return counts
+
+    def sums(self, by_unit: Float64[np.ndarray, "units columns"]) -> Float64[np.ndarray, "draws columns"]:
+        """Columns summed over what was drawn: in the first row each unit once, then a row for each resample."""
+        drawn = np.empty((1 + self.count, by_unit.shape[1]))
+        for part, counts in self.blocks(max(1, _HELD // self.units)):
+            first = part.start == 0  # with the resamples: a row's last bits depend on how many are multiplied at once
+            stacked = np.concatenate([np.ones((1, self.units)), counts]) if first else counts
+            drawn[part.start + (not first) : part.stop + 1] = stacked @ by_unit
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -81,10 +121,10 @@ def sample(
         raise ValueError("there are no clips to evaluate")
     if not np.isfinite(predictions).all():
         raise ValueError("a prediction is not a finite number")
-    counts, owner, resampled = resample(speakers, config.resamples, seed)
+    draws, owner, resampled = resamples(speakers, config.resamples, seed)
     point, spread = (
         weighted_metrics(truth, predictions, np.ones((1, len(truth)))),
-        weighted_metrics(truth, predictions, counts, owner),
+        weighted_metrics(truth, predictions, draws, owner),
     )
     found = {name: np.concatenate([point[name], spread[name]]) for name in METRIC_NAMES}
     values = {name: np.concatenate([_mean(each), each], 1) for name, each in found.items()}
@@ -136,13 +176,17 @@ def difference(
 
 
 def resample(
-    speakers: Sequence[str], resamples: int, seed: int
+    speakers: Sequence[str], count: int, seed: int
 ) -> tuple[Float64[np.ndarray, "resamples units"], Int[np.ndarray, " clips"], Unit]:
     """How often each unit is drawn in each resample, the unit's number of each clip, and what was drawn."""
+    draws, owner, unit = resamples(speakers, count, seed)
+    return draws.all(), owner, unit
+
+
+def resamples(speakers: Sequence[str], count: int, seed: int) -> tuple[Resamples, Int[np.ndarray, " clips"], Unit]:
+    """As `resample`, but drawn when they are used, some at a time."""
     owner, unit = independent(speakers)
-    units = int(owner.max()) + 1
-    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
-    return counts.astype(np.float64), owner, unit
+    return Resamples(int(owner.max()) + 1, count, seed), owner, unit
 
 
 def independent(speakers: Sequence[str]) -> tuple[Int[np.ndarray, " clips"], Unit]:
@@ -243,11 +287,10 @@ def resampled_sums(
         config: resamples and coverage.
         seed: of the resamples.
     """
-    counts, owner, unit = resample(speakers, config.resamples, seed)
-    by_unit = np.zeros((counts.shape[1], columns.shape[1]))
+    draws, owner, unit = resamples(speakers, config.resamples, seed)
+    by_unit = np.zeros((draws.units, columns.shape[1]))
     np.add.at(by_unit, owner, columns)
-    drawn = np.concatenate([np.ones((1, counts.shape[1])), counts]) @ by_unit
-    return ResampledSums(drawn, owner, unit, config.confidence)
+    return ResampledSums(draws.sums(by_unit), owner, unit, config.confidence)
 
 
 def quotient(part: Float64[np.ndarray, "..."], whole: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:

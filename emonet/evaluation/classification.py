@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int
 from pydantic import Field
 
 from emonet.configs import EvaluationConfig
-from emonet.evaluation.bootstrap import estimate, resample
+from emonet.evaluation.bootstrap import estimate, resamples
 from emonet.evaluation.results import Estimate, Metric, Unit
 from emonet.schema import Schema
 from emonet.targets import NO_CLASS
@@ -147,10 +147,9 @@ def sample_classes(
     rows = np.flatnonzero((given != NO_CLASS) & (predicted != NO_CLASS))
     if not len(rows):
         return None
-    counts, owner, unit = resample(np.asarray(speakers)[rows].tolist(), config.resamples, seed)
+    draws, owner, unit = resamples(np.asarray(speakers)[rows].tolist(), config.resamples, seed)
     cells = given[rows] * len(classes) + predicted[rows]
-    drawn = np.concatenate([np.ones((1, counts.shape[1])), counts]) @ _by_unit(owner, cells, len(classes))
-    matrices = drawn.reshape(-1, len(classes), len(classes))
+    matrices = draws.sums(_by_unit(owner, cells, len(classes))).reshape(-1, len(classes), len(classes))
     recall, values = class_metrics(matrices)
     return SampledClasses(
         values,
@@ -160,7 +159,7 @@ def sample_classes(
         clips=len(rows),
         left_out=len(given) - len(rows),
         resampled=unit,
-        units=counts.shape[1],
+        units=draws.units,
         class_units=np.array([len(np.unique(owner[given[rows] == one])) for one in range(len(classes))], np.int64),
         confidence=config.confidence,
     )

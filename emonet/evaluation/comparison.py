@@ -225,13 +225,7 @@ def compare(
         RequestError: if two contenders have the same label, or no clip has a score.
         ValueError: if there are no clips, or a prediction is not a finite number.
     """
-    labels = [contender.label for contender in contenders]
-    if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise RequestError(
-            "two models have the same name", expected="a name for each", found=repr(twice), hint="name each model once"
-        )
-    if len(truth) and np.isnan(truth).all():
-        raise RequestError("models cannot be compared: no clip has a score", found=f"{len(truth)} clips without scores")
+    _check(truth, contenders)
     sampled = {
         contender.label: sample(
             truth, contender.predictions, targets=targets, speakers=speakers, config=config, seed=seed
@@ -259,6 +253,16 @@ def compare(
         pairs=pairs,
         test=describe(unit, owner, truth, permutations),
     )
+
+
+def _check(truth: Float[np.ndarray, "clips targets"], contenders: Sequence[Contender]) -> None:
+    labels = [contender.label for contender in contenders]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise RequestError(
+            "two models have the same name", expected="a name for each", found=repr(twice), hint="name each model once"
+        )
+    if len(truth) and np.isnan(truth).all():
+        raise RequestError("models cannot be compared: no clip has a score", found=f"{len(truth)} clips without scores")
 
 
 def _reliability(

@@ -64,7 +64,7 @@ def scores_figure(
     for axis, (name, part) in zip(axes, panels, strict=True):
         _bars(axis, part)
         axis.set_title(plain(name), loc="left", fontsize=9, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
     return drawn
 
 
@@ -95,10 +95,11 @@ def folds_figure(rows: Mapping[str, FoldEstimate], label: str, path: Path) -> No
     axis.set_xlabel(f"{label}; red: mean over folds and its interval, grey: each fold", fontsize=8, color=INK)
     axis.grid(axis="x", color=GRID)
     bare(axis)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path | BytesIO) -> None:
+def save_figure(figure: Figure, path: Path | BytesIO) -> None:
+    """Write a figure, whatever script its names are in."""
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; there is nothing that the user could do.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
@@ -109,7 +110,7 @@ def _blank(reason: str, path: Path | BytesIO) -> None:
     """A picture that says why there is nothing in it."""
     figure = Figure(figsize=(5, 1.2), dpi=DPI)
     figure.text(0.5, 0.5, f"nothing to draw: {reason}", ha="center", va="center", fontsize=9, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _parts(scores: Mapping[str, float], top: int, spec: TargetSpec) -> list[list[tuple[Target, float]]]:
@@ -189,7 +190,7 @@ def metric_figure(rows: Mapping[str, Scores], metric: MetricName, path: Path, *,
     figure.legend(loc="outside upper right", ncols=len(rows), fontsize=8, frameon=False)
     bare(axis)
     axis.grid(axis="x", color=GRID)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def scatter_figure(
@@ -224,7 +225,7 @@ def scatter_figure(
         axis.set_visible(False)
     figure.supxlabel("given score", fontsize=9, color=INK)
     figure.supylabel("predicted score", fontsize=9, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_figure(
@@ -292,7 +293,7 @@ def layers_figure(
     bar = figure.colorbar(image, ax=axis, shrink=0.7, format=PercentFormatter(1))
     bar.set_label("weight", color=INK)
     bar.ax.tick_params(colors=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _matrix(
@@ -316,7 +317,7 @@ def _matrix(
     bar = figure.colorbar(image, ax=axis, shrink=0.7, format=PercentFormatter(1))
     bar.set_label("of the row's clips", color=INK)
     bar.ax.tick_params(colors=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plain(text: str) -> str:

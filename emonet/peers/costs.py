@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import final
+from typing import Self, final
 
 import yaml
 from pydantic import Field, NonNegativeFloat
@@ -80,8 +80,20 @@ class CostEstimate:
     dollars: float | None
     as_of: str = ""
 
+    @classmethod
+    def of_all(cls, estimates: Sequence[Self]) -> Self:
+        """Of several peers together; where one has no price, nobody knows the whole."""
+        known = [one.dollars for one in estimates if one.dollars is not None]
+        return cls(
+            peer=", ".join(dict.fromkeys(one.peer for one in estimates)),
+            clips=sum(one.clips for one in estimates),
+            seconds=sum(one.seconds for one in estimates),
+            dollars=sum(known) if len(known) == len(estimates) else None,
+            as_of="; ".join(dict.fromkeys(one.as_of for one in estimates if one.as_of)),
+        )
+
     def __str__(self) -> str:
-        of = f"{self.clips} clip{'s' * (self.clips != 1)}, {self.seconds / 60:.1f} minutes"
+        of = f"{self.clips:,} clip{'s' * (self.clips != 1)}, {self.seconds / 60:.1f} minutes"
         cost = "nobody knows how much" if self.dollars is None else f"about {self.dollars:.2f} US dollars"
         return f"{cost} for {of}{f' (prices of {self.as_of})' * bool(self.as_of)}"
 
@@ -96,9 +108,26 @@ class Purse:
 
     Args:
         spent: so far (USD).
+        agreed: that may be spent in all, beyond any limit: somebody was asked before the first question (USD).
+        unpriced: whether it was also agreed to ask where no price is known.
     """
 
     spent: float = 0.0
+    agreed: float = 0.0
+    unpriced: bool = False
+
+    def agree(self, estimate: CostEstimate) -> None:
+        """Somebody agrees to an estimate: answers may be twice as long as it says."""
+        if estimate.dollars is None:
+            self.unpriced = True
+        else:
+            self.agreed = max(self.agreed, self.spent) + 2 * estimate.dollars
+
+    def covers(self, estimate: CostEstimate, max_cost: float) -> bool:
+        """Whether as much may be spent without asking (anew)."""
+        if estimate.dollars is None:
+            return self.unpriced
+        return self.spent + estimate.dollars <= max(max_cost, self.agreed)
 
 
 @final
@@ -120,18 +149,18 @@ class Ledger:
     ) -> None:
         self._purse = purse or Purse()
         self._lock = threading.Lock()
-        before = self._purse.spent
-        within = estimate.dollars is not None and before + estimate.dollars <= max_cost
+        before, may = self._purse.spent, max(max_cost, self._purse.agreed)
+        within = self._purse.covers(estimate, max_cost)
         if not within and not (consent is not None and consent(estimate)):
             raise RequestError(
                 f"{estimate.peer} would cost more than may be spent",
-                expected=f"at most {max_cost:.2f} US dollars",
+                expected=f"at most {may:.2f} US dollars",
                 found=f"{estimate}{f', {before:.2f} spent before' * bool(before)}",
                 hint="raise max_cost, or give the price in the peer's YAML (docs/benchmark-peers.md)",
             )
         # Agreed to an estimate: answers may be twice as long as it says. Agreed to no figure: there is none to keep to.
         agreed = float("inf") if estimate.dollars is None else before + 2 * estimate.dollars
-        self.limit = max_cost if within else agreed
+        self.limit = may if within and estimate.dollars is not None else agreed
 
     def spend(self, dollars: float) -> None:
         """Take note of what a request is about to cost (USD).

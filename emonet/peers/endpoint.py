@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from pydantic_core import PydanticCustomError
 
 from emonet.errors import RequestError
+from emonet.objects import is_loopback
 from emonet.peers.calling import Manners, Request
 from emonet.peers.costs import Price
 from emonet.peers.remote import Service
@@ -23,7 +24,6 @@ from emonet.schema import Schema
 from emonet.targets import TargetSpec, open_targets
 
 _ITEM = re.compile(r"\[([^=\]]+)=([^\]]*)\]")
-_HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 _SLACK = 1e-6  # of a scale's width: rounding in the answer
 
 
@@ -107,7 +107,7 @@ class Endpoint(Service):
                 )
         self._settings, self._places = settings, places
         self.target_spec, self.manners, self.url = wanted, settings.calls, settings.url
-        here = urlsplit(settings.url).hostname in _HERE
+        here = is_loopback(urlsplit(settings.url).hostname or "")
         self.price = Price() if settings.price is None and here else settings.price
         self.name = f"http:{settings.model or urlsplit(settings.url).netloc}"
 
@@ -116,6 +116,11 @@ class Endpoint(Service):
         """What fixes an answer; where its scores are is read anew each time."""
         s = self._settings
         return [self.name, s.audio.model_dump(), s.fields]
+
+    @property
+    def read_by(self) -> Any:
+        """Where scores and refusals are, and on which scale."""
+        return [self._places, self._settings.scale, self._settings.refusal]
 
     @property
     def headers(self) -> Mapping[str, str]:

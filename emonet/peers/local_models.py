@@ -14,10 +14,11 @@ import numpy as np
 
 from emonet.audio import decode
 from emonet.clips import Clip
+from emonet.encoders import folder_digest, weights_identity
 from emonet.errors import AudioError, EmonetError, RequestError
 from emonet.evaluation import Scored
 from emonet.peers.labels import open_labels
-from emonet.runtime import Progress, ignore
+from emonet.runtime import Progress, expanded, ignore
 from emonet.targets import TargetSpec
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class LocalModel(ABC):
 
     about: str
     """Where its weights come from, and their licence."""
+    weights: str
+    """What tells them from others: a digest; the name where a hub keeps them from us."""
 
     def __init__(self, labels: str, targets: TargetSpec | None) -> None:
         self._labels = open_labels(labels).within(targets)
@@ -68,7 +71,7 @@ class Emotion2vec(LocalModel):
 
     def __init__(self, argument: str, device: torch.device, targets: TargetSpec | None) -> None:
         super().__init__("emotion2vec", targets)
-        self._model = _funasr("emotion2vec", argument or "iic/emotion2vec_plus_large", device)
+        self._model, self.weights = _funasr("emotion2vec", argument or "iic/emotion2vec_plus_large", device)
 
     def _hear(self, samples: np.ndarray) -> dict[str, float] | str:
         row = _first(self._model, samples, granularity="utterance", extract_embedding=False)
@@ -87,7 +90,7 @@ class SenseVoice(LocalModel):
 
     def __init__(self, argument: str, device: torch.device, targets: TargetSpec | None) -> None:
         super().__init__("sensevoice", targets)
-        self._model = _funasr("sensevoice", argument or "iic/SenseVoiceSmall", device)
+        self._model, self.weights = _funasr("sensevoice", argument or "iic/SenseVoiceSmall", device)
 
     def _hear(self, samples: np.ndarray) -> dict[str, float] | str:
         row = _first(self._model, samples, language="auto", use_itn=False)
@@ -107,6 +110,7 @@ class Audeering(LocalModel):
         super().__init__("audeering", targets)
         self._device = device
         self._model, self._features, self._names = _audeering(argument or AUDEERING, device)
+        self.weights = _digest_of(argument or AUDEERING)
 
     def _hear(self, samples: np.ndarray) -> dict[str, float] | str:
         import torch
@@ -117,7 +121,14 @@ class Audeering(LocalModel):
         return dict(zip(self._names, values, strict=True))
 
 
-def _funasr(peer: str, model: str, device: torch.device) -> Any:
+def _digest_of(source: str) -> str:
+    """Of all files of a folder, or of a hub model's weights, which are here by now."""
+    folder = expanded(source)
+    return folder_digest(folder) if folder.is_dir() else weights_identity(source)
+
+
+def _funasr(peer: str, model: str, device: torch.device) -> tuple[Any, str]:
+    """The model, and what tells its weights from others."""
     if importlib.util.find_spec("funasr") is None:
         raise RequestError(
             f"{peer} needs FunASR, which is not installed",
@@ -128,9 +139,11 @@ def _funasr(peer: str, model: str, device: torch.device) -> Any:
 
     try:
         with redirect_stdout(sys.stderr):  # it tells its version there, where --json goes
-            return AutoModel(model=model, device=str(device), disable_update=True, disable_pbar=True)
+            loaded = AutoModel(model=model, device=str(device), disable_update=True, disable_pbar=True)
     except Exception as error:  # whatever FunASR, its hubs and torch raise
         raise _no_weights(peer, model, "modelscope.cn/models/iic, or huggingface.co", error) from error
+    folder = expanded(str(getattr(loaded, "model_path", None) or model))  # where FunASR tells what it has downloaded
+    return loaded, folder_digest(folder) if folder.is_dir() else model
 
 
 def _audeering(source: str, device: torch.device) -> tuple[Any, Any, list[str]]:

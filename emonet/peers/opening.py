@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar, final
@@ -18,7 +18,7 @@ from emonet.names import as_text
 from emonet.peers.costs import CostEstimate
 from emonet.peers.remote import RemoteScorer, Service, Terms
 from emonet.runtime import Progress, expanded, ignore, name_and_argument, pick_plugin, resolve_device
-from emonet.schema import Schema
+from emonet.schema import Schema, digest
 from emonet.targets import EMOTIONS, TargetSpec
 
 PEERS: Mapping[str, str] = MappingProxyType(
@@ -27,7 +27,7 @@ PEERS: Mapping[str, str] = MappingProxyType(
         "openai": "openai:MODEL, or a YAML file: OpenAI's chat completions, and services that speak them",
         "hume": "hume, or hume:FILE.yaml: Hume's Expression Measurement API",
         "http": "http:FILE.yaml: any HTTP endpoint",
-        "table": "table:FILE.csv or .parquet: predictions that somebody else has made",
+        "table": "table:FILE.csv, .jsonl or .parquet: predictions that somebody else has made",
         "emotion2vec": "emotion2vec[:MODEL]: emotion2vec+ through FunASR",
         "sensevoice": "sensevoice[:MODEL]: SenseVoice through FunASR",
         "audeering": "audeering[:FOLDER]: audEERING's arousal, dominance and valence",
@@ -82,8 +82,13 @@ class Peer:
         """
         return self.scorer.score(clips, progress=progress)
 
-    def estimate(self, clips: Sequence[Clip]) -> CostEstimate | None:
-        """What it would cost to score these clips; None if nobody would be asked."""
+    @property
+    def may_cost(self) -> bool:
+        """Whether it is asked for money, or nobody knows."""
+        return isinstance(self.scorer, RemoteScorer) and not self.scorer.free
+
+    def estimate(self, clips: Iterable[Clip]) -> CostEstimate | None:
+        """What it would cost to score these clips, taken one by one; None if nobody would be asked."""
         return self.scorer.estimate(clips) if isinstance(self.scorer, RemoteScorer) else None
 
 
@@ -113,7 +118,7 @@ def open_peer(
         service, max_cost = _service(kind, argument, targets)
         remote = RemoteScorer(service, terms or Terms(), max_cost)
         about = {"service": service.name, "answers": as_text(remote.replay), "trained on": "unknown"}
-        return Peer(name, remote, about, as_text(service.asked))
+        return Peer(name, remote, about, remote.identity)
     return _local(name, kind, argument, device, targets)
 
 
@@ -129,7 +134,8 @@ def _local(name: str, kind: str, argument: str, device: str | None, targets: Tar
         from emonet.peers.regression import Regression
 
         about = {"model": f"{kind} {ABOUT[kind]}", "trained on": argument}
-        return Peer(name, Regression(kind, argument, targets), about, name)
+        fitted = Regression(kind, argument, targets)
+        return Peer(name, fitted, about, digest([kind, fitted.fingerprint]))
     from emonet.peers.local_models import Audeering, Emotion2vec, LocalModel, SenseVoice
 
     computed_on = resolve_device(device)
@@ -139,7 +145,7 @@ def _local(name: str, kind: str, argument: str, device: str | None, targets: Tar
         model = SenseVoice(argument, computed_on, targets)
     else:
         model = Audeering(argument, computed_on, targets)
-    return Peer(name, model, {"model": model.about, "trained on": "unknown"}, name)
+    return Peer(name, model, {"model": model.about, "trained on": "unknown"}, digest([kind, model.weights]))
 
 
 def _service(kind: str, argument: str, targets: TargetSpec | None) -> tuple[Service, float | None]:

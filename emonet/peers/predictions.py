@@ -1,19 +1,20 @@
-"""Predictions that somebody else has made, out of a CSV or Parquet file: a row a clip, a column a target."""
+"""Predictions that somebody else has made, out of a table: a row a clip, a column a target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
-import pandas as pd
 
 from emonet.clips import Clip
-from emonet.errors import RequestError, raise_collected, shortened
+from emonet.errors import RequestError, brief, raise_collected, shortened
 from emonet.evaluation import Scored
 from emonet.names import as_text
 from emonet.runtime import Progress, expanded, ignore
+from emonet.tables import as_name, as_number, is_missing, read_rows
 from emonet.targets import PUBLISHED, TargetSpec
 
 REFUSAL = "refusal"  # the column of reasons
@@ -24,8 +25,8 @@ class Predictions:
     """A table of predictions as a scorer; a clip without a row, or with a score missing, is refused.
 
     Args:
-        file: `.csv` or `.parquet`, with the column `id`, a column for each target (by id, name or alias) on its own
-            scale, and, if there is one, the column `refusal` of reasons.
+        file: `.csv`, `.jsonl` or `.parquet`, with the column `id`, a column for each target (by id, name or alias) on
+            its own scale, and, if there is one, the column `refusal` of reasons.
         targets: that it may score; others' columns are left out. None is everything that there is a published expert
             for.
 
@@ -35,29 +36,36 @@ class Predictions:
 
     def __init__(self, file: str, targets: TargetSpec | None) -> None:
         self._path = expanded(file)
-        table = _read(self._path)
+        rows, problems = _read(self._path)
+        if not rows:
+            raise_collected("the predictions cannot be used", problems, where=as_text(self._path))
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
         known = PUBLISHED if targets is None else targets
-        columns = {known[name].id: name for name in map(str, table.columns) if name in known}
-        if "id" not in table.columns or not columns:
+        columns = [(known[name].id, name) for name in names if name in known]
+        if "id" not in names or not columns:
             raise RequestError(
                 "the table is none of predictions",
                 where=as_text(self._path),
                 expected="the column id, and a column for each target",
-                found=shortened(list(map(str, table.columns))),
+                found=shortened(names) or "no rows",
             )
-        self.target_spec = known.subset(columns)
-        ids = table["id"].astype(str).reset_index(drop=True)
-        scores = table[[columns[name] for name in self.target_spec.ids]].apply(pd.to_numeric, errors="coerce")
-        wrong = scores.isna() & table[scores.columns].notna() | np.isinf(scores.to_numpy(np.float64, na_value=np.nan))
-        problems = [f"{one} occurs {n} times" for one, n in ids.value_counts().items() if n > 1]
-        problems += [
-            f"{ids[row]}: {self.target_spec.ids[column]} is no number"
-            for row, column in zip(*np.nonzero(wrong.to_numpy()), strict=True)
-        ]
+        self.target_spec = known.subset([target for target, _ in columns])
+        problems += [f"{n} columns stand for {one}" for one, n in Counter(one for one, _ in columns).items() if n > 1]
+        places = dict(columns)
+        self._rows: dict[str, list[float]] = {}
+        self._reasons: dict[str, str] = {}
+        for place, row in rows.items():
+            if is_missing(row.get("id")) or (one := as_name(row["id"])) is None:
+                problems.append(f"{place}: there is no id")
+                continue
+            if one in self._rows:
+                problems.append(f"{place}: {one} occurs a second time")
+            wrong = [name for name, where in places.items() if _score(row.get(where)) is None]
+            problems += [f"{place}: {one}: {name} is no number: {brief(row[places[name]])}" for name in wrong]
+            self._rows[one] = [_score(row.get(places[name])) or 0.0 for name in self.target_spec.ids]
+            if not is_missing(why := row.get(REFUSAL)):
+                self._reasons[one] = as_text(str(why).strip())
         raise_collected("the predictions cannot be used", problems, where=as_text(self._path))
-        self._rows = dict(zip(ids, scores.to_numpy(np.float64, na_value=np.nan).tolist(), strict=True))
-        reasons = table[REFUSAL] if REFUSAL in table.columns else pd.Series([None] * len(ids))
-        self._reasons = {one: str(why) for one, why in zip(ids, reasons, strict=True) if pd.notna(why) and str(why)}
 
     def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
         """The predictions of these clips; those that the table has no row of are refused."""
@@ -76,12 +84,26 @@ class Predictions:
         return f"{self._path.name} has no score of {missing[0]}{more}" if missing else row
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _score(value: Any) -> float | None:
+    """NaN where there is none; None where it is no number."""
+    return float("nan") if is_missing(value) else as_number(value)
+
+
+def _read(path: Path) -> tuple[dict[str, Mapping[str, Any]], list[str]]:
+    """Place -> row, and what is wrong with rows that cannot be read."""
+    rows: dict[str, Mapping[str, Any]] = {}
+    problems = []
     try:
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={"id": str}, keep_default_na=True)
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        for row in read_rows(path):
+            if row.damage is None:
+                rows[row.place] = row.cells
+            else:
+                problems.append(f"{row.place}: {row.damage}")
+    except RequestError as error:
         raise RequestError(
-            "the predictions cannot be read", where=as_text(path), expected="a CSV or Parquet file", found=error
+            "the predictions cannot be read",
+            where=as_text(path),
+            expected="a CSV, JSONL or Parquet file",
+            found=error.what,
         ) from error
+    return rows, problems

@@ -20,7 +20,7 @@ from emonet.windows import PRETRAINED_SECONDS, Window
 
 @final
 class Regression:
-    """A baseline as a scorer of any clips.
+    """A baseline as a scorer of any clips; `fingerprint` is that of the corpus.
 
     Args:
         name: `egemaps_ridge`, for example.
@@ -47,6 +47,7 @@ class Regression:
                 expected="rated clips in train and validation",
                 found=", ".join(f"{len(part)} in {split}" for split, part in clips.items()),
             )
+        self.fingerprint = opened.fingerprint
         self.target_spec = opened.targets.subset(both)
         truth = {
             split: np.array(

@@ -15,7 +15,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from emonet.audio import decode, probe
+from emonet.audio import audio_bytes, decode, probe
 from emonet.clips import Clip
 from emonet.errors import AudioError, EmonetError
 from emonet.evaluation import Scored
@@ -83,6 +83,11 @@ class Service(ABC):
         """Scores in the order of the targets out of a good answer's body, or why there are none."""
 
     @property
+    def read_by(self) -> Any:
+        """What fixes how an answer is read beside its code, JSON-able; no secret."""
+        return None
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """Of each request, with `${NAME}` in the place of secrets."""
         return self.request(b"").headers
@@ -108,7 +113,7 @@ class RemoteScorer:
 
     def __init__(self, service: Service, terms: Terms, max_cost: float | None = None) -> None:
         self._service, self._terms = service, terms
-        self._max_cost, self._purse = (terms.max_cost, terms.purse) if max_cost is None else (max_cost, Purse())
+        self.max_cost, self.purse = (terms.max_cost, terms.purse) if max_cost is None else (max_cost, Purse())
         self.target_spec = service.target_spec
         self.unanswered = 0
         self.replay = terms.folder / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', service.name).strip('-.')}.jsonl"
@@ -121,7 +126,7 @@ class RemoteScorer:
             EmonetError: if the service stops answering, the limit is reached, or answers cannot be kept.
         """
         replay = Replay(self.replay, self._terms.say)
-        keys = self._keys(clips)
+        keys = [self._key(clip) for clip in clips]
         wanted = _unanswered(keys, clips, replay)
         done = len(clips) - len(wanted)
         progress(done, len(clips))
@@ -132,10 +137,20 @@ class RemoteScorer:
         self.unanswered += len(_unanswered(keys, clips, replay))
         return Scored.of(clips, self.target_spec, [self._found(key, replay) for key in keys])
 
-    def estimate(self, clips: Sequence[Clip]) -> CostEstimate | None:
-        """What scoring these clips would cost, of which some answers may be kept; None if nobody would be asked."""
-        wanted = _unanswered(self._keys(clips), clips, Replay(self.replay, ignore))
-        return None if self._terms.replay_only or not wanted else self._estimate(list(map(_seconds, wanted.values())))
+    def estimate(self, clips: Iterable[Clip]) -> CostEstimate | None:
+        """What scoring these clips would cost, of which some answers may be kept; None if nobody would be asked.
+
+        Args:
+            clips: taken one by one; none of their sound is kept in memory.
+        """
+        if self._terms.replay_only:
+            return None
+        replay, seconds = Replay(self.replay, ignore), dict[str, float]()
+        for clip in clips:
+            key = self._key(clip)
+            if isinstance(key, str) and key not in seconds and not _done(replay.get(key)):
+                seconds[key] = _seconds(clip)
+        return self._estimate(list(seconds.values())) if seconds else None
 
     def _estimate(self, seconds: Sequence[float]) -> CostEstimate:
         service = self._service
@@ -143,11 +158,23 @@ class RemoteScorer:
         as_of = "" if service.price is None else service.price.as_of
         return CostEstimate(service.name, len(seconds), sum(seconds), dollars, as_of)
 
-    def _keys(self, clips: Sequence[Clip]) -> list[str | AudioError]:
-        """Of each clip's answer, or why the clip cannot be read."""
-        about = {"asked": self._service.asked, "url": self._service.url}
-        heard = [_source(clip) for clip in clips]
-        return [one if isinstance(one, AudioError) else digest({**about, "audio": one}) for one in heard]
+    @property
+    def identity(self) -> str:
+        """What tells its scores from others: what is asked of whom, and how answers are read; no secret."""
+        return digest([self._service.asked, self._service.url, self._service.read_by, self.target_spec.to_json()])
+
+    @property
+    def free(self) -> bool:
+        """Whether an answer costs nothing, whatever is asked."""
+        price = self._service.price
+        return price is not None and price.of(1.0, 1, 1.0) == 0
+
+    def _key(self, clip: Clip) -> str | AudioError:
+        """Of a clip's answer, or why the clip cannot be read."""
+        heard = _source(clip)
+        if isinstance(heard, AudioError):
+            return heard
+        return digest({"asked": self._service.asked, "url": self._service.url, "audio": heard})
 
     def _found(self, key: str | AudioError, replay: Replay) -> list[float] | str:
         if isinstance(key, AudioError):
@@ -162,7 +189,7 @@ class RemoteScorer:
         service = self._service
         seconds = {key: _seconds(clip) for key, clip in wanted.items()}
         secrets = Secrets(service.headers.values())
-        ledger = Ledger(self._estimate(list(seconds.values())), self._max_cost, self._terms.consent, self._purse)
+        ledger = Ledger(self._estimate(list(seconds.values())), self.max_cost, self._terms.consent, self.purse)
         with replay:
             asking = _Asking(service, ledger, Caller(secrets, service.manners), replay)
             pending = {
@@ -268,7 +295,10 @@ def _done(kept: Kept | None) -> bool:
 def _source(clip: Clip) -> str | AudioError:
     """What tells the sound of a clip from any other, without decoding it."""
     try:
-        content = clip.audio if isinstance(clip.audio, bytes) else clip.audio.read_bytes()
+        content = audio_bytes(clip.audio)
+        content = content if isinstance(content, bytes) else content.read_bytes()
+    except AudioError as error:
+        return error
     except OSError as error:
         return AudioError(f"the file cannot be read: {error.strerror or error}", where=clip.audio)
     return digest([hashlib.sha256(content).hexdigest(), clip.start, clip.end])

@@ -2,7 +2,7 @@ from .audits.error_correlates import correlates_figure, correlates_table, sound_
 from .audits.fairness import fairness_figure, fairness_tables
 from .audits.groups import Grouping, read_groupings, usual_groupings
 from .audits.judging import JUDGED, Truth
-from .audits.perturbed import score_conditions
+from .audits.perturbed import every_condition, score_conditions
 from .audits.robustness import robustness_figure, robustness_table
 from .bench.answers import Answers
 from .bench.figures import against_figure, figure1_figure, table6_figure
@@ -12,13 +12,14 @@ from .bench.published import PublishedName, published_table, reconciliation
 from .bench.raters import figure1, table9, table10
 from .bench.sample import BenchSample, write_bench_sample
 from .bench.tables import Judged, judge_models, table5, table6
+from .changes import JoinedClips, emotion_intervals, joined_clips
 from .consensus import RULES, Consensus, Rule, agree, consensus_table
 from .diarisation import Interval, diarisation_error, diarisation_table, intervals_of_frames
-from .emobox_cross import balanced, common_class, cross_corpus, cross_corpus_table, shared_classes
-from .emobox_figures import cross_corpus_figure, epochs_figure, rank_figure
-from .emobox_leaderboard import corpora_table, cross_corpus_leaderboard, leaderboard, leaderboard_corpora, ranked
-from .emobox_tables import emobox_rank, emobox_table, selected
-from .emobox_training import SETTINGS, EmoBoxConfig, HeardStates, TrainedFold, train_folds
+from .emobox.cross import balanced, common_class, cross_corpus, cross_corpus_table, shared_classes
+from .emobox.figures import cross_corpus_figure, epochs_figure, rank_figure
+from .emobox.leaderboard import corpora_table, cross_corpus_leaderboard, leaderboard, leaderboard_corpora, ranked
+from .emobox.tables import emobox_rank, emobox_table, selected
+from .emobox.training import SETTINGS, EmoBoxConfig, HeardStates, TrainedFold, train_folds
 from .label_variance.distributions import Distributions, class_distributions, grade_distributions, rules_table
 from .label_variance.heads import label_heads_table
 from .label_variance.metrics import distribution_table, predicted_distributions
@@ -53,6 +54,7 @@ __all__ = [
     "Grouping",
     "HeardStates",
     "Interval",
+    "JoinedClips",
     "Judged",
     "ProtocolTable",
     "PublishedName",
@@ -84,8 +86,10 @@ __all__ = [
     "distribution_table",
     "emobox_rank",
     "emobox_table",
+    "emotion_intervals",
     "emotion_points",
     "epochs_figure",
+    "every_condition",
     "fairness_figure",
     "fairness_tables",
     "figure1",
@@ -93,6 +97,7 @@ __all__ = [
     "grade_distributions",
     "hear",
     "intervals_of_frames",
+    "joined_clips",
     "judge_models",
     "label_heads_table",
     "leaderboard",

@@ -42,13 +42,23 @@ class Consensus:
         rule: by which they agree.
         spec: what was rated, and on which scales.
         scores: clips x targets, in the targets' ranges; NaN where nobody rated, or raters do not agree.
-        rated: pairs of clip and target with a rating (count).
+        asked: clips x targets; whether anybody rated.
     """
 
     rule: Rule
     spec: TargetSpec
     scores: pd.DataFrame
-    rated: int
+    asked: pd.DataFrame
+
+    @property
+    def rated(self) -> int:
+        """Pairs of clip and target with a rating (count)."""
+        return int(self.asked.to_numpy().sum())
+
+    @property
+    def disputed(self) -> pd.DataFrame:
+        """Clips x targets; whether raters do not agree, so that it is neither there nor absent."""
+        return self.asked & self.scores.isna()
 
     @cached_property
     def clips(self) -> tuple[str, ...]:
@@ -104,8 +114,10 @@ def agree(ratings: Ratings, rule: Rule = "paper") -> Consensus:
     kept, scores = _RULES[rule](levels, present)
     column = pd.Series(np.where(kept, scores, np.nan), items.index)
     table = column.unstack("target").reindex(index=list(ratings.clip_ids), columns=list(ratings.targets))  # noqa: PD010
-    table.index.name, table.columns.name = "id", None
-    return Consensus(rule, ratings.spec, table, len(items))
+    asked = pd.Series(1.0, items.index).unstack("target").reindex_like(table).notna()  # noqa: PD010
+    for one in (table, asked):
+        one.index.name, one.columns.name = "id", None
+    return Consensus(rule, ratings.spec, table, asked)
 
 
 def consensus_table(ratings: Ratings) -> ProtocolTable:

@@ -17,18 +17,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError, raise_collected, shortened
 from emonet.evaluation import ResampledSums, quotient, resampled_sums
+from emonet.protocols.segment_metrics import COLLAR, ROUNDED, SegmentCounts, segment_counts
 from emonet.protocols.tables import Column, ProtocolTable, Row
 from emonet.targets import spelling
 
 NEUTRAL = "neutral"
-ROUNDED = 0.01  # seconds that an interval may end behind the clip: times in tables are rounded
 _SOURCE = "Speech emotion diarization (arXiv 2306.12991), EDER, generalised"
 
 
@@ -155,7 +155,7 @@ def diarisation_table(
     predicted_gaps: str | None = NEUTRAL,
     seed: int = 0,
 ) -> ProtocolTable:
-    """EDER of models on the same clips, beside that of a model that says neutral throughout.
+    """EDER and segment metrics of models on the same clips, beside a model that says neutral throughout.
 
     Args:
         given: id of each clip -> its intervals.
@@ -180,7 +180,13 @@ def diarisation_table(
             diarisation_error(given[clip], predicted[clip], seconds=seconds[clip], where=f"{model}, {clip}", **gaps)
             for clip in clips
         ]
-        rows.append(_row(model, found, [speakers[clip] for clip in clips], config, seed))
+        counts = [
+            segment_counts(
+                _filled(given[clip], seconds[clip], given_gaps), _filled(predicted[clip], seconds[clip], predicted_gaps)
+            )
+            for clip in clips
+        ]
+        rows.append(_row(model, found, counts, [speakers[clip] for clip in clips], config, seed))
     gap = "are neutral" if given_gaps else "are not judged"
     return ProtocolTable(
         name="diarisation",
@@ -201,23 +207,56 @@ _COLUMNS = (
     Column(name="missed", label="Missed", better="lower", about="its part in which an emotion was missed"),
     Column(name="false_alarm", label="False alarm", better="lower", about="its part in which neutral was given"),
     Column(name="confusion", label="Confusion", better="lower", about="its part in which another emotion was given"),
+    Column(
+        name="segments_right",
+        label="Segments right",
+        better="higher",
+        about="given segments whose emotion is predicted for the longest part of them (0 to 1)",
+    ),
+    Column(
+        name="change_f1",
+        label="Change F1",
+        better="higher",
+        about=f"F1 of changes of emotion, told within {COLLAR:g} s (0 to 1)",
+    ),
     Column(name="per_clip", label="Mean of clips", better="lower", about="mean over the clips of each one's EDER"),
     Column(name="clips", label="Clips", about="with time that is judged (count)"),
     Column(name="seconds", label="Seconds", digits=1, about="judged"),
 )
 
 
-def _row(model: str, found: Sequence[Eder], speakers: Sequence[str], config: EvaluationConfig, seed: int) -> Row:
-    names = ("wrong", "missed", "false_alarm", "confusion", "seconds")
-    columns = [[getattr(one, name) for name in names] + [one.rate or 0.0, one.rate is not None] for one in found]
-    sums: ResampledSums = resampled_sums(np.array(columns, np.float64), speakers, config, seed)
+def _row(
+    model: str,
+    found: Sequence[Eder],
+    segments: Sequence[SegmentCounts],
+    speakers: Sequence[str],
+    config: EvaluationConfig,
+    seed: int,
+) -> Row:
+    of_time = [
+        (one.wrong, one.missed, one.false_alarm, one.confusion, one.seconds, one.rate or 0.0, one.rate is not None)
+        for one in found
+    ]
+    of_segments = [(one.right, one.segments, 2 * one.matched, one.given + one.predicted) for one in segments]
+    columns = np.hstack([np.array(of_time, np.float64), np.array(of_segments, np.float64)])
+    sums: ResampledSums = resampled_sums(columns, speakers, config, seed)
     total = sums.sums
     figures = {
         name: sums.estimate(quotient(total[:, column], total[:, 4]))
         for column, name in enumerate(("eder", "missed", "false_alarm", "confusion"))
     }
-    counts = {"clips": int(total[0, 6]), "seconds": float(total[0, 4])}
-    return Row(cells={"model": model, **figures, "per_clip": sums.ratio(5, 6), **counts})
+    figures |= {"segments_right": sums.ratio(7, 8), "change_f1": sums.ratio(9, 10), "per_clip": sums.ratio(5, 6)}
+    return Row(cells={"model": model, **figures, "clips": int(total[0, 6]), "seconds": float(total[0, 4])})
+
+
+def _filled(intervals: Sequence[Interval], seconds: float, gap: str | None) -> list[Interval]:
+    """What a list says up to the clip's end, with what its gaps stand for written out."""
+    filled, reached = [replace(one, end=min(one.end, seconds)) for one in intervals if one.start < seconds], 0.0
+    for start, end in [*sorted((one.start, one.end) for one in filled), (seconds, seconds)]:
+        if gap is not None and start > reached + ROUNDED:
+            filled.append(Interval(reached, start, gap))
+        reached = max(reached, end)
+    return filled
 
 
 def _at(intervals: Sequence[Interval], time: float, gap: str | None) -> frozenset[str]:

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64
 
-from emonet.corpora import as_name, as_number, is_missing, read_rows
 from emonet.errors import RequestError, brief, raise_collected, shortened
+from emonet.tables import as_name, as_number, is_missing, read_rows
 from emonet.targets import EMOTIONS, TargetSpec
 
 COLUMNS = ("clip", "rater", "target", "score")

@@ -19,7 +19,17 @@ RESERVED = frozenset(
     {"audio", "id", "speaker", "split", "language", "caption", "start", "end", "weight", "label"}
     | {"file", "path", "filename", "file_name", "filepath", "file_path", "wav", "wav_path", "recording", "wav_file"}
     | {"audio_path", "audio_file", "audio_filename", "audio_filepath"}
-    | {"seconds", "total", "speech_frames", "failed", "sound_digest", "sound_notices", "notices", "error"}
+    | {
+        "seconds",
+        "total",
+        "speech_frames",
+        "failed",
+        "sound_digest",
+        "sound_notices",
+        "notices",
+        "error",
+        "unfamiliarity",
+    }
     | {"mean", "targets"}
 )
 """What columns and figures beside the targets are called, in manifests, stores, tables of scores and logs."""

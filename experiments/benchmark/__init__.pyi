@@ -1,3 +1,3 @@
-from .verb import BenchmarkResult, corpora, run, show, show_corpora
+from .verb import BenchmarkResult, corpora, fairness, robustness, run, show, show_corpora
 
-__all__ = ["BenchmarkResult", "corpora", "run", "show", "show_corpora"]
+__all__ = ["BenchmarkResult", "corpora", "fairness", "robustness", "run", "show", "show_corpora"]

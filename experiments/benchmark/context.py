@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from emonet.clips import Clip, Corpus, Split
-from emonet.configs import ExtractionConfig
+from emonet.clips import Clip, Corpus, Split, values_of
+from emonet.configs import ExtractionConfig, Pool
 from emonet.errors import RequestError
 from emonet.peers import Terms
 from emonet.protocols import score_conditions
@@ -25,6 +25,7 @@ from experiments.core import Experiment, console, open_quietly
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
+    from emonet.audio import Perturbation
     from emonet.evaluation import Scored
 
 SCORES, STATES = "scores", "states"
@@ -32,7 +33,22 @@ SCORES, STATES = "scores", "states"
 
 def contents_of(corpus: Corpus) -> Any:
     """What of a corpus fixes outcomes, JSON-able: its fingerprint has no class labels."""
-    return [corpus.fingerprint, [clip.label for clip in corpus.clips], dict(corpus.classes)]
+    return [corpus.fingerprint, values_of(corpus.clips, "label"), dict(corpus.classes)]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a model will be asked.
+
+    Args:
+        model: that scores.
+        clips: that it hears.
+        perturbations: in which it hears them once more.
+    """
+
+    model: OpenModel
+    clips: Sequence[Clip]
+    perturbations: Sequence[Perturbation] = ()
 
 
 @dataclass(frozen=True)
@@ -42,10 +58,12 @@ class Prepared:
     Args:
         identity: what of its data and models fixes the outcome, JSON-able.
         run: fills a draft.
+        scorings: all that it will ask models, which services may want money for.
     """
 
     identity: Any
     run: Callable[[Draft], None]
+    scorings: Callable[[], Sequence[Scoring]] = tuple
 
 
 @dataclass
@@ -81,11 +99,14 @@ class Context:
         """The models that were opened so far."""
         return tuple(self._opened.values())
 
-    def models(self) -> tuple[OpenModel, ...]:
+    def models(self, *, needed: bool = True) -> tuple[OpenModel, ...]:
         """The plan's models, but for optional ones that are not there.
 
+        Args:
+            needed: whether a protocol says nothing without any.
+
         Raises:
-            RequestError: if one that is not optional cannot be opened, or none is left.
+            RequestError: if one that is not optional cannot be opened, or one is needed and none is left.
         """
         for entry in self.plan.models:
             if entry.label in self._opened or entry.label in self.left_out:
@@ -97,7 +118,7 @@ class Context:
                     raise
                 self.left_out[entry.label] = error.what
                 console.say(f"[yellow]left out[/] the model {console.name(entry.label)}: {console.name(error.what)}")
-        if not self._opened:
+        if needed and not self._opened:
             raise RequestError(
                 "no model takes part",
                 found="; ".join(map(": ".join, self.left_out.items())) or "a plan without models",
@@ -121,7 +142,7 @@ class Context:
         Raises:
             RequestError: if there are none.
         """
-        every = corpus.clips if split == "all" else tuple(clip for clip in corpus.clips if clip.split == split)
+        every = corpus.clips if split == "all" else corpus.of_split(split)
         found, known = new_clips(every, self.models())
         notes = [
             f"{label} was trained on, or chosen by, {count:,} of these clips: left out for all models"
@@ -161,13 +182,14 @@ class Context:
             )
         return next(iter(found.values()))
 
-    def states(self, encoder: NamedEncoder, spec: str, name: str) -> FeatureStore:
-        """The states of a corpus' clips, extracted once, all of them and not only statistics.
+    def states(self, encoder: NamedEncoder, spec: str, name: str, pool: Pool = "none") -> FeatureStore:
+        """The states of a corpus' clips, extracted once.
 
         Args:
             encoder: of the plan.
             spec: of the corpus.
             name: of the protocol and corpus, for the folder.
+            pool: all of them, or statistics over those that hear the clip.
 
         Raises:
             RequestError: if there is no such encoder or corpus.
@@ -175,7 +197,12 @@ class Context:
         from cache.store import FeatureStore
 
         config = ExtractionConfig.model_validate(
-            {"captioner": encoder.encoder, "layers": encoder.layers, "window_seconds": encoder.window_seconds}
+            {
+                "captioner": encoder.encoder,
+                "layers": encoder.layers,
+                "window_seconds": encoder.window_seconds,
+                "pool": pool,
+            }
         )
         folder = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{name}-{encoder.label}")
         experiment = Experiment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,12 @@ from emonet.errors import RequestError
 from emonet.evaluation import Scorer
 from emonet.peers import PEERS, Peer, Terms, open_peer
 from emonet.runtime import expanded, name_and_argument
-from emonet.schema import digest
 from experiments.benchmark.plan import NamedModel
 
 if TYPE_CHECKING:
     from emonet.clips import Clip
 
 _SCORER = "scorer:"
-_VERSION = re.compile(r"@?[A-Za-z][\w.-]*|\d+")
 
 
 @dataclass(frozen=True)
@@ -71,29 +68,28 @@ def open_model(entry: NamedModel, runs: Path, terms: Terms) -> OpenModel:
 
 
 def _voice(entry: NamedModel, folder: Path) -> OpenModel:
-    from emonet.encoders import file_digest
+    from emonet.encoders import folder_digest
     from emonet.inference import EmotionPipeline
 
     pipeline = EmotionPipeline.from_folder(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    identity = digest([[str(path.relative_to(folder)), file_digest(path)] for path in files])
-    return OpenModel(entry.label, pipeline, identity, f"voice model, {pipeline.members}", folder)
+    return OpenModel(entry.label, pipeline, folder_digest(folder), f"voice model, {pipeline.members}", folder)
 
 
 def _registered(model: str, runs: Path) -> Path:
-    from emonet.registry import resolve
+    from emonet.registry import VOICE, named_version, resolve, version_of
     from emonet.tracking import default_uri
 
-    uri = model
+    uri = default_uri(runs)
+    named = named_version(model, VOICE)
+    if named is not None:
+        return Path(resolve(version_of(VOICE, named, uri).uri, uri, runs))
     if not model.startswith("models:/"):
-        if not _VERSION.fullmatch(model):
-            raise RequestError(
-                "there is no such model",
-                found=model,
-                expected=f"a voice model's folder, a version such as champion or 3, or one of {', '.join(PEERS)}",
-            )
-        uri = f"models:/emonet-voice/{model}" if model.isdigit() else f"models:/emonet-voice@{model.lstrip('@')}"
-    return Path(resolve(uri, default_uri(runs), runs))
+        raise RequestError(
+            "there is no such model",
+            found=model,
+            expected=f"a voice model's folder, a version such as champion or 3, or one of {', '.join(PEERS)}",
+        )
+    return Path(resolve(model, uri, runs))
 
 
 def new_clips(clips: Sequence[Clip], models: Sequence[OpenModel]) -> tuple[tuple[Clip, ...], Mapping[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cache.store import FeatureStore
-from emonet.clips import Corpus
+from emonet.clips import Corpus, values_of
 from emonet.corpora import open_folds
 from emonet.errors import RequestError
 from emonet.protocols import (
@@ -33,7 +33,7 @@ from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import CrossCorpusEntry, EmoBoxEntry, NamedEncoder, key_of
 from experiments.core import Experiment, identity_of, resolve_source
 
-_ENCODER = Column(name="encoder", label="Encoder")
+ENCODER = Column(name="encoder", label="Encoder")
 _IN_MEMORY = 4 << 30  # bytes of states that are read once, and not in each epoch
 
 
@@ -62,12 +62,12 @@ def emobox(entry: EmoBoxEntry, context: Context) -> Prepared:
                 draft.add(rank.renamed(encoder.label) if len(encoders) > 1 else rank)
                 text = f"{encoder.label} among EmoBox's ten encoders on {entry.leaderboard}."
                 draft.draw(f"rank-{number}", text, partial(rank_figure, rank))
-        draft.tables.insert(0, ProtocolTable.joined(tables, _ENCODER))
+        draft.tables.insert(0, ProtocolTable.joined(tables, ENCODER))
 
     if entry.leaderboard:
         leaderboard(entry.leaderboard)  # refused before anything is trained
     parts = [[one.name, *(rows.tolist() for rows in (one.train, one.validation, one.test))] for one in folds.folds]
-    return Prepared([contents_of(corpus), _identities(encoders, context), parts], run)
+    return Prepared([contents_of(corpus), identities_of(context), parts], run)
 
 
 def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
@@ -88,10 +88,10 @@ def across(entry: CrossCorpusEntry, context: Context) -> Prepared:
             table = tables[encoder.label] = cross_corpus_table(runs, config, seed=seed)
             text = f"UA of heads on {encoder.label}: trained on the row, tested on the column."
             draft.draw(f"cross-corpus-{len(draft.pictures)}", text, partial(cross_corpus_figure, table))
-        draft.add(ProtocolTable.joined(tables, _ENCODER), cross_corpus_leaderboard())
+        draft.add(ProtocolTable.joined(tables, ENCODER), cross_corpus_leaderboard())
 
     contents = {name: contents_of(corpus) for name, corpus in corpora.items()}
-    return Prepared([contents, _identities(encoders, context)], run)
+    return Prepared([contents, identities_of(context)], run)
 
 
 def _encoders(context: Context) -> tuple[NamedEncoder, ...]:
@@ -100,9 +100,16 @@ def _encoders(context: Context) -> tuple[NamedEncoder, ...]:
     return context.plan.encoders
 
 
-def _identities(encoders: tuple[NamedEncoder, ...], context: Context) -> list[Any]:
+def identities_of(context: Context) -> list[Any]:
+    """What tells the plan's encoders from others.
+
+    Raises:
+        RequestError: if there are none, or one is not there.
+    """
     nowhere = Experiment(runs=context.runs)
-    return [[one.model_dump(mode="json"), identity_of(resolve_source(one.encoder, nowhere))] for one in encoders]
+    return [
+        [one.model_dump(mode="json"), identity_of(resolve_source(one.encoder, nowhere))] for one in _encoders(context)
+    ]
 
 
 def _named_folds(folds: str) -> str:
@@ -113,7 +120,7 @@ def _named_folds(folds: str) -> str:
 
 def _heard(store: FeatureStore, corpus: Corpus) -> HeardStates:
     """The states of a store as heads hear them."""
-    targets = class_targets([clip.label for clip in corpus.clips if clip.label is not None])
+    targets = class_targets(corpus.labels)
     classes = Classes.among({label: target.id for label, target in targets.items()}, [t.id for t in targets.values()])
     if classes is None:
         raise RequestError(
@@ -121,7 +128,7 @@ def _heard(store: FeatureStore, corpus: Corpus) -> HeardStates:
         )
     every = np.arange(len(corpus))
     lengths = np.maximum(1, store.speech_frames(every))
-    labels = ClassLabels(classes, classes.given([clip.label for clip in corpus.clips]))
+    labels = ClassLabels(classes, classes.given(values_of(corpus.clips, "label")))
     fits = len(corpus) * store.record.clip_bytes <= _IN_MEMORY
     read = _in_memory(store).__getitem__ if fits else store.read
     return HeardStates(read, lengths, labels, corpus.clips)

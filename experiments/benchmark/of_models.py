@@ -1,16 +1,14 @@
-"""Protocols of models that score clips: EmoNet-Voice Bench, label variance, sim-to-real, robustness, fairness."""
+"""Protocols of models that score clips: EmoNet-Voice Bench, sim-to-real, robustness, fairness."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from emonet.audio import open_perturbations
+from emonet.audio import Perturbation, open_perturbations
 from emonet.clips import Clip, Corpus
 from emonet.encoders import file_digest
-from emonet.errors import RequestError, shortened
+from emonet.errors import RequestError
 from emonet.protocols import (
     JUDGED,
     Answers,
@@ -26,32 +24,26 @@ from emonet.protocols import (
     agree,
     agreement_of,
     arousal_of,
-    class_distributions,
     consensus_table,
     correlates_figure,
     correlates_table,
     discrimination,
-    distribution_table,
     emotion_points,
     fairness_figure,
     fairness_tables,
     figure1,
     figure1_figure,
-    grade_distributions,
     hear,
     judge_models,
     measure,
     open_mapping,
-    predicted_distributions,
     published_table,
     random_scores,
     read_bench,
     read_groupings,
-    read_ratings,
     reconciliation,
     robustness_figure,
     robustness_table,
-    rules_table,
     score_conditions,
     sensitivity_figure,
     sensitivity_table,
@@ -64,17 +56,15 @@ from emonet.protocols import (
     table9,
     table10,
     usual_groupings,
-    write_bench_sample,
 )
-from emonet.targets import EMOTIONS, TargetSpec, open_targets
-from experiments.benchmark.context import Context, Prepared, contents_of
+from emonet.targets import EMOTIONS, TargetSpec
+from experiments.benchmark.context import Context, Prepared, Scoring, contents_of
+from experiments.benchmark.files import content_of, data_file
 from experiments.benchmark.models import OpenModel
 from experiments.benchmark.parts import Draft
 from experiments.benchmark.plan import (
-    SAMPLE,
     BenchEntry,
     FairnessEntry,
-    RatersEntry,
     RobustnessEntry,
     SimToRealEntry,
     key_of,
@@ -87,8 +77,13 @@ _USUAL = ("white_noise:10", "babble:10", "reverberation:0.6", "telephone:8000", 
 
 def bench(entry: BenchEntry, context: Context) -> Prepared:
     """Tables 5, 6, 9 and 10 and Figure 1 of EmoNet-Voice, beside the paper's own."""
-    path = _file(entry.data, "EmoNet-Voice Bench", context)
-    models = context.models() if context.plan.models else ()
+    path = data_file(entry.data, "EmoNet-Voice Bench", context)
+    models = context.models(needed=False)
+
+    def scorings() -> list[Scoring]:
+        data = read_bench(path)
+        rated = _rated(data, agree(data.ratings, entry.rule))
+        return [Scoring(model, rated) for model in models]
 
     def run(draft: Draft) -> None:
         data = read_bench(path)
@@ -98,29 +93,7 @@ def bench(entry: BenchEntry, context: Context) -> Prepared:
             _judge(draft, data, truth, context)
         draft.add(*(published_table(name) for name in ("table5", "table6", "table7", "table10")), reconciliation())
 
-    return Prepared([_content(path), [model.shown for model in models]], run)
-
-
-def _file(data: str, what: str, context: Context) -> Path:
-    """The file or folder of a plan's data; the sample is made.
-
-    Raises:
-        RequestError: if it is not there.
-    """
-    if data == SAMPLE:
-        path = context.folder / "bench-sample.parquet"
-        if not path.is_file():
-            context.folder.mkdir(parents=True, exist_ok=True)
-            write_bench_sample(path)
-        return path
-    path = Path(data).expanduser()
-    if not path.exists():
-        raise RequestError(
-            f"{what} is not there",
-            where=path,
-            hint=f"docs/benchmark-bench.md says where to get the Bench; {SAMPLE!r} in its place makes a small one",
-        )
-    return path
+    return Prepared([content_of(path), [model.shown for model in models]], run, scorings)
 
 
 def _raters(draft: Draft, ratings: Ratings, seed: int) -> None:
@@ -129,13 +102,18 @@ def _raters(draft: Draft, ratings: Ratings, seed: int) -> None:
     draft.draw("figure1", "How the raters of each emotion's clips agree.", partial(figure1_figure, drawn))
 
 
+def _rated(data: Bench, truth: Consensus) -> list[Clip]:
+    """The clips that models are judged on."""
+    kept = set(truth.clips)
+    return [clip for clip in data.clips if clip.id in kept]
+
+
 def _judge(draft: Draft, data: Bench, truth: Consensus, context: Context) -> None:
     config, seed = context.plan.evaluation, context.plan.seed
-    kept = set(truth.clips)
-    rated = [clip for clip in data.clips if clip.id in kept]
+    rated = _rated(data, truth)
     answers = {
         model.label: Answers(context.scores(model, rated, "EmoNet-Voice Bench"), model.scorer.target_spec)
-        for model in context.models()
+        for model in context.models(needed=False)
     }
     judged = judge_models(truth, answers, config=config, seed=seed)
     by_emotion, alphas = table6(judged, truth), table10(data.ratings, seed=seed)
@@ -159,60 +137,18 @@ def _judge(draft: Draft, data: Bench, truth: Consensus, context: Context) -> Non
         )
 
 
-def raters(entry: RatersEntry, context: Context) -> Prepared:
-    """Distributions of judgements, what each rule keeps, and models that predict distributions."""
-    path = _file(entry.ratings, "the table of ratings", context)
-    targets = open_targets(entry.targets)
-    models = context.models() if context.plan.models and _is_bench(path) else ()
-
-    def run(draft: Draft) -> None:
-        ratings, clips = _ratings(path, targets)
-        of_classes, empty = class_distributions(ratings.only(ratings.emotions).table)
-        grades = {
-            target: grade_distributions(ratings.table, target, grades=ratings.scale) for target in ratings.targets
-        }
-        draft.add(rules_table({"strongest emotion": of_classes, **grades}))
-        if not models:
-            return
-        of_them = set(of_classes.clips)
-        heard = [clip for clip in clips if clip.id in of_them]
-        predicted, notes = {}, [f"{len(empty):,} clips without a present emotion are left out"] * bool(empty)
-        for model in models:
-            if lacking := sorted(set(of_classes.classes) - set(model.scorer.target_spec.ids)):
-                notes.append(f"{model.label} does not score {shortened(lacking, 3)}: it predicts no distribution")
-                continue
-            scored = context.scores(model, heard, key_of(entry))
-            names, shares = predicted_distributions(scored, of_classes.classes, spec=model.scorer.target_spec)
-            predicted[model.label] = (names, shares)
-        if not predicted:
-            draft.tables[-1] = draft.tables[-1].with_notes(*notes)
-            return
-        common = [name for name in of_classes.clips if all(name in names for names, _ in predicted.values())]
-        kept = {label: shares[[names.index(name) for name in common]] for label, (names, shares) in predicted.items()}
-        speakers = {clip.id: clip.speaker for clip in heard}
-        draft.add(
-            distribution_table(
-                of_classes.of(common),
-                kept,
-                speakers=[speakers[name] for name in common],
-                config=context.plan.evaluation,
-                seed=context.plan.seed,
-                notes=notes,
-            )
-        )
-
-    return Prepared([_content(path), targets.to_json(), [model.shown for model in models]], run)
-
-
 def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
     """Tables 7 and 11: do emotions name an acted corpus' classes; the lenient rule with its price."""
     corpus, mapping, key = context.corpus(entry.corpus), open_mapping(entry.mapping), key_of(entry)
     models = context.models()
     clips, notes = context.clips(corpus, entry.split)
 
+    def suits(spec: TargetSpec) -> bool:
+        return bool(set(spec.ids) & set(mapping.emotions))
+
     def run(draft: Draft) -> None:
         config, seed = context.plan.evaluation, context.plan.seed
-        suited, unsuited = _suited(models, lambda spec: bool(set(spec.ids) & set(mapping.emotions)))
+        suited, unsuited = _suited(models, suits)
         heard = {
             model.label: hear(context.scores(model, clips, key), clips, mapping, spec=model.scorer.target_spec)
             for model in suited
@@ -231,7 +167,7 @@ def sim_to_real(entry: SimToRealEntry, context: Context) -> Prepared:
         draft.draw("sensitivity", text, partial(sensitivity_figure, sensitivity, first))
 
     fixed = [[clip.id for clip in clips], contents_of(corpus), mapping.name, dict(mapping.classes)]
-    return Prepared([*fixed, [model.shown for model in models]], run)
+    return Prepared([*fixed, [model.shown for model in models]], run, _scorings(models, suits, clips))
 
 
 def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
@@ -239,9 +175,10 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
     perturbations = open_perturbations(entry.perturbations or _USUAL)
     corpus, models = context.corpus(entry.corpus, entry.targets), context.models()
     clips, notes = context.clips(corpus, entry.split, entry.clips)
+    suits = partial(_has_truth, clips, corpus)
 
     def run(draft: Draft) -> None:
-        suited, unsuited = _suited(models, lambda spec: _has_truth(clips, spec, corpus))
+        suited, unsuited = _suited(models, suits)
         tables: dict[str, ProtocolTable] = {}
         for model in suited:
             truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
@@ -272,7 +209,8 @@ def robustness(entry: RobustnessEntry, context: Context) -> Prepared:
             )
         draft.add(ProtocolTable.joined(tables, _MODEL).with_notes(*notes, *unsuited))
 
-    return Prepared([[clip.id for clip in clips], contents_of(corpus), [model.shown for model in models]], run)
+    identity = [[clip.id for clip in clips], contents_of(corpus), [model.shown for model in models]]
+    return Prepared(identity, run, _scorings(models, suits, clips, perturbations))
 
 
 def fairness(entry: FairnessEntry, context: Context) -> Prepared:
@@ -282,12 +220,13 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
     table = None if entry.groups is None else entry.groups.expanduser()
     own = [] if table is None else list(read_groupings(table, clips))
     groupings = [*usual_groupings(clips), *own]
+    suits = partial(_has_truth, clips, corpus)
 
     def run(draft: Draft) -> None:
         config, seed = context.plan.evaluation, context.plan.seed
         with context.progress("listening for level and noise") as progress:
             properties = sound_properties(clips, progress=progress)
-        suited, unsuited = _suited(models, lambda spec: _has_truth(clips, spec, corpus))
+        suited, unsuited = _suited(models, suits)
         every: dict[str, tuple[ProtocolTable, ...]] = {}
         for model in suited:
             truth = Truth.of(clips, model.scorer.target_spec, corpus.classes)
@@ -313,7 +252,17 @@ def fairness(entry: FairnessEntry, context: Context) -> Prepared:
         draft.add(joined[0].with_notes(*notes, *unsuited), *joined[1:])
 
     groups = None if table is None else file_digest(table)
-    return Prepared([[clip.id for clip in clips], contents_of(corpus), groups, [m.shown for m in models]], run)
+    identity = [[clip.id for clip in clips], contents_of(corpus), groups, [model.shown for model in models]]
+    return Prepared(identity, run, _scorings(models, suits, clips))
+
+
+def _scorings(
+    models: Sequence[OpenModel],
+    suits: Callable[[TargetSpec], bool],
+    clips: Sequence[Clip],
+    perturbations: Sequence[Perturbation] = (),
+) -> Callable[[], list[Scoring]]:
+    return lambda: [Scoring(model, clips, perturbations) for model in _suited(models, suits)[0]]
 
 
 def _suited(
@@ -331,35 +280,9 @@ def _suited(
     return suited, notes
 
 
-def _has_truth(clips: Sequence[Clip], spec: TargetSpec, corpus: Corpus) -> bool:
+def _has_truth(clips: Sequence[Clip], corpus: Corpus, spec: TargetSpec) -> bool:
     try:
         Truth.of(clips, spec, corpus.classes)
     except RequestError:
         return False
     return True
-
-
-def _ratings(path: Path, targets: TargetSpec) -> tuple[Ratings, tuple[Clip, ...]]:
-    """Ratings, and the clips that were rated where the file has them."""
-    if _is_bench(path):
-        data = read_bench(path)
-        return data.ratings, data.clips
-    return read_ratings(path, targets), ()
-
-
-def _is_bench(path: Path) -> bool:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_schema
-
-    if path.is_dir():
-        return True
-    try:
-        return path.suffix == ".parquet" and {"audioId", "label"} <= set(read_schema(path).names)
-    except (OSError, ArrowException):
-        return False  # told by whoever reads it
-
-
-def _content(path: Path) -> Any:
-    """What is in a file, or in the Parquet files of a folder."""
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    return [[file.name, file_digest(file)] for file in files]

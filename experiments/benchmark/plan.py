@@ -82,6 +82,12 @@ class RatersEntry(Entry):
     """A long table (clip, rater, target, score); the published Parquet file of the Bench; or `sample`."""
     targets: str = "emotions"
     """What the table's targets are."""
+    corpus: str | None = None
+    """Whose clips a table's are, with their sound; the Bench's file has its own."""
+    heads: bool | None = None
+    """Heads on the encoders' states, trained on distributions against consensus; by default where both are at hand."""
+    folds: str = "3"
+    """Of these heads, as in `emonet heads --folds`."""
 
 
 class SimToRealEntry(Entry):
@@ -184,6 +190,8 @@ class Plan(Schema):
     """In the order of the page."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Resamples and coverage of the intervals."""
+    max_cost: float = Field(0.0, ge=0)
+    """What calls of other people's services may cost together without asking (US dollars)."""
     seed: int = Field(42, ge=0)
     """Of resamples, heads and perturbations (integer)."""
 

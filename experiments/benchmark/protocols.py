@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.benchmark.context import Context, Prepared
 from experiments.benchmark.of_encoders import across, emobox
-from experiments.benchmark.of_models import bench, fairness, raters, robustness, sim_to_real
+from experiments.benchmark.of_models import bench, fairness, robustness, sim_to_real
+from experiments.benchmark.of_raters import raters
 
 RUNNERS: Mapping[str, Callable[[Any, Context], Prepared]] = MappingProxyType(
     {

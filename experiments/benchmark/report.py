@@ -12,6 +12,7 @@ from emonet.evaluation import Estimate
 from emonet.protocols import Column, ProtocolTable, Row
 from emonet.schema import Schema
 from experiments.benchmark.parts import Part
+from experiments.benchmark.summary import headline
 from experiments.core import INDEX, decoration, render, write_text
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class Report(Schema):
     """How it was made."""
     protocols: dict[str, ProtocolTable]
     """Key of each table -> the table; where two entries have one of the same name: ENTRY/NAME."""
+    headlines: dict[str, str]
+    """Entry -> key of the table that says most of it."""
     skipped: dict[str, str]
     """Entry that was left out -> why."""
     seconds: dict[str, float]
@@ -54,15 +57,16 @@ class Report(Schema):
 def report_of(name: str, description: str, facts: Mapping[str, str], parts: Sequence[Part]) -> Report:
     """Put the parts together."""
     names = [table.name for part in parts for table in part.tables]
+
+    def key(part: Part, table: ProtocolTable) -> str:
+        return table.name if names.count(table.name) == 1 else f"{part.key}/{table.name}"
+
     return Report(
         name=name,
         description=description,
         facts=dict(facts),
-        protocols={
-            table.name if names.count(table.name) == 1 else f"{part.key}/{table.name}": table
-            for part in parts
-            for table in part.tables
-        },
+        protocols={key(part, table): table for part in parts for table in part.tables},
+        headlines={part.key: key(part, first) for part in parts if (first := headline(part)) is not None},
         skipped={part.key: part.skipped for part in parts if part.skipped is not None},
         seconds={part.key: part.seconds for part in parts if part.skipped is None},
     )

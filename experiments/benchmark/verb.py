@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from emonet.errors import EmonetError, RequestError
 from emonet.protocols import ProtocolTable, corpora_table
-from emonet.schema import Schema, digest
+from emonet.schema import Schema
 from emonet.tracking import ARTIFACTS
 from emonet.version import __version__
 from experiments.benchmark.context import Context
-from experiments.benchmark.parts import PARTS, Draft, Part, read_part, remove_others, write_part
+from experiments.benchmark.parts import PARTS, Part, remove_others
 from experiments.benchmark.plan import AnyEntry, Plan, key_of, load_plan
-from experiments.benchmark.protocols import RUNNERS
 from experiments.benchmark.report import JSON, TABLES, Report, figures_of, report_of, write_report
+from experiments.benchmark.summary import drawn, summary
+from experiments.benchmark.tasks import finish, prepare, settle_costs
 from experiments.core import INDEX, console
 
 if TYPE_CHECKING:
-    from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments
+    from experiments.arguments import BenchmarkArguments, BenchmarkCorporaArguments, BenchmarkProtocolArguments
 
 FOLDER = "benchmark"  # the MLflow experiment
-_ROWS, _WIDEST = 8, 48  # rows of a table at the terminal, and characters of a cell; the page has all
 
 
 class BenchmarkResult(Schema):
@@ -54,18 +51,13 @@ def run(arguments: BenchmarkArguments) -> BenchmarkResult:
     plan = load_plan(arguments.plan, corpus=arguments.corpus, encoder=arguments.encoder)
     require_experiment(default_uri(arguments.runs), FOLDER, arguments.runs / ARTIFACTS, "another --runs FOLDER")
     folder = arguments.runs / plan.name
-    context = Context(plan, folder, arguments.runs, arguments.terms())
-    unknown = sorted(set(arguments.only) - {key_of(entry) for entry in plan.protocols})
-    if unknown:
-        raise RequestError(
-            "the plan has no such protocol",
-            found=", ".join(unknown),
-            expected=", ".join(map(key_of, plan.protocols)),
-        )
-    wanted = [entry for entry in plan.protocols if not arguments.only or key_of(entry) in arguments.only]
+    context = Context(plan, folder, arguments.runs, arguments.terms(plan.max_cost))
+    wanted = _wanted(plan, arguments.only)
+    tasks = [prepare(entry, context, force=arguments.force) for entry in wanted]
+    settle_costs(tasks, context, arguments.consent())
     parts: list[Part] = []
     try:
-        parts.extend(_part(entry, context, force=arguments.force) for entry in wanted)
+        parts.extend(finish(task, context) for task in tasks)
     finally:  # what is done is shown, also where a later protocol fails
         report = report_of(plan.name, plan.description, _facts(plan, context), parts)
         if parts:
@@ -75,16 +67,46 @@ def run(arguments: BenchmarkArguments) -> BenchmarkResult:
     return BenchmarkResult(folder=folder, report=report, run_id=_logged(plan, report, folder, arguments.runs))
 
 
+def robustness(arguments: BenchmarkProtocolArguments) -> BenchmarkResult:
+    """The plan's robustness alone; raises as `run`."""
+    return _alone("robustness", arguments)
+
+
+def fairness(arguments: BenchmarkProtocolArguments) -> BenchmarkResult:
+    """The plan's fairness alone; raises as `run`."""
+    return _alone("fairness", arguments)
+
+
+def _alone(protocol: str, arguments: BenchmarkProtocolArguments) -> BenchmarkResult:
+    from experiments.arguments import BenchmarkArguments
+
+    return run(BenchmarkArguments.model_validate({**dict(arguments), "only": (protocol,)}))
+
+
+def _wanted(plan: Plan, only: Sequence[str]) -> list[AnyEntry]:
+    """The entries that were asked for, by their names or protocols; all where nothing was asked for.
+
+    Raises:
+        RequestError: if the plan has none of a name.
+    """
+    known = {name for entry in plan.protocols for name in (key_of(entry), entry.protocol)}
+    if unknown := [name for name in only if name not in known]:
+        raise RequestError(
+            "the plan has no such protocol",
+            found=", ".join(unknown),
+            expected=", ".join(map(key_of, plan.protocols)),
+            hint="--only takes names of the plan's entries, or of their protocols: --only bench emobox",
+        )
+    return [entry for entry in plan.protocols if not only or {key_of(entry), entry.protocol} & set(only)]
+
+
 def show(result: BenchmarkResult) -> None:
-    """What was measured, the first rows of each table, on stderr; and where the page is, which has all."""
-    for table in result.report.protocols.values():
-        if not any(row.kind == "measured" for row in table.rows):
-            continue  # copied from a publication
-        console.console.print(_terminal(table))
-        for note in table.notes:
-            console.say(f"[dim]{console.name(note)}[/]")
-    for key, why in result.report.skipped.items():
-        console.say(f"[yellow]left out[/] {console.name(key)}: {console.name(why)}")
+    """For each protocol one short table, on stderr, and where the page is, which has all."""
+    for key in result.report.headlines.values():
+        console.console.print(summary(result.report.protocols[key]))
+    for why in dict.fromkeys(result.report.skipped.values()):
+        keys = ", ".join(key for key, other in result.report.skipped.items() if other == why)
+        console.say(f"[yellow]left out[/] {console.name(keys)}: {console.name(why)}")
     page = result.folder / INDEX
     console.say(f"page: {console.name(page)}" if page.is_file() else f"tables: {console.name(result.folder / TABLES)}")
 
@@ -97,51 +119,9 @@ def corpora(arguments: BenchmarkCorporaArguments) -> ProtocolTable:
 
 def show_corpora(table: ProtocolTable) -> None:
     """The table on stderr."""
-    console.console.print(_terminal(table, rows=len(table.rows)))
+    console.console.print(drawn(table, table.columns, table.rows))
     for note in table.notes:
         console.say(console.name(note))
-
-
-def _part(entry: AnyEntry, context: Context, *, force: bool) -> Part:
-    """One protocol, or why it was left out; taken as it is where a former run has made it of the same."""
-    key = key_of(entry)
-    started = time.monotonic()
-    try:
-        prepared = RUNNERS[entry.protocol](entry, context)
-    except EmonetError as error:
-        return _left_out(entry, error)
-    inputs = digest([__version__, entry.model_dump(mode="json"), context.settings, prepared.identity])
-    folder = context.parts / key
-    part = None if force else read_part(folder, inputs)
-    if part is not None:
-        console.say(f"[bold]{console.name(key)}[/]: up to date")
-        return part
-    draft, before = Draft(folder), context.unanswered
-    try:
-        prepared.run(draft)
-    except RequestError as error:  # a model that scores nothing that this is about, for example
-        return _left_out(entry, error)
-    if unanswered := context.unanswered - before:
-        console.say(f"[yellow]note[/] {unanswered:,} answers of services are missing: the same command asks again")
-    part = Part(
-        key=key,
-        inputs="" if unanswered else inputs,
-        tables=tuple(draft.tables),
-        pictures=tuple(draft.pictures),
-        seconds=round(time.monotonic() - started, 1),
-    )
-    write_part(folder, part)
-    console.say(f"[bold]{console.name(key)}[/]: done in {console.duration(part.seconds)}")
-    return part
-
-
-def _left_out(entry: AnyEntry, error: EmonetError) -> Part:
-    """What stands in the place of an optional protocol; of any other one, the error is that of the run."""
-    if not entry.optional:
-        raise error
-    key, reason = key_of(entry), "; ".join(line.strip() for line in str(error).splitlines())
-    console.say(f"[yellow]left out[/] {console.name(key)}: {console.name(reason)}")
-    return Part(key=key, inputs="", skipped=reason)
 
 
 def _facts(plan: Plan, context: Context) -> Mapping[str, str]:
@@ -155,25 +135,6 @@ def _facts(plan: Plan, context: Context) -> Mapping[str, str]:
         **{f"Model {one.label}": one.about for one in context.opened},
         **{f"Encoder {one.label}": one.encoder for one in plan.encoders},
     }
-
-
-def _terminal(table: ProtocolTable, rows: int = _ROWS) -> Table:
-    """The first rows of a table, as the terminal shows them; columns of sentences are the page's."""
-    drawn = Table(title=console.name(table.title), title_justify="left", box=None, padding=(0, 2, 0, 0))
-    columns = [
-        column
-        for number, column in enumerate(table.columns)
-        if number == 0 or all(len(table.text(row, column)) <= _WIDEST for row in table.rows)
-    ]
-    for number, column in enumerate(columns):
-        drawn.add_column(console.name(column.label), justify="left" if number == 0 else "right")
-    styles = {"measured": "", "published": "dim", "optimistic": "dim italic"}
-    for row in table.rows[:rows]:
-        cells = (console.name(table.text(row, column)) for column in columns)
-        drawn.add_row(*cells, style=styles[row.kind])
-    if len(table.rows) > rows:
-        drawn.add_row(f"... {len(table.rows) - rows} more rows on the page", style="dim")
-    return drawn
 
 
 def _logged(plan: Plan, report: Report, folder: Path, runs: Path) -> str:

@@ -6,20 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
-from emonet.clips import SPLITS, Corpus, Split
+from emonet.clips import SPLITS, Corpus, Split, values_of
 from emonet.corpora import contents
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import digest
 from emonet.targets import EMOTIONS, PUBLISHED, Target, TargetSpec
 from emonet.tracking import SOUND
 from emonet.windows import Window
-from experiments.core import console
+from experiments.core import console, open_spec
 
 if TYPE_CHECKING:
     from cache.store import FeatureStore
@@ -189,11 +189,10 @@ def _of_corpus(
     if more := _known(classes, corpus.targets, corpus.labels, corpus.classes):
         corpus = as_prototypes(corpus, more)
     clips = corpus.of_split(split)
-    rows: list[dict[str, Any]] = [{"id": clip.id, "speaker": clip.speaker, "seconds": clip.seconds} for clip in clips]
     return ComparedClips(
         on=spec,
         split=split,
-        table=pd.DataFrame(rows, columns=["id", "speaker", "seconds"]),
+        table=pd.DataFrame({name: values_of(clips, name) for name in ("id", "speaker", "seconds")}),
         truth=corpus.scores(clips),
         targets=corpus.targets,
         fingerprint=corpus.fingerprint,
@@ -201,7 +200,7 @@ def _of_corpus(
         store=None,
         corpus=corpus,
         note=corpus.note,
-        labels=[clip.label for clip in clips],
+        labels=values_of(clips, "label"),
         classes=corpus.classes,
     )
 
@@ -213,7 +212,8 @@ def _of_store(path: str, split: Split, runs: Path, classes: Mapping[str, str | N
     rows, corpus = store.rows(split), _corpus_of(store, runs)
     labels, known = store.labels(rows), store.classes
     if corpus is not None:  # of a store made before labels were kept, too
-        labels, known = [corpus.clips[row].label for row in rows], dict(corpus.classes)
+        every, known = values_of(corpus.clips, "label"), dict(corpus.classes)
+        labels = [every[row] for row in rows]
     return ComparedClips(
         on=path,
         split=split,
@@ -259,10 +259,7 @@ def _known(
 def _corpus(
     spec: str, runs: Path, targets: TargetSpec, classes: Mapping[str, str | None] = MappingProxyType({})
 ) -> Corpus:
-    from emonet.corpora import open_corpus
-
-    with console.progress("corpus") as progress:
-        return open_corpus(spec, targets=targets, classes=classes, folder=runs / "corpora", progress=progress)
+    return open_spec(spec, runs / "corpora", targets, classes)
 
 
 def _filled(clips: ComparedClips) -> list[str]:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from emonet.registry import Version
 
 _RUN = re.compile(r"[0-9a-f]{32}")
-_ALIAS = re.compile(r"[A-Za-z][\w.-]*")
-_VOICE_URI = re.compile(r"models:/emonet-voice(?:@(?P<alias>[^/]+)|/(?P<number>\d+))")
 _ENCODERS = ("config.json", "plugin.json")  # one of them is in the folder of an encoder
 _WIDE = {"float32": 4, "bf16": 2, "int8": 1}  # bytes a weight of a wide first layer
 
@@ -132,9 +130,10 @@ def open_models(given: Sequence[str], uri: str, runs: Path) -> tuple[Model, ...]
 
 
 def _open(given: str, uri: str, runs: Path) -> Model:
-    if (wanted := _wanted(given)) is not None:
-        from emonet.registry import VOICE, find_version, resolve, version_of
+    from emonet.registry import VOICE, find_version, named_version, resolve, version_of
 
+    wanted = named_version(given, VOICE)
+    if wanted is not None and not (wanted == given and Path(given).exists()):  # a word may be a folder's name
         # A word alone may have been meant for a folder.
         if wanted == given and find_version(VOICE, given, uri) is None:
             raise RequestError(
@@ -151,18 +150,6 @@ def _open(given: str, uri: str, runs: Path) -> Model:
             "this is no voice model", found=given, expected="models:/emonet-voice@ALIAS or models:/emonet-voice/VERSION"
         )
     return _model(given, Path(given), None)
-
-
-def _wanted(given: str) -> int | str | None:
-    """The number or alias of a version of `emonet-voice`, if that is what was typed."""
-    if found := _VOICE_URI.fullmatch(given):
-        return found["alias"] or int(found["number"])
-    if given.isdigit() and not _RUN.fullmatch(given):
-        return int(given)
-    if given.startswith("@"):
-        return given[1:]
-    is_alias = _ALIAS.fullmatch(given) and not _RUN.fullmatch(given) and not Path(given).exists()
-    return given if is_alias else None
 
 
 def _of_run(given: str, uri: str, runs: Path) -> Model:

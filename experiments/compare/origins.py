@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from emonet.errors import EmonetError, raise_collected
+from emonet.errors import raise_collected
 from emonet.schema import Schema
 from experiments.compare.clips import ComparedClips
+from experiments.compare.stores import stores_in
 from experiments.core import console
 
 if TYPE_CHECKING:
@@ -122,19 +123,10 @@ def origin_notes(origins: Mapping[str, Origin]) -> list[str]:
 
 def _trained_on(model: Model, clips: ComparedClips, runs: Path) -> FeatureStore | None:
     """The store that a model's experts were trained on: the one that was named, or an experiment's."""
-    from cache.store import FeatureStore
-
     wanted = model.first.store_fingerprint
     if clips.store is not None and clips.store.fingerprint == wanted:
         return clips.store
-    for path in sorted(runs.glob("*/store.zarr")):
-        try:
-            store = FeatureStore.open(path)
-        except EmonetError:
-            continue  # unfinished or damaged
-        if store.fingerprint == wanted:
-            return store
-    return None
+    return next((store for store in stores_in(runs) if store.fingerprint == wanted), None)
 
 
 def _origin(known: Literal["lineage", "store"], overlap: Overlap) -> Origin:

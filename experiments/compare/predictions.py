@@ -170,7 +170,7 @@ def predict_baselines(
 def _kept(clips: ComparedClips, runs: Path) -> Path:
     """Where features of baselines are kept: beside the store, or in `runs/compare/baselines` by corpus."""
     if clips.store is not None:
-        return clips.store.path.parent / FEATURES
+        return clips.store.home.parent / FEATURES
     return runs / "compare" / FEATURES / clips.fingerprint[:12]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.configs import ExtractionConfig
-from emonet.errors import EmonetError, RequestError
+from emonet.errors import RequestError
+from experiments.compare.stores import stores_in
 from experiments.core import console
 
 if TYPE_CHECKING:
@@ -111,16 +113,10 @@ def states_of(digest: str, clips: ComparedClips, encoders: Encoders, runs: Path)
 
 
 def _there(digest: str, clips: ComparedClips, runs: Path) -> Iterator[FeatureStore]:
-    from cache.store import FeatureStore
-
     if clips.store is not None and clips.store.record.encoder_digest == digest:
         yield clips.store
     wanted = {clips.fingerprint} | ({clips.part().fingerprint} if clips.corpus is not None else set())
-    for path in [*sorted(runs.glob("*/store.zarr")), *sorted((runs / STATES).glob(f"{digest[:12]}-*.zarr"))]:
-        try:
-            store = FeatureStore.open(path)
-        except EmonetError:
-            continue  # unfinished or damaged: another's, or this one's from a run that was killed
+    for store in chain(stores_in(runs / STATES, f"{digest[:12]}-*.zarr"), stores_in(runs)):
         if store.record.encoder_digest == digest and store.record.corpus_fingerprint in wanted:
             yield store
 

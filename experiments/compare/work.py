@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from emonet.clips import values_of
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import Classified, Comparison, Contender, ContenderFacts, compare
@@ -109,8 +110,27 @@ def compare_models(
     contenders = [_contender(one, predicted[one.label], costs, origins[one.label]) for one in every]
     contenders += [Contender(name, scores, ContenderFacts(baseline=True)) for name, scores in baselines.items()]
     rows = clips.rows(ids)
+    return Compared(
+        clips=clips,
+        rows=rows,
+        targets=targets,
+        models=every,
+        origins=origins,
+        predictions={contender.label: contender.predictions for contender in contenders},
+        comparison=_compared(arguments, clips, rows, targets, contenders),
+        warnings=(*origin_notes(origins), *_lossy(states), *target_notes, *clip_notes, *scored.notes, *notes),
+    )
+
+
+def _compared(
+    arguments: CompareArguments,
+    clips: ComparedClips,
+    rows: np.ndarray,
+    targets: tuple[str, ...],
+    contenders: Sequence[Contender],
+) -> Comparison:
     spec = clips.targets.subset(targets)
-    comparison = compare(
+    return compare(
         clips.scores(rows, targets),
         contenders,
         targets=targets,
@@ -119,16 +139,6 @@ def compare_models(
         seed=arguments.seed,
         scale=(spec.low, spec.high),
         classified=_classified(clips, rows, targets, contenders),
-    )
-    return Compared(
-        clips=clips,
-        rows=rows,
-        targets=targets,
-        models=every,
-        origins=origins,
-        predictions={contender.label: contender.predictions for contender in contenders},
-        comparison=comparison,
-        warnings=(*origin_notes(origins), *_lossy(states), *target_notes, *clip_notes, *scored.notes, *notes),
     )
 
 
@@ -148,7 +158,7 @@ def _classified(
     }
     predicted = {label: classes.predicted(scores, spec) for label, scores in heard.items()}
     if len(heard) < len(contenders) and clips.corpus is not None:
-        trained = classes.given([clip.label for clip in clips.corpus.of_split("train")])
+        trained = classes.given(values_of(clips.corpus.of_split("train"), "label"))
         predicted[MAJORITY] = majority(trained, len(given))
     return Classified(classes.names, given, predicted)
 

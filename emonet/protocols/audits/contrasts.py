@@ -9,6 +9,7 @@ never 0). Clips of a speaker stay together, since they are not independent.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -109,12 +110,20 @@ class Contrast:
 
     @cached_property
     def smallest_p(self) -> float:
-        """The smallest p that so many speakers can give; 1 where nothing can be dealt otherwise."""
+        """The smallest p that so many speakers can give; 1 where nothing can be dealt otherwise.
+
+        Deals that only rename groups make no difference: of groups with as many speakers of their own, and with the
+        same speakers that are in other groups, too.
+        """
         sizes = [int((self._pairs[self._alone, 1] == group).sum()) for group in range(self.count)]
         ways = math.factorial(sum(sizes)) // math.prod(math.factorial(size) for size in sizes)
         ways *= math.prod(math.factorial(len(own)) for own in self._several)
-        # Groups of the same size change their names without a difference.
-        same = math.prod(math.factorial(sizes.count(size)) for size in set(sizes))
+        members: list[list[int]] = [[] for _ in sizes]
+        for number, own in enumerate(self._several):
+            for group in self._pairs[own, 1].tolist():
+                members[group].append(number)
+        alike = Counter((size, tuple(of)) for size, of in zip(sizes, members, strict=True))
+        same = math.prod(math.factorial(count) for count in alike.values())
         return max(1 / (1 + self.permutations), min(1.0, same / ways))
 
     @property

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from emonet.clips import Clip
-from emonet.corpora import ClipNames, as_name, gender_of, is_missing, read_rows
+from emonet.corpora import ClipNames, gender_of
 from emonet.errors import RequestError, raise_collected
+from emonet.tables import as_name, is_missing, read_rows
 
 BANDS: Final = (2.0, 4.0, 8.0, 16.0)  # seconds, between lengths
 _KEYS: Final = ("id", "clip", "speaker")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final, final
 
-from emonet.clips import Clip
+from emonet.clips import Clip, content_key
 from emonet.evaluation import Scored
 from emonet.runtime import durable
 from emonet.schema import digest
@@ -71,14 +70,4 @@ class KeptScores:
 
 def clip_set(clips: Sequence[Clip]) -> str:
     """Digest of what of the clips is heard: ids, parts, and sizes of files or content of bytes."""
-    return digest([[clip.id, _content(clip.audio), clip.start, clip.end] for clip in clips])
-
-
-def _content(audio: Path | bytes) -> object:
-    """As corpora's fingerprints have it: files enter by their size, which is there in no time."""
-    if isinstance(audio, bytes):
-        return hashlib.sha256(audio).hexdigest()
-    try:
-        return audio.stat().st_size
-    except OSError:
-        return -1  # missing: refused when it is heard
+    return digest([[clip.id, content_key(clip.audio), clip.start, clip.end] for clip in clips])

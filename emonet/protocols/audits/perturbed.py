@@ -72,6 +72,12 @@ def score_conditions(
     return found
 
 
+def every_condition(clips: Sequence[Clip], perturbations: Sequence[Perturbation], *, seed: int = 0) -> Iterator[Clip]:
+    """All that `score_conditions` would let a model hear, one by one; what cannot be decoded is passed over."""
+    for perturbation in (None, *perturbations):
+        yield from (one for one in perturbed(clips, perturbation, seed=seed) if isinstance(one, Clip))
+
+
 def _after(progress: Progress, before: int, total: int, done: int) -> None:
     progress(before + done, total)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
@@ -74,6 +74,9 @@ def discrimination(
 ) -> ProtocolTable:
     """How well models tell clips of two emotions apart: those in which raters hear one of them and not the other.
 
+    A clip that raters do not agree on for one of the two is neither: it is left out. One that nobody was asked about
+    for the other counts as without it, since the benchmark asks about most clips for the one emotion they were made of.
+
     Args:
         truth: what raters agree on.
         models: name -> its answers for all rated clips.
@@ -91,15 +94,7 @@ def discrimination(
         raise RequestError(
             f"nobody rated {' or '.join(missing)}", expected=f"ratings of {first} and {second}", found=truth.summary
         )
-    heard = truth.ten[[first, second]].fillna(0.0).to_numpy() > 0
-    sides = np.where(heard.all(1) | ~heard.any(1), -1, heard[:, 1])  # 0 the first, 1 the second, -1 none or both
-    if not (sides == 0).any() or not (sides == 1).any():
-        raise RequestError(
-            f"no clips to tell {first} and {second} apart",
-            expected="clips in which raters hear one of them alone",
-            found=f"{(sides == 0).sum()} of {first}, {(sides == 1).sum()} of {second}",
-            hint="another rule of consensus keeps more clips",
-        )
+    sides, disputed = _sides(truth, first, second)
     rows = []
     for model, answers in models.items():
         said = answers.on_ten(truth.clips, (first, second), model)
@@ -110,23 +105,51 @@ def discrimination(
         compete=True,
         title=f"{first.capitalize()} against {second}",
         source=f"{PAPER}, section on findings",
-        columns=(
-            Column(name="model", label="Model"),
-            Column(name="first", label=f"Clips of {first}"),
-            Column(name="second", label=f"Clips of {second}"),
-            Column(
-                name="margin",
-                label="Discrimination",
-                better="higher",
-                digits=2,
-                about="by how much the score of the emotion that raters hear is above the other's, 0 to 10, mean",
-            ),
-            Column(name="auc", label="AUC", better="higher", about=f"of the score of {second} less that of {first}"),
-            Column(name="accuracy", label="Accuracy", better="higher", about="the higher score is right; ties half"),
-        ),
+        columns=_columns(first, second),
         rows=tuple(rows),
-        notes=(f"{truth.summary}.", "Each emotion weighs the same in discrimination and accuracy, whatever its clips."),
+        notes=(
+            f"{truth.summary}.",
+            f"{disputed:,} clips in which raters hear one emotion, and do not agree on the other, are left out.",
+            "Each emotion weighs the same in discrimination and accuracy, whatever its clips.",
+        ),
     )
+
+
+def _columns(first: str, second: str) -> tuple[Column, ...]:
+    return (
+        Column(name="model", label="Model"),
+        Column(name="first", label=f"Clips of {first}"),
+        Column(name="second", label=f"Clips of {second}"),
+        Column(
+            name="margin",
+            label="Discrimination",
+            better="higher",
+            digits=2,
+            about="by how much the score of the emotion that raters hear is above the other's, 0 to 10, mean",
+        ),
+        Column(name="auc", label="AUC", better="higher", about=f"of the score of {second} less that of {first}"),
+        Column(name="accuracy", label="Accuracy", better="higher", about="the higher score is right; ties half"),
+    )
+
+
+def _sides(truth: Consensus, first: str, second: str) -> tuple[Int[np.ndarray, " clips"], int]:
+    """Where raters hear the first emotion (0), the second (1), or none, both or no agreed one (-1); how many disagree.
+
+    Raises:
+        RequestError: if no clip has one of the two alone.
+    """
+    heard = truth.ten[[first, second]].fillna(0.0).to_numpy() > 0
+    disputed = truth.disputed[[first, second]].to_numpy().any(1)
+    unclear = heard.all(1) | ~heard.any(1) | disputed
+    sides = np.where(unclear, -1, heard[:, 1])  # 0 the first, 1 the second, -1 none, both, or not agreed on
+    if not (sides == 0).any() or not (sides == 1).any():
+        raise RequestError(
+            f"no clips to tell {first} and {second} apart",
+            expected="clips in which raters hear one of them alone",
+            found=f"{(sides == 0).sum()} of {first}, {(sides == 1).sum()} of {second}",
+            hint="another rule of consensus keeps more clips",
+        )
+    return sides, int((disputed & heard.any(1)).sum())
 
 
 def _column(table: ProtocolTable, name: str) -> dict[str, float]:

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from emonet.clips import Clip
-from emonet.corpora import as_number, read_rows
 from emonet.errors import RequestError, brief, raise_collected
 from emonet.protocols.ratings import Ratings
+from emonet.tables import as_number, read_rows
 from emonet.targets import ATTRIBUTES, EMOTIONS, TargetSpec
 
 LEVELS = (0.0, 1.0, 2.0)

@@ -118,6 +118,7 @@ def distribution_table(
     seed: int = 0,
     trained: Mapping[str, int] | None = None,
     name: str = "label_distributions",
+    title: str = "Predicted distributions over classes against those of the raters",
     notes: Sequence[str] = (),
 ) -> ProtocolTable:
     """Models that predict distributions, by the same metrics on the same clips.
@@ -130,6 +131,7 @@ def distribution_table(
         seed: of the resamples.
         trained: model -> on how many clips (count).
         name: of the table.
+        title: of the table.
         notes: what a reader has to know beside.
 
     Raises:
@@ -151,7 +153,7 @@ def distribution_table(
     return ProtocolTable(
         name=name,
         compete=True,
-        title="Predicted distributions over classes against those of the raters",
+        title=title,
         source="All-inclusive rule (Chou et al.), EMO-SUPERB (arXiv 2402.13018)",
         columns=_COLUMNS,
         rows=tuple(rows),

@@ -203,6 +203,7 @@ open_peer(f"http:{folder / 'peer.yaml'}", terms=Terms(folder / "answers")).score
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_answers_that_it_has(
     endpoint: Make, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from emonet.audio import decode
 from emonet.clips import Clip
@@ -94,7 +96,6 @@ POSITIONS = "wav2vec2.encoder.pos_conv_embed.conv"
 
 def tiny(folder: Path, **names: str) -> Path:
     """A checkpoint of the form of audEERING's, with random weights."""
-    from safetensors.torch import save_file
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     labels = names or {"0": "arousal", "1": "dominance", "2": "valence"}
@@ -127,7 +128,6 @@ def tiny(folder: Path, **names: str) -> Path:
 
 
 def test_audeering_has_the_documented_arithmetic_and_our_scales(clips: list[Clip], tmp_path: Path) -> None:
-    from safetensors.torch import load_file
     from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     folder = tiny(tmp_path / "model")
@@ -156,6 +156,32 @@ def test_audeering_has_the_documented_arithmetic_and_our_scales(clips: list[Clip
     np.testing.assert_allclose(row["submissive_dominant"], 6 * dominance - 3, atol=1e-5)
     np.testing.assert_allclose(row["valence"], 6 * valence - 3, atol=1e-5)
     assert len({round(one, 3) for one in (arousal, dominance, valence)} - {0.0, 1.0}) > 1, "nothing was cut"
+
+
+def test_another_folder_of_the_same_name_is_another_model(tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "model")
+    before = open_peer(f"audeering:{folder}", device="cpu").identity
+    moved = folder.rename(tmp_path / "moved")
+    assert open_peer(f"audeering:{moved}", device="cpu").identity == before
+    config = json.loads((moved / "config.json").read_text())
+    config["id2label"] = {"0": "dominance", "1": "arousal", "2": "valence"}
+    (moved / "config.json").write_text(json.dumps(config))
+    relabelled = open_peer(f"audeering:{moved}", device="cpu").identity
+    assert relabelled != before, "scores are kept by it"
+    state = load_file(moved / "model.safetensors")
+    save_file(state | {"classifier.out_proj.bias": torch.ones(3)}, moved / "model.safetensors", {"format": "pt"})
+    assert open_peer(f"audeering:{moved}", device="cpu").identity not in {before, relabelled}
+
+
+@pytest.mark.usefixtures("funasr")
+@pytest.mark.parametrize("kind", ["emotion2vec", "sensevoice"])
+def test_weights_of_funasr_in_a_folder_are_told_apart(kind: str, tmp_path: Path) -> None:
+    def identity(weights: bytes) -> str:
+        (tmp_path / "emotion2vec").mkdir(exist_ok=True)
+        (tmp_path / "emotion2vec" / "model.pt").write_bytes(weights)
+        return open_peer(f"{kind}:{tmp_path / 'emotion2vec'}", device="cpu").identity
+
+    assert identity(b"one") != identity(b"other, longer")
 
 
 def test_other_weights_are_not_taken_for_audeerings(tmp_path: Path) -> None:

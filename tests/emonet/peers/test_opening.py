@@ -68,6 +68,7 @@ def test_the_documents_name_every_peer() -> None:
     assert not [name for name in PEERS if f"`{name}" not in text]
 
 
+@pytest.mark.slow
 def test_opening_imports_no_http_client(tmp_path: Path) -> None:
     import subprocess
 
@@ -102,15 +103,27 @@ def test_predictions_in_parquet(tmp_path: Path) -> None:
     assert list(scored.refusals) == ["b"]
 
 
+def test_predictions_as_json_lines_and_out_of_a_spreadsheet(tmp_path: Path, table: Callable[..., str]) -> None:
+    (tmp_path / "p.jsonl").write_text('{"id": 7, "anger": 1}\n{"id": 8, "fear": 2, "refusal": "no"}\n')
+    scored = open_peer(f"table:{tmp_path / 'p.jsonl'}").score(some("7", "8"))
+    assert scored.refusals == {"7": "p.jsonl has no score of fear", "8": "no"}
+    scored = open_peer(table("\ufeffid,anger\na,n/a\nb,2\n")).score(some("a", "b"))
+    assert (scored.scores.loc["b", "anger"], list(scored.refusals)) == (2.0, ["a"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("id,angr\na,1\n", "(?s)none of predictions.*the column id, and a column for each target.*id, angr"),
         ("clip,anger\na,1\n", "none of predictions"),
-        ("id,anger\na,1\na,2\n", "a occurs 2 times"),
-        ("id,anger\na,high\n", "a: anger is no number"),
+        ("id,anger\na,1\na,2\n", "line 3: a occurs a second time"),
+        ("id,anger\na,high\n", "line 2: a: anger is no number: 'high'"),
         ("id,anger\na,inf\n", "a: anger is no number"),
-        ("", "the predictions cannot be read"),
+        ("id,anger\na,1,2\n", "line 2: 3 cells where the header has 2"),
+        ("id,anger\n,1\n", "line 2: there is no id"),
+        ("id,anger,Anger\na,1,2\n", "2 columns stand for anger"),
+        ("id;anger\na;1\n", r"(?s)cannot be read.*separated by semicolons"),
+        ("", r"(?s)none of predictions.*no rows"),
     ],
 )
 def test_tables_that_are_wrong(table: Callable[..., str], text: str, message: str) -> None:

@@ -41,6 +41,20 @@ def test_a_regression_is_fitted_on_a_corpus_and_refuses_its_speakers(
     assert scored.scores.index.tolist() == ["new3", "a0", "new0", "new1", "new2"]
 
 
+def test_ratings_that_were_corrected_fit_another_regression(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """openSMILE need not be here: which features it would give is no matter."""
+    monkeypatch.setattr("emonet.peers.regression.Regression", lambda _, *more: Regression("mel_ridge", *more))
+    before = open_peer(f"egemaps_ridge:{corpus}").identity
+    assert open_peer(f"egemaps_ridge:{corpus}").identity == before
+    table = tmp_path / "m.csv"
+    table.write_text(table.read_text().replace("a0.wav,a,train,0", "a0.wav,a,train,1"))
+    after = open_peer(f"egemaps_ridge:{corpus}").identity
+    assert after != before, "scores are kept by it"
+    assert open_peer(f"compare2016_ridge:{corpus}").identity != after
+
+
 def _mel(corpus: str) -> Regression:
     return Regression("mel_ridge", corpus, EMOTIONS.subset(["anger", "fear"]))
 

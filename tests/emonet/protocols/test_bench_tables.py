@@ -117,7 +117,7 @@ def test_refusals_are_counted_and_left_out(
     assert cells["refused"] == pytest.approx(100 * left_out / one.rated)
     assert cells["emotions"] == len(truth.emotions) - 1
     kept = truth.ten.drop(columns="hope").iloc[10:]
-    alone = Consensus("mean", truth.spec, truth.scores.drop(columns="hope").iloc[10:], one.rated)
+    alone = Consensus("mean", truth.spec, truth.scores.drop(columns="hope").iloc[10:], truth.asked)
     same = judge_models(alone, {"x": Answers(Scored(models["refuses"].scored.scores.iloc[10:]))}, config=CONFIG)
     assert len(kept) == len(alone.clips)
     assert same["x"].over_clips.spearman.mean.value == one.over_clips.spearman.mean.value
@@ -256,14 +256,42 @@ def test_sadness_is_told_from_distress(bench: Bench, scores: pd.DataFrame) -> No
     truth = agree(bench.ratings, "present")
     found = discrimination(truth, {"hears": Answers(Scored(scores))}, config=CONFIG).rows[0].cells
     sad, upset = (truth.ten[name] > 0 for name in ("sadness", "distress"))
-    used = sad ^ upset
+    used = (sad ^ upset) & ~truth.disputed[["sadness", "distress"]].any(axis=1)
     ahead = (2.5 * (scores["distress"] - scores["sadness"]))[used]
-    assert (found["first"], found["second"]) == (int((sad & ~upset).sum()), int((upset & ~sad).sum()))
+    assert (found["first"], found["second"]) == (int((sad & used).sum()), int((upset & used).sum()))
     assert number(found["auc"]) == pytest.approx(roc_auc_score(upset[used], ahead))
     right = [(ahead[upset[used]] > 0).mean(), (ahead[sad[used]] < 0).mean()]
     assert number(found["accuracy"]) == pytest.approx(np.mean(right))
     margins = [ahead[upset[used]].mean(), -ahead[sad[used]].mean()]
     assert number(found["margin"]) == pytest.approx(np.mean(margins))
+
+
+def test_clips_that_raters_do_not_agree_on_tell_no_emotions_apart() -> None:
+    """Of five clips: sad; upset; sad without a question about distress; sad, distress disputed; distress disputed."""
+    levels = {
+        "sad": {"sadness": "44", "distress": "00"},
+        "upset": {"sadness": "00", "distress": "44"},
+        "not asked": {"sadness": "44"},
+        "disputed": {"sadness": "44", "distress": "04"},
+        "neither": {"sadness": "00", "distress": "04"},
+    }
+    ratings = Ratings.of(
+        [
+            (clip, rater, target, float(level))
+            for clip, targets in levels.items()
+            for target, given in targets.items()
+            for rater, level in zip("xy", given, strict=True)
+        ],
+        EMOTIONS,
+    )
+    truth = agree(ratings, "unanimous")
+    assert (truth.rated, int(truth.disputed.to_numpy().sum())) == (9, 2)
+    scores = pd.DataFrame({"sadness": 4.0, "distress": 0.0}, index=list(levels))
+    table = discrimination(truth, {"sad": Answers(Scored(scores))}, config=CONFIG)
+    assert (table.rows[0].cells["first"], table.rows[0].cells["second"]) == (2, 1)
+    assert any(note.startswith("1 clips in which raters hear one emotion") for note in table.notes)
+    scores.loc["disputed"] = [0.0, 4.0]
+    assert discrimination(truth, {"sad": Answers(Scored(scores))}, config=CONFIG).rows == table.rows
 
 
 def test_ties_are_half_right(bench: Bench, models: dict[str, Answers]) -> None:
@@ -287,6 +315,7 @@ def test_a_model_without_the_emotion_has_no_figures(bench: Bench, scores: pd.Dat
     assert found == {"model": "deaf", "first": 0, "second": 0}
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(tmp_path: Path, bench: Bench, truth: Consensus, judged: dict[str, Judged]) -> None:
     figure1_figure(figure1(bench.ratings), tmp_path / "one.png")
     table6_figure(table6(judged, truth), tmp_path / "six.png")

@@ -39,11 +39,11 @@ from emonet.protocols import (
     shared_classes,
     train_folds,
 )
-from emonet.protocols.emobox_training import Head, _Learner, _split
+from emonet.protocols.emobox.training import Head, _Learner, _split
 from emonet.runtime import generator, seed_of
 from emonet.targets import NO_CLASS, Classes, ClassLabels
 
-SHARED = Path(__file__).parents[4].parent / "shared" / "reference"
+SHARED = Path(__file__).parents[4] / "shared" / "reference"
 CLASSES = ("angry", "happy", "neutral", "sad")
 FRAMES, WIDTH = 12, 8
 QUICK = EmoBoxConfig(hidden=16, epochs=6, warmup=2, learning_rate=0.02, batch_size=8)
@@ -113,9 +113,9 @@ def test_the_corpora_are_those_of_the_leaderboard() -> None:
 def test_what_is_shipped_is_what_was_collected(name: str) -> None:
     if not (source := SHARED / f"emobox_{name}.csv").is_file():
         pytest.skip("EmoBox's published figures are not beside this checkout")
-    import emonet.protocols
+    import emonet.protocols.emobox
 
-    shipped = Path(emonet.protocols.__file__).parent / "emobox_as_published" / f"{name}.csv"
+    shipped = Path(emonet.protocols.emobox.__file__).parent / "as_published" / f"{name}.csv"
     assert shipped.read_text("utf-8").splitlines() == source.read_text("utf-8").splitlines()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from itertools import combinations, product
+from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,43 @@ def by_speaker(clips: Sequence[Clip], groups: Sequence[str | None], name: str = 
 def cells(table: ProtocolTable, **wanted: str) -> dict:
     (row,) = [row for row in table.rows if all(row.cells[key] == one for key, one in wanted.items())]
     return dict(row.cells)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "ab ab ab",
+        "ab ab bc",
+        "ab ac bc",
+        "abc ab",
+        "abc abc",
+        "a b ab",
+        "a b c ab",
+        "a b c ab ab",
+        "a a b bc c",
+        "a a b b",
+    ],
+)
+def test_the_smallest_p_is_that_of_every_deal(groups: str) -> None:
+    """Speakers by the groups that they are in: the largest range of all deals, and how many deals have it."""
+    from emonet.protocols.audits.contrasts import Contrast
+
+    pairs = [(speaker, "abc".index(group)) for speaker, own in enumerate(groups.split()) for group in own]
+    cells_of = {who: [n for n, (one, _) in enumerate(pairs) if one == who] for who, _ in pairs}
+    alone = [own[0] for own in cells_of.values() if len(own) == 1]
+    parts = [alone, *(own for own in cells_of.values() if len(own) > 1)]
+    order = np.argsort([n for part in parts for n in part])
+    dealt = product(*(permutations([pairs[n][1] for n in part]) for part in parts))
+    every = np.unique([np.concatenate(own)[order] for own in dealt], axis=0).astype(int)
+    rng, least = np.random.default_rng(0), 1.0
+    for _ in range(200):
+        values = rng.normal(size=len(pairs)) ** 3
+        means = np.stack([((every == g) * values).sum(1) / (every == g).sum(1) for g in np.unique(every)])
+        ranges = np.ptp(means, axis=0)
+        least = min(least, float((ranges >= ranges.max() - 1e-12).mean()))
+    speakers, numbers = (np.array(column) for column in zip(*pairs, strict=True))
+    one = Contrast(None, None, (), np.arange(len(pairs)), speakers, numbers, CONFIG, 10_000, 0)  # type: ignore[arg-type]
+    assert one.smallest_p == pytest.approx(least)
 
 
 def test_figures_of_a_group_are_those_of_its_clips_alone() -> None:
@@ -143,6 +180,7 @@ def test_p_within_speakers_agrees_with_swapping_in_all_ways() -> None:
     assert cells(pairs, one="a")["p"] == pytest.approx(exact, abs=0.015)
 
 
+@pytest.mark.slow
 def test_p_is_uniform_where_groups_do_not_differ() -> None:
     rng = np.random.default_rng(4)
     found = []

@@ -102,7 +102,7 @@ def test_clips_without_ratings_are_left_out_and_told() -> None:
     inputs, truth, clips = some()
     part = truth.of(truth.clips[:110])
     table = label_heads_table(inputs, part, clips, deal_folds(clips, 3), config=CONFIG)
-    assert "10 clips have no rating: left out" in table.notes
+    assert "10 clips have no label of raters: left out" in table.notes
     assert "all 110 clips" in table.notes[0]
 
 

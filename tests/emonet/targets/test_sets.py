@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from cache.store import TEXTS
-from emonet.corpora.manifest.columns import AUDIO, FIELDS
+from emonet.corpora.manifest.columns import FIELDS
 from emonet.errors import RequestError
+from emonet.tables import AUDIO_NAMES
 from emonet.targets import ATTRIBUTES, CLASSES, EMOTIONS, PUBLISHED, QUALITY, SETS, Target, TargetSpec, open_targets
 from emonet.targets.sets import RESERVED
 
@@ -164,6 +165,6 @@ def test_all_problems_of_a_file_come_together(tmp_path: Path) -> None:
 
 
 def test_no_target_is_called_as_a_column_beside_the_targets() -> None:
-    columns = {*FIELDS, *AUDIO, *TEXTS, "id", "split", "speaker", "language", "seconds", "speech_frames", "label"}
+    columns = {*FIELDS, *AUDIO_NAMES, *TEXTS, "id", "split", "speaker", "language", "seconds", "speech_frames", "label"}
     assert columns <= RESERVED
     assert not RESERVED & {name for target in PUBLISHED for name in (target.id, target.name.casefold())}

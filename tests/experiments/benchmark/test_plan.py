@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emonet.errors import RequestError
-from emonet.protocols.emobox_cross import MOST
+from emonet.protocols.emobox.cross import MOST
 from experiments.benchmark.plan import SHIPPED, key_of, load_plan
 
 

@@ -82,6 +82,7 @@ def test_the_page_carries_everything_within_itself(made: ComparisonFindings, pat
     assert "nan" not in page.words.replace("repugnance", "")
 
 
+@pytest.mark.slow
 def test_a_single_model_is_compared_with_its_baselines(tmp_path: Path) -> None:
     page = Page(write_page(tmp_path / "new" / "folder", findings(models=1, speakers=4)).read_text("utf-8"))
     assert "good is better than median by" in page.words
@@ -123,6 +124,7 @@ def test_the_files_beside_it_hold_the_same_figures(made: ComparisonFindings, pat
     assert all(row["difference"] == row["p"] == "" for row in unrated)
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_each_time_and_replaces_the_old_one(made: ComparisonFindings, path: Path) -> None:
     before = path.read_bytes()
     assert write_page(path.parent, made).read_bytes() == before
@@ -136,6 +138,7 @@ document.title = JSON.stringify([click(1), click(1), click(6), click(6), click(0
 </script>"""
 
 
+@pytest.mark.slow
 def test_a_browser_opens_the_page_without_an_error(browser: Browser, path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "sorted.html"
     copy.write_text(path.read_text("utf-8").replace("</body>", f"{SORT}</body>"), "utf-8")

@@ -52,6 +52,7 @@ def test_the_challenger_is_promoted_by_the_rule_and_versions_show_it(
         comparing("1", "2", world.folder / "good" / "voice", promote=True)
 
 
+@pytest.mark.slow
 def test_a_poor_challenger_is_told_why_not(registered: Path, comparing: Compare) -> None:
     uri = default_uri(registered)
     promote(version_of(VOICE, 2, uri), uri, registered, expected=1, why="by hand")
@@ -87,6 +88,7 @@ def test_what_is_not_known_is_said_beside_the_verdict(
     assert verdict.reasons[-1] == "that v3 @candidate was not trained on these clips is not known"
 
 
+@pytest.mark.slow
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     registered: Path, flags_of: Callable[..., CompareArguments], good: Path
 ) -> None:
@@ -110,6 +112,7 @@ def test_only_registered_versions_can_be_promoted(registered: Path, examining: E
         examining(good, promote=True)
 
 
+@pytest.mark.slow
 def test_models_are_named_in_many_ways(registered: Path, examining: Examine) -> None:
     run_id = version_of(VOICE, 2, default_uri(registered)).run_id
     for name in ("models:/emonet-voice/2", "@candidate", run_id, f"runs:/{run_id}/voice"):
@@ -124,6 +127,7 @@ def test_a_version_whose_files_were_deleted_says_so(registered: Path, examining:
         examining("3")
 
 
+@pytest.mark.slow
 def test_what_was_computed_is_kept_when_the_server_is_gone(
     comparing: Compare, good: Path, runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

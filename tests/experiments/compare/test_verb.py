@@ -133,6 +133,7 @@ def test_a_pooled_store_serves_experts_on_statistics(
 @pytest.mark.parametrize(
     "other", [{"form": "flatten"}, {"form": "attention"}, {"pool_over": "all"}], ids=["flatten", "attention", "all"]
 )
+@pytest.mark.slow
 def test_a_pooled_store_is_not_taken_where_a_model_of_its_encoder_needs_states(
     examining: Examine, world: World, pooled: Path, tmp_path: Path, runs: Path, other: dict[str, str]
 ) -> None:
@@ -157,6 +158,22 @@ def test_a_half_done_extraction_goes_on(examining: Examine, world: World, good: 
 def test_an_experiments_store_serves_its_corpus(examining: Examine, world: World, good: Path, runs: Path) -> None:
     (runs / "mini").mkdir()
     (runs / "mini" / "store.zarr").symlink_to(world.store)
+    assert examining(good, on=world.spec).comparison.clips == 18
+    assert not (runs / STATES).exists()
+
+
+def test_a_store_that_an_experiment_has_elsewhere_serves_its_corpus_too(
+    examining: Examine, world: World, good: Path, runs: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(world.store, tmp_path / "disk" / "mini.zarr")
+    for name, told in [
+        ("mini", json.dumps({"store": str(tmp_path / "disk" / "mini.zarr")})),
+        ("gone", json.dumps({"store": str(tmp_path / "gone.zarr")})),
+        ("odd", '["no result"]'),
+        ("cut", '{"store"'),
+    ]:
+        (runs / name).mkdir()
+        (runs / name / "extract.json").write_text(told)
     assert examining(good, on=world.spec).comparison.clips == 18
     assert not (runs / STATES).exists()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, final
 
 import numpy as np
@@ -18,7 +19,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emonet.clips import Clip, Fold, Folds, HeldOut, hold_out, number_of
+from emonet.clips import Clip, Fold, Folds, HeldOut, hold_out, number_of, values_of
 from emonet.configs import Precision
 from emonet.errors import EmonetError, RequestError, raise_collected
 from emonet.evaluation import class_metrics, confusion
@@ -101,10 +102,10 @@ class HeardStates:
             wrong.append(f"{int((self.lengths < 1).sum()):,} clips without a state")
         raise_collected("the states are of other clips than the corpus has", wrong, where=f"{len(self.clips):,} clips")
 
-    @property
+    @cached_property
     def speakers(self) -> tuple[str, ...]:
         """Who speaks, one per clip."""
-        return tuple(clip.speaker for clip in self.clips)
+        return tuple(values_of(self.clips, "speaker"))
 
 
 @dataclass(frozen=True)

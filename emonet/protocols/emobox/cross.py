@@ -13,8 +13,8 @@ from emonet.clips import Clip, Fold, number_of
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError
 from emonet.evaluation import ClassMetricName, Estimate, sample_classes
-from emonet.protocols.emobox_leaderboard import EMOBOX, FIGURES, per_cent
-from emonet.protocols.emobox_training import EmoBoxConfig, HeardStates, Rows, Selection, TrainedFold, fit_head
+from emonet.protocols.emobox.leaderboard import EMOBOX, FIGURES, per_cent
+from emonet.protocols.emobox.training import EmoBoxConfig, HeardStates, Rows, Selection, TrainedFold, fit_head
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 from emonet.runtime import Progress, generator, ignore
 from emonet.targets import NO_CLASS, Classes, ClassLabels
@@ -56,7 +56,7 @@ class CrossRun:
             self.data.labels.given[rows],
             self.run.predicted[self.run.epoch(by)].astype(np.int64),
             classes=self.data.labels.classes.names,
-            speakers=[self.data.clips[row].speaker for row in rows.tolist()],
+            speakers=[self.data.speakers[row] for row in rows.tolist()],
             config=config,
             seed=seed,
         )

@@ -30,7 +30,7 @@ FIGURES = tuple(
 
 @cache
 def _read(name: str) -> pd.DataFrame:
-    text = resources.files("emonet.protocols").joinpath("emobox_as_published", f"{name}.csv").read_text("utf-8")
+    text = resources.files("emonet.protocols.emobox").joinpath("as_published", f"{name}.csv").read_text("utf-8")
     return pd.read_csv(StringIO(text))
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Int
 from emonet.configs import EvaluationConfig
 from emonet.errors import RequestError, shortened
 from emonet.evaluation import ClassMetricName, ClassScores, Estimate, FoldEstimate, fold_classes, sample_classes
-from emonet.protocols.emobox_leaderboard import EMOBOX, FIGURES, per_cent, ranked
-from emonet.protocols.emobox_training import HeardStates, Selection, TrainedFold
+from emonet.protocols.emobox.leaderboard import EMOBOX, FIGURES, per_cent, ranked
+from emonet.protocols.emobox.training import HeardStates, Selection, TrainedFold
 from emonet.protocols.tables import Cell, Column, ProtocolTable, Row
 
 MEAN, POOLED = "mean over folds", "all clips"
@@ -44,7 +44,7 @@ def selected(
     folds = np.repeat(np.arange(len(runs)), [len(run.test) for run in runs])
     predicted = np.concatenate([run.predicted[run.epoch(by)] for run in runs]).astype(np.int64)
     given: Int[np.ndarray, " tested"] = data.labels.given[rows]
-    speakers = [data.clips[row].speaker for row in rows.tolist()]
+    speakers = [data.speakers[row] for row in rows.tolist()]
     sampled = sample_classes(
         given, predicted, classes=data.labels.classes.names, speakers=speakers, config=config, seed=seed
     )

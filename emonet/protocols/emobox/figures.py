@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emonet.evaluation import ACCENT, COLOURS, DPI, FAINT, GRID, INK, Estimate, bare, labelled
-from emonet.protocols.emobox_training import Selection, TrainedFold
+from emonet.protocols.emobox.training import Selection, TrainedFold
 from emonet.protocols.tables import Cell, ProtocolTable
 
 _KINDS = {"measured": ACCENT, "published": "#3a6ea5", "optimistic": FAINT}
