@@ -1,0 +1,5 @@
+"""Timelines: who felt what when in a recording, with their exports and pages."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
