@@ -2,79 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from jaxtyping import Float32
 
-from emonet.audio import Decoded, Excerpt, pad, shared_decoders
-from emonet.checkpoints import (
-    INFO,
-    Calibration,
-    ExpertsInfo,
-    LoadedBank,
-    PublishedFolder,
-    bank_folders,
-    check_alike,
-    check_banks,
-    check_targets,
-    holds_published,
-    import_published,
-    load_banks,
-    load_published,
-    open_published,
-    read_calibration,
-    read_info,
-)
-from emonet.clips import Clip
+from emonet.checkpoints import Calibration, Population, check_targets
 from emonet.configs import Precision
-from emonet.encoders import Padded, ReadyEncoder, open_encoder, open_heard
-from emonet.errors import AudioError, RequestError
-from emonet.evaluation import Scored
-from emonet.experts import ExpertsPrecision
-from emonet.registry import ENCODER, EXPERTS
-from emonet.runtime import Progress, ignore, replacing
+from emonet.inference.onnx_pipeline import OnnxPipeline
+from emonet.inference.predictions import SampleScores, sample_scores
+from emonet.inference.scoring import Scoring
+from emonet.runtime import Progress, ignore
 from emonet.targets import TargetSpec
+from emonet.windows import SAMPLE_RATE
 
-if TYPE_CHECKING:
-    import pandas as pd  # half a second, which `emonet predict` can do without
+if TYPE_CHECKING:  # all of them import torch, which `from_onnx` does without
+    import torch
+
+    from emonet.checkpoints import Familiarity, LoadedBank
+    from emonet.encoders import ReadyEncoder
+    from emonet.experts import ExpertsPrecision
 
 CHAMPION_URI = "models:/emonet-voice@champion"
-BATCH = 8  # recordings per pass through the encoder
-_TRAINED_ON = "these experts were trained on"
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What was heard in one recording.
-
-    Args:
-        audio: its path, or `bytes`.
-        scores: target id -> score: emotions, strongest first, then attributes and quality in their own order; empty
-            where the recording could not be used.
-        seconds: how much of it was heard, at most the model's window; NaN where the model does not say.
-        error: why it could not be used, else None.
-        total: how long it is, in seconds; NaN where it does not say.
-        notices: what should be known of its sound, a line each: how much of it was heard, channels that cancel, noise.
-        uncertainties: target id -> half-width of the score's interval, in its units; only of ensembles.
-    """
-
-    audio: str
-    scores: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    error: str | None = None
-    total: float = math.nan
-    notices: tuple[str, ...] = ()
-    uncertainties: Mapping[str, float] = field(default_factory=dict)
-
-
-class EmotionPipeline:
+class EmotionPipeline(Scoring):
     """Scores recordings with an encoder and its experts.
 
     Recordings are decoded in processes of their own: one that crashes the decoder costs itself and nothing else.
@@ -83,6 +38,10 @@ class EmotionPipeline:
         encoder: turns audio into states.
         banks: the experts, one bank for each form and depth; all hear the same states.
         calibration: what becomes of their scores, if they are calibrated.
+        familiarity: what the training clips of each bank are like, as far as that is known.
+
+    Attributes:
+        population: what the experts give their training clips, as far as that is known.
 
     Raises:
         RequestError: if experts were trained on another encoder's states, or a target has several, or the calibration
@@ -95,13 +54,21 @@ class EmotionPipeline:
     """
 
     def __init__(
-        self, encoder: ReadyEncoder, banks: Sequence[LoadedBank], calibration: Calibration | None = None
+        self,
+        encoder: ReadyEncoder,
+        banks: Sequence[LoadedBank],
+        calibration: Calibration | None = None,
+        familiarity: Sequence[Familiarity] = (),
     ) -> None:
+        from emonet.inference.folders import check_fit
+
         infos = [info for _, info in banks]
-        _check_fit(encoder, infos)
-        self.encoder = encoder
+        check_fit(encoder, infos)
+        spec = TargetSpec(tuple(target for info in infos for target in info.target_spec))
+        super().__init__(spec, Population.joined(info.population for info in infos))
+        self.encoder: ReadyEncoder = encoder
         self.banks = _placed(banks, encoder.device)
-        self.target_spec = TargetSpec(tuple(target for info in infos for target in info.target_spec))
+        self.familiarity = tuple(familiarity)
         self.calibration = calibration
         if calibration is not None:
             check_targets(calibration, self.targets)
@@ -136,6 +103,36 @@ class EmotionPipeline:
         return cls.from_folder(folder, precision=precision, experts_precision=experts_precision, device=device)
 
     @classmethod
+    def from_pretrained(
+        cls,
+        name: Path | str,
+        *,
+        revision: str | None = None,
+        precision: Precision = "auto",
+        experts_precision: ExpertsPrecision = "float32",
+        device: str | None = None,
+    ) -> EmotionPipeline:
+        """Load a voice model from the Hugging Face hub, as `emonet push` uploads it; or a local folder of that form.
+
+        Without a network the copy that was downloaded before is used, with a warning that says so.
+
+        Args:
+            name: `ORG/NAME`, or a folder.
+            revision: branch, tag or commit; by default main.
+            precision: arithmetic of the encoder.
+            experts_precision: as in `from_registry`.
+            device: as in `from_registry`.
+
+        Raises:
+            RequestError: if there is no such model or revision, or it is not one of emonet's, or not whole.
+            EmonetError: if the hub does not answer, and the model was not downloaded before.
+        """
+        from emonet.hub import fetch_model
+
+        folder = fetch_model(str(name), revision, say=lambda text: warnings.warn(text, stacklevel=4))
+        return cls.from_folder(folder, precision=precision, experts_precision=experts_precision, device=device)
+
+    @classmethod
     def from_folder(
         cls,
         folder: Path | str,
@@ -155,9 +152,33 @@ class EmotionPipeline:
         Raises:
             RequestError: if the folder holds no voice model.
         """
-        root = _voice_folder(Path(folder))
+        from emonet.encoders import open_encoder
+        from emonet.inference.folders import voice_folder
+        from emonet.registry import ENCODER, EXPERTS
+
+        root = voice_folder(Path(folder))
         encoder = open_encoder(str(root / ENCODER), precision=precision, device=device)
-        return cls(encoder, load_banks(root / EXPERTS, experts_precision), read_calibration(root / EXPERTS))
+        return cls._of_folder(encoder, root / EXPERTS, experts_precision)
+
+    @classmethod
+    def from_onnx(cls, folder: Path | str, *, threads: int | None = None) -> OnnxPipeline:
+        """Load what `emonet export onnx` made; it scores on ONNX Runtime, and torch is not imported.
+
+        Args:
+            folder: with the ONNX files and `onnx.json`.
+            threads: that compute (count); by default as many as there are cores.
+
+        Raises:
+            RequestError: if the folder holds no export, or one that is damaged or of another version.
+        """
+        return OnnxPipeline.from_folder(folder, threads=threads)
+
+    @classmethod
+    def _of_folder(cls, encoder: ReadyEncoder, experts: Path, precision: ExpertsPrecision) -> EmotionPipeline:
+        from emonet.checkpoints import load_banks, read_calibration, read_familiarity
+
+        banks = load_banks(experts, precision)
+        return cls(encoder, banks, read_calibration(experts), read_familiarity(experts))
 
     @classmethod
     def from_experts(
@@ -184,19 +205,25 @@ class EmotionPipeline:
         Raises:
             RequestError: if the folder holds no experts, or unusable ones, or they do not fit the encoder.
         """
+        from emonet.checkpoints import (
+            bank_folders,
+            check_banks,
+            holds_published,
+            load_published,
+            open_published,
+            read_info,
+        )
+        from emonet.encoders import open_encoder
+        from emonet.inference.folders import open_ready
+
         folder = Path(experts)
         published = holds_published(folder)
         (open_published if published else check_banks)(folder)  # before the encoder is loaded, or even fetched
         if published:
             ready = open_encoder(encoder, precision=precision, device=device)
             return cls(ready, load_published(folder, ready, experts_precision, progress=progress))
-        ready = _open_heard(encoder, read_info(bank_folders(folder)[0]), precision, device)
-        return cls(ready, load_banks(folder, experts_precision), read_calibration(folder))
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """Ids of the targets that there is an expert for."""
-        return self.target_spec.ids
+        ready = open_ready(encoder, read_info(bank_folders(folder)[0]), precision, device)
+        return cls._of_folder(ready, folder, experts_precision)
 
     @property
     def calibrated(self) -> bool:
@@ -215,222 +242,49 @@ class EmotionPipeline:
         fitted = [info.intervals for _, info in self.banks if info.intervals is not None and info.intervals.factors]
         return min((intervals.coverage for intervals in fitted), default=None)
 
-    def __call__(self, audio: Path | str | bytes) -> dict[str, float]:
-        """Scores of one recording: emotions, strongest first, then attributes and quality in their own order.
+    def _scores(self, sounds: Sequence[Float32[np.ndarray, " _samples"]]) -> list[SampleScores]:
+        import torch
 
-        Args:
-            audio: a file that libsndfile reads, or its bytes.
+        from emonet.audio import pad
+        from emonet.encoders import Padded
 
-        Raises:
-            AudioError: if the recording cannot be used.
-        """
-        prediction = next(self.predict([audio]))
-        if prediction.error is not None:
-            raise AudioError(prediction.error, where=prediction.audio)
-        return dict(prediction.scores)
-
-    def predict(
-        self, audio: Sequence[Path | str | bytes], *, batch_size: int = BATCH, progress: Progress = ignore
-    ) -> Iterator[Prediction]:
-        """Score many recordings; one that cannot be used is reported as such, and the rest is done.
-
-        Args:
-            audio: files or bytes.
-            batch_size: recordings per pass through the encoder (count).
-            progress: called with the number of finished recordings.
-
-        Yields:
-            One prediction for each, in order.
-        """
-        excerpts = [Excerpt(Path(one) if isinstance(one, str) else one) for one in audio]
-        yield from self._predict(excerpts, audio, batch_size, progress)
-
-    def score(self, clips: Sequence[Clip], *, progress: Progress = ignore) -> Scored:
-        """Scores of clips as a table, as `emonet.Scorer` has it; one that cannot be used is refused.
-
-        Args:
-            clips: with unique ids.
-            progress: called with the number of finished clips.
-        """
-        predictions = self._predict(clips, [clip.id for clip in clips], BATCH, progress)
-        found = (one.error or [one.scores[target] for target in self.targets] for one in predictions)
-        return Scored.of(clips, self.target_spec, found)
-
-    def _predict(
-        self,
-        clips: Sequence[Clip | Excerpt],
-        names: Sequence[Path | str | bytes],
-        batch_size: int,
-        progress: Progress,
-    ) -> Iterator[Prediction]:
-        progress(0, len(clips))
-        heard = shared_decoders().decode(clips, seconds=self.encoder.window.seconds, ahead=2 * batch_size)
-        for start in range(0, len(clips), batch_size):
-            batch = list(islice(heard, batch_size))
-            yield from self._score(names[start : start + batch_size], batch)
-            progress(start + len(batch), len(clips))
-
-    def frame(self, audio: Sequence[Path | str | bytes]) -> pd.DataFrame:
-        """Scores of many recordings as a table: one row each, one column per target.
-
-        Raises:
-            AudioError: if a recording cannot be used.
-        """
-        predictions = list(self.predict(audio))
-        for prediction in predictions:
-            if prediction.error is not None:
-                raise AudioError(prediction.error, where=prediction.audio)
-        import pandas as pd
-
-        return pd.DataFrame([dict(p.scores) for p in predictions], columns=list(self.targets))
-
-    def _score(
-        self, names: Sequence[Path | str | bytes], heard: Sequence[Decoded | AudioError]
-    ) -> Iterator[Prediction]:
-        usable = [sound for sound in heard if not isinstance(sound, AudioError)]
-        rows = self._scores(usable) if usable else iter(())
-        for name, sound in zip(names, heard, strict=True):
-            label = "bytes" if isinstance(name, bytes) else str(name)
-            if isinstance(sound, AudioError):
-                yield Prediction(label, error=sound.reason)
-                continue
-            scores, half_widths = next(rows)
-            yield Prediction(
-                label,
-                scores=strongest_first(dict(zip(self.targets, scores, strict=True)), self.target_spec),
-                seconds=round(sound.seconds, 3),
-                total=round(sound.total, 3),
-                notices=tuple(notice.text for notice in sound.notices),
-                uncertainties={
-                    target: half_width
-                    for target, half_width in zip(self.targets, half_widths, strict=True)
-                    if not math.isnan(half_width)
-                },
-            )
-
-    @torch.inference_mode()
-    def _scores(self, sounds: Sequence[Decoded]) -> Iterator[tuple[list[float], list[float]]]:
-        """Scores of each sound, and the half-widths of their intervals (NaN without)."""
         window = self.encoder.window
-        samples = [min(len(sound.samples), window.samples) for sound in sounds]
-        states = self.encoder.states(Padded(pad([sound.samples for sound in sounds], window), samples))
-        lengths = torch.tensor([window.speech_frames(sound.seconds, self.encoder.frames) for sound in sounds])
+        samples = [min(len(sound), window.samples) for sound in sounds]
+        heard = [window.speech_frames(count / SAMPLE_RATE, self.encoder.frames) for count in samples]
+        with torch.inference_mode():
+            states = self.encoder.states(Padded(pad(sounds, window), samples))
+            return self._of_states(states, torch.tensor(heard))
+
+    def _of_states(self, states: torch.Tensor, lengths: torch.Tensor) -> list[SampleScores]:
+        import torch
+
         scores, half_widths = [], []
         for bank in self.banks:
             place = next(bank.bank.parameters()).device
-            members = bank.scores(states.to(place), lengths.to(place)).cpu()
+            # One sound at a time: products of matrices round differently with what stands beside it. Experts on
+            # flattened states are too large to be read again for each.
+            parts = len(states) if bank.info.form == "flatten" else 1
+            rows = zip(torch.split(states.to(place), parts), torch.split(lengths.to(place), parts), strict=True)
+            members = torch.cat([bank.scores(*row).cpu() for row in rows])
             scores.append(members.mean(2))
             half_widths.append(bank.half_widths(members))
         found = torch.cat(scores, 1).numpy()
-        rows: list[list[float]] = (self.calibration.apply(found, self.targets) if self.calibration else found).tolist()
-        return zip(rows, np.concatenate(half_widths, 1).tolist(), strict=True)
+        scaled = self.calibration.apply(found, self.targets) if self.calibration else found
+        each = list(zip(torch.split(states, 1), torch.split(lengths, 1), strict=True))
+        distances = [np.concatenate([known.unfamiliarity(*one) for one in each]) for known in self.familiarity]
+        farthest = np.max(distances, axis=0) if distances else None
+        return sample_scores(self.targets, scaled, np.concatenate(half_widths, 1), farthest)
 
 
 def _placed(banks: Sequence[LoadedBank], device: torch.device) -> tuple[LoadedBank, ...]:
     """The experts on the encoder's device; each bank that does not fit there stays with the processor."""
+    import torch
+
     placed = []
-    for bank, info in banks:
+    for loaded in banks:
         try:
-            placed.append(LoadedBank(bank.eval().to(device), info))
+            placed.append(loaded._replace(bank=loaded.bank.eval().to(device)))
         except torch.OutOfMemoryError:
-            placed.append(LoadedBank(bank.to("cpu"), info))
+            placed.append(loaded._replace(bank=loaded.bank.to("cpu")))
             torch.cuda.empty_cache()
     return tuple(placed)
-
-
-def assemble(captioner: Path | str, experts: Path, folder: Path) -> Path:
-    """Put an encoder and its experts into one folder that `EmotionPipeline.from_folder` loads; whole or not at all.
-
-    Args:
-        captioner: folder or hub id whose encoder the experts were trained on, or `plugin:NAME[:ARGUMENT]`.
-        experts: folder that `save_bank` wrote, or with several such folders.
-        folder: where to; replaced if it exists.
-
-    Raises:
-        RequestError: if the experts were trained on another encoder's states, or their files are damaged.
-    """
-    encoder = _open_heard(str(captioner), read_info(bank_folders(experts)[0]), "float32")
-    with replacing(folder) as partial:
-        encoder.save(partial / ENCODER)
-        shutil.copytree(experts, partial / EXPERTS, ignore=shutil.ignore_patterns("*.parquet"))  # no clips' scores
-        # What does not fit is refused before anything is replaced; wide experts, of 295 MB each, are not loaded for it.
-        _check_fit(encoder, list(check_banks(partial / EXPERTS).values()))
-    return folder
-
-
-def assemble_published(
-    captioner: Path | str, published: PublishedFolder, folder: Path, *, progress: Progress = ignore
-) -> tuple[ExpertsInfo, ...]:
-    """The same with published experts, of which no more than one is in memory at a time.
-
-    Args:
-        captioner: folder or hub id whose encoder the experts were trained on.
-        published: opened before the encoder is loaded, or even fetched.
-        folder: where to; replaced if it exists.
-        progress: called with the number of experts written of one bank.
-
-    Returns:
-        What the banks hold.
-
-    Raises:
-        RequestError: if weights are not finite, or the encoder gives other states than the experts hear.
-    """
-    encoder = open_encoder(str(captioner), precision="float32")
-    with replacing(folder) as partial:
-        encoder.save(partial / ENCODER)
-        return import_published(published, encoder, partial / EXPERTS, progress=progress)
-
-
-def experts_of(folder: Path) -> Path:
-    """The folder of experts within a voice model's, or `folder` itself where that is one.
-
-    Raises:
-        RequestError: if it holds neither.
-    """
-    several = any(folder.glob(f"*/{INFO}")) and not (folder / ENCODER).is_dir()
-    return folder if several or (folder / INFO).is_file() else _voice_folder(folder) / EXPERTS
-
-
-def _open_heard(
-    encoder: str, info: ExpertsInfo, precision: Precision = "auto", device: str | None = None
-) -> ReadyEncoder:
-    """The encoder with the layers and the window that experts hear."""
-    return open_heard(
-        encoder,
-        _TRAINED_ON,
-        layers=info.encoder_layers,
-        window_seconds=info.window_seconds,
-        precision=precision,
-        device=device,
-    )
-
-
-def _check_fit(encoder: ReadyEncoder, infos: Sequence[ExpertsInfo]) -> None:
-    other = next((info.encoder_digest for info in infos if info.encoder_digest != encoder.digest), None)
-    if other is not None:
-        raise RequestError(
-            f"{_TRAINED_ON} the states of another encoder",
-            expected=f"encoder weights {other[:16]}",
-            found=f"encoder weights {encoder.digest[:16]}",
-            hint="give the captioner that the store was extracted with",
-        )
-    check_alike(infos)
-
-
-def strongest_first(scores: Mapping[str, float], spec: TargetSpec) -> dict[str, float]:
-    """Emotions, strongest on its own scale first; whatever else is scored follows in its own order."""
-    ranked = sorted(spec.ranked, key=lambda name: -spec[name].share(scores[name]))
-    return {name: scores[name] for name in [*ranked, *spec.apart]}
-
-
-def _voice_folder(folder: Path) -> Path:
-    for candidate in (folder, *sorted((folder / "data").glob("*"))):  # MLflow keeps the name of what was registered
-        if (candidate / ENCODER).is_dir() and (candidate / EXPERTS).is_dir():
-            return candidate
-    raise RequestError(
-        "this folder holds no voice model",
-        where=folder,
-        expected=f"the folders {ENCODER}/ and {EXPERTS}/",
-        found=", ".join(sorted(path.name for path in folder.iterdir())[:8]) if folder.is_dir() else "no such folder",
-        hint="emonet heads trains one; its folder is runs/EXPERIMENT/voice",
-    )

@@ -22,7 +22,7 @@ from emonet.configs import HIDDEN
 from emonet.encoders import open_encoder
 from emonet.errors import AudioError, RequestError
 from emonet.experts import ExpertBank
-from emonet.inference import assemble, experts_of
+from emonet.inference import assemble, experts_of, strongest_first
 from emonet.inference.pipeline import _placed
 from emonet.registry import register_voice
 from emonet.serving import VoiceModel, _load_pyfunc
@@ -88,6 +88,40 @@ def test_an_ensemble_answers_with_its_mean_and_says_how_far_members_are_apart(
     assert list(answer.columns) == [*pipeline.targets, "notices", "error"], "a server's answers stay"
 
 
+def test_a_model_that_knows_its_training_clips_says_how_far_a_recording_lies_from_them(
+    pipeline: EmotionPipeline, knowing_voice: Path, make_wav: Callable[..., Path]
+) -> None:
+    paths, knowing = [make_wav(), make_wav("b.wav", hertz=400)], EmotionPipeline.from_folder(knowing_voice)
+    by_parts = EmotionPipeline.from_experts(knowing_voice / "experts", str(knowing_voice / "encoder"))
+    assert (pipeline.population, pipeline.familiarity) == (None, ())
+    assert knowing.population is not None
+    assert by_parts.population == knowing.population
+    for plain, told, parts in zip(*(one.predict(paths) for one in (pipeline, knowing, by_parts)), strict=True):
+        assert (plain.standardised, plain.unfamiliarity, told.scores) == ({}, None, plain.scores)
+        assert told.standardised == {
+            "anger": pytest.approx((told.scores["anger"] - 0.5) / 0.25),
+            "fear": pytest.approx((told.scores["fear"] + 40) / 2),
+        }
+        assert told.unfamiliarity is not None
+        assert told.unfamiliarity > 1
+        assert parts.unfamiliarity == pytest.approx(told.unfamiliarity, rel=1e-3)
+        note = f"unlike anything the model was trained on: {told.unfamiliarity:.1f} times as far"
+        assert told.notices[-1].startswith(note)
+        assert not any("unlike" in notice for notice in plain.notices)
+    sounds = [np.sin(np.arange(16_000, dtype=np.float32) / 9), np.zeros(4_000, np.float32)]
+    together, alone = knowing.score_samples(sounds), [knowing.score_samples([one])[0] for one in sounds]
+    assert [one.unfamiliarity for one in together] == pytest.approx([one.unfamiliarity for one in alone], rel=1e-2)
+    assert pipeline.score_samples(sounds)[0].unfamiliarity is None
+
+
+def test_emotions_rank_by_standard_scores_where_these_are_given() -> None:
+    spec = PUBLISHED.subset(["anger", "fear", "sadness", "age"])
+    scores = {"anger": 1.0, "fear": 2.0, "sadness": 3.0, "age": 30.0}
+    assert list(strongest_first(scores, spec)) == ["sadness", "fear", "anger", "age"]
+    assert list(strongest_first(scores, spec, {"anger": 5.0, "sadness": -1.0})) == ["anger", "sadness", "fear", "age"]
+    assert list(strongest_first(dict.fromkeys(scores, 1.0), spec)) == [*spec.ranked, *spec.apart], "equals stay"
+
+
 def test_experts_that_hear_other_windows_make_no_model(ensemble_voice: Path) -> None:
     pipeline = EmotionPipeline.from_folder(ensemble_voice)
     ((bank, info),) = pipeline.banks
@@ -146,14 +180,14 @@ def test_a_recording_that_crashes_the_decoder_costs_itself_only(
 def test_decoded_recordings_do_not_pile_up(pipeline: EmotionPipeline, make_wav: Callable[..., Path]) -> None:
     path = make_wav()
     kept: weakref.WeakSet[Decoded] = weakref.WeakSet()
-    score = pipeline._score
+    score = pipeline.predictions
 
     def counting(names: Any, heard: Any) -> Any:
         kept.update(one for one in heard if isinstance(one, Decoded))
         yield from score(names, heard)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "_score", counting)
+        patch.setattr(pipeline, "predictions", counting)
         alive = [len(kept) for _ in pipeline.predict([path] * 60, batch_size=2)]
     assert max(alive) <= 6
 
