@@ -26,6 +26,8 @@ FORMER = "former_champion"
 PROMOTED = "promoted"
 LOCK = ".registry.lock"
 MODEL_ID = re.compile(r"/(m-[0-9a-f]{32})(?:/|$)")  # where a logged model's files lie; databases keep no other link
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_NUMBER, _WORD = re.compile(r"@?([0-9]+)"), re.compile(r"[A-Za-z][\w.-]*")
 
 
 class ChampionMovedError(EmonetError):
@@ -82,6 +84,28 @@ def versions_of(name: str, uri: str) -> tuple[Version, ...]:
         aliases = _aliases(server, name)
         found = [_version(server, one, aliases) for one in server.search_model_versions(f"name='{name}'")]
     return tuple(sorted(found, key=lambda one: -one.version))
+
+
+def named_version(given: str, name: str) -> int | str | None:
+    """The number or alias that was typed: `3`, `champion`, `@champion`, `models:/NAME/3` or `models:/NAME@champion`.
+
+    Args:
+        given: what was typed.
+        name: of the registered model.
+
+    Returns:
+        None where it is none of these: an MLflow run's id, a path, another model.
+    """
+    if _RUN_ID.fullmatch(given):
+        return None
+    which = given.removeprefix(f"models:/{name}")
+    if which != given and which.startswith("/"):
+        which = which[1:] if _NUMBER.fullmatch(which[1:]) else which
+    if found := _NUMBER.fullmatch(which):
+        return int(found[1])
+    if which.startswith("@") and "/" not in which:
+        return which[1:] or None
+    return which if which == given and _WORD.fullmatch(which) else None
 
 
 def version_of(name: str, which: int | str, uri: str) -> Version:

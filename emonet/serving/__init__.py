@@ -1,4 +1,4 @@
-"""Serving: the pyfunc that MLflow loads, and which audio a request may name."""
+"""Serving: the HTTP server, the pyfunc that MLflow loads, and which audio a request may name."""
 
 import lazy_loader
 

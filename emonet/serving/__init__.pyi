@@ -1,9 +1,10 @@
-from . import sources
-from .pyfunc import EXPERTS_PRECISION, VoiceModel, _load_pyfunc
+from .pyfunc import VoiceModel, _load_pyfunc
+from .running import EmotionServer
+from .settings import ServerSettings
 
 __all__ = [
-    "EXPERTS_PRECISION",
+    "EmotionServer",
+    "ServerSettings",
     "VoiceModel",
     "_load_pyfunc",
-    "sources",
 ]

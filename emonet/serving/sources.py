@@ -26,6 +26,7 @@ class SourceRules:
     Args:
         paths: any path; none; or only those within a folder, which relative ones then start from.
         urls: hosts that audio may be fetched from; none by default.
+        most_bytes: of a recording that is not a file here.
 
     Raises:
         RequestError: if the folder does not exist.
@@ -33,6 +34,7 @@ class SourceRules:
 
     paths: Path | Literal["any", "off"] = "any"
     urls: tuple[Host, ...] = field(default=())
+    most_bytes: int = MOST_BYTES
 
     def __post_init__(self) -> None:
         if isinstance(self.paths, Path) and not self.paths.is_dir():
@@ -72,14 +74,14 @@ def open_source(source: object, rules: SourceRules) -> Path | bytes:
     longer than 256 characters and holds nothing else, or a path.
 
     Args:
-        source: a text, a path, or encoded audio as bytes (at most 50 MB).
+        source: a text, a path, or encoded audio as bytes.
         rules: what is allowed.
 
     Raises:
         AudioError: if it is none of these or not allowed, or cannot be fetched; its first line says why.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        return _small(bytes(source))
+        return _small(bytes(source), rules.most_bytes)
     if isinstance(source, Path):
         return _path(source, rules)
     if not isinstance(source, str) or not source.strip():
@@ -88,44 +90,44 @@ def open_source(source: object, rules: SourceRules) -> Path | bytes:
         raise AudioError(f"no audio: {found}", expected="a path, bytes in base64 or a URL")
     scheme, colon, rest = source.partition(":")
     if colon and scheme.lower() == "data":
-        return _of_data_uri(rest)
+        return _of_data_uri(rest, rules.most_bytes)
     if rest.startswith("//"):
         if scheme.lower() not in ("http", "https"):
             raise AudioError(f"URLs of {scheme[:20]}:// are not taken", expected="http or https")
-        return fetch(source.strip(), rules.urls)
+        return fetch(source.strip(), rules.urls, limit=rules.most_bytes)
     if len(source) >= SHORTEST_BASE64:
         try:
-            return _of_base64(source)
+            return _of_base64(source, rules.most_bytes)
         except AudioError:
-            if len(source) > _LONGEST_PATH or _too_large(source):
+            if len(source) > _LONGEST_PATH or _too_large(source, rules.most_bytes):
                 raise
     return _path(Path(source), rules)
 
 
-def _of_data_uri(rest: str) -> bytes:
+def _of_data_uri(rest: str, most: int) -> bytes:
     kind, comma, _ = rest[:200].partition(",")
     if not comma or not kind.lower().endswith(";base64"):
         raise AudioError("a data URI without base64", expected="data:audio/wav;base64,...")
-    return _of_base64(rest[len(kind) + 1 :])
+    return _of_base64(rest[len(kind) + 1 :], most)
 
 
-def _of_base64(text: str) -> bytes:
-    if _too_large(text):
-        raise AudioError(f"larger than {MOST_BYTES / 1e6:g} MB")
+def _of_base64(text: str, most: int) -> bytes:
+    if _too_large(text, most):
+        raise AudioError(f"larger than {most / 1e6:g} MB")
     try:
         lines = text.encode("ascii")  # programs break it into lines; `split` would make millions of objects of some
-        return _small(base64.b64decode(lines.translate(None, b" \t\r\n"), validate=True))
+        return _small(base64.b64decode(lines.translate(None, b" \t\r\n"), validate=True), most)
     except (binascii.Error, ValueError) as error:
         raise AudioError(f"not base64: {error}") from error
 
 
-def _too_large(text: str) -> bool:
-    return len(text) > MOST_BYTES * 1.4  # four characters hold three bytes, and lines may be broken
+def _too_large(text: str, most: int) -> bool:
+    return len(text) > most * 1.4  # four characters hold three bytes, and lines may be broken
 
 
-def _small(data: bytes) -> bytes:
-    if len(data) > MOST_BYTES:
-        raise AudioError(f"larger than {MOST_BYTES / 1e6:g} MB", found=f"{len(data) / 1e6:.1f} MB")
+def _small(data: bytes, most: int) -> bytes:
+    if len(data) > most:
+        raise AudioError(f"larger than {most / 1e6:g} MB", found=f"{len(data) / 1e6:.1f} MB")
     return data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,6 +29,9 @@ from emonet.runtime import Uncut, shielded
 from emonet.tracking.answers import brief, is_server
 from emonet.tracking.database import connect_once, copy_of, is_writable, sqlite_path, sqlite_url
 from emonet.tracking.relocation import local_path, settle
+
+# mlflow imports polars where it is installed, whose handler of Ctrl-C lets system calls go on: who waits would wait on.
+signal.siginterrupt(signal.SIGINT, True)
 
 __all__ = [
     "URI_VARIABLE", "LoggedModelInput", "Metric", "Param", "RunTag", "Server", "ServerError", "active", "client",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.clips import Clip
 from emonet.errors import RequestError
-from emonet.names import as_text
 from experiments.core import console
+from experiments.predict.asked import Asked
 
 if TYPE_CHECKING:
     from emonet.inference import Prediction
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
     from experiments.arguments import PredictArguments
 
 # Flags that a scorer has no use for.
-_OF_EXPERTS = ("model", "experts", "encoder", "experts_precision", "batch_size", "uncertainty")
+_OF_EXPERTS = ("model", "experts", "encoder", "experts_precision", "batch_size", "uncertainty", "rank_by")
 
 
-def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[TargetSpec, Iterator[Prediction]]:
+def score_files(arguments: PredictArguments, asked: Sequence[Asked]) -> tuple[TargetSpec, Iterator[Prediction]]:
     """Let the scorer that `--scorer` names score files; one that it refuses is reported, and the rest is done.
 
     Args:
         arguments: of the verb.
-        files: to be scored, in order.
+        asked: to be scored, in order.
 
     Returns:
-        What it scores, and a prediction for each file.
+        What it scores, and a prediction for each.
 
     Raises:
         RequestError: if flags of another model are given as well, or the scorer is not installed or cannot be used.
@@ -40,13 +39,18 @@ def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[Tar
 
     assert arguments.scorer is not None
     _refuse_others(arguments)
+    if any(one.excerpt.channel is not None for one in asked):
+        raise RequestError("a --scorer hears channels mixed", found="single channels", hint="--channels mix")
     scorer = open_peer(
         arguments.scorer,
         device=arguments.device,
         terms=Terms(arguments.runs / "peers", say=lambda text: console.say(console.name(text))),
     )
-    names = [as_text(path) for path in files]
-    clips = [Clip(name, path, name, "test") for name, path in dict(zip(names, files, strict=True)).items()]
+    names = [_id(one) for one in asked]
+    clips = [
+        Clip(name, one.audio, name, "test", start=one.start, end=one.end)
+        for name, one in {name: one.excerpt for name, one in zip(names, asked, strict=True)}.items()
+    ]
     with console.progress(f"scoring by {arguments.scorer}", "files") as progress:
         scored = scorer.score(clips, progress=progress)
     spec = scorer.target_spec
@@ -57,6 +61,13 @@ def score_files(arguments: PredictArguments, files: Sequence[Path]) -> tuple[Tar
         else Prediction(name, strongest_first(dict(zip(spec.ids, rows[name], strict=True)), spec), seconds=math.nan)
         for name in names
     )
+
+
+def _id(asked: Asked) -> str:
+    """A name for each part."""
+    start, end = asked.excerpt.start, asked.excerpt.end
+    part = "" if start is None and end is None else f"#{start or 0!r}-{'' if end is None else repr(end)}"
+    return asked.name + part
 
 
 def _refuse_others(arguments: PredictArguments) -> None:

@@ -16,6 +16,7 @@ from emonet.configs import EvaluationConfig
 from emonet.evaluation import Scores, SpreadScores, ensemble_figures, evaluate, sample_classes
 from emonet.registry import CardFacts, CorpusFacts, SplitFacts, summary, write_card
 from emonet.registry.card import render
+from emonet.serving.service import PATHS
 from emonet.targets import EMOTIONS, TargetSpec
 
 SPEC = EMOTIONS.subset(["anger", "fear", "sadness"])
@@ -159,6 +160,8 @@ def test_examples_can_be_run(facts: CardFacts) -> None:
             compile(code, "card", "exec")
         else:
             assert subprocess.run(["bash", "-n", "-c", code], check=False).returncode == 0
+            (path,) = re.findall(r"http://127\.0\.0\.1:5001(/\S+)", code)
+            assert path in PATHS
 
 
 def test_what_is_not_known_is_said(facts: CardFacts) -> None:

@@ -16,6 +16,7 @@ from emonet.registry import (
     delete_version,
     find_version,
     logged_by,
+    named_version,
     of_run,
     promote,
     prunable,
@@ -43,6 +44,20 @@ def uri(runs: Path) -> str:
         ) as run:
             register_captioner(run, folder, {"val_loss": 1.5})
     return default_uri(runs)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("3", 3), ("@3", 3), ("models:/emonet-voice/3", 3), ("champion", "champion"), ("@champion", "champion"),
+        ("models:/emonet-voice@champion", "champion"), ("@2026-best", "2026-best"), ("a" * 32, None), ("1" * 32, None),
+        ("models:/emonet-captioner/3", None), ("models:/emonet-voice-2/3", None), ("models:/emonet-voice/best", None),
+        ("models:/emonet-voice/3/experts", None), ("runs/mine/voice", None), ("./mine", None), ("²", None), ("@", None),
+        ("", None), ("runs:/x", None),
+    ],
+)  # fmt: skip
+def test_versions_are_named_by_number_alias_or_uri(given: str, named: int | str | None) -> None:
+    assert named_version(given, "emonet-voice") == named
 
 
 def numbered(number: int, uri: str) -> Version:

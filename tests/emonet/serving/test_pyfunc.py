@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 
 import emonet
 from emonet import EmotionPipeline
@@ -23,6 +24,7 @@ from emonet.registry import register_voice, resolve
 from emonet.serving import VoiceModel, _load_pyfunc
 from emonet.serving.sources import SourceRules
 from emonet.tracking import default_uri, start_run
+from tests.media_files import media_file
 
 pytestmark = pytest.mark.numeric
 
@@ -180,3 +182,19 @@ def test_a_version_with_other_code_than_what_runs_is_told(voice: Path, tmp_path:
     (code / "schema.py").write_text("# of another release")
     with pytest.warns(UserWarning, match=rf"registered with other code \({code}\).*has imported emonet from"):
         _load_pyfunc(str(model / "data" / "voice"))
+
+
+def test_a_requests_container_is_heard_and_opens_nothing_else(model: VoiceModel, make_wav: Callable[..., Path]) -> None:
+    path = make_wav(seconds=0.8)
+    sound, rate = sf.read(path, dtype="float32")
+    m4a = media_file(sound, rate, "ipod", "alac")
+    lists = [
+        b"#EXTM3U\n#EXTINF:1,\n%s\n",
+        b"ffconcat version 1.0\nfile '%s'\n",
+        b"v=0\nc=IN IP4 %s\nm=audio 9 RTP/AVP 0\n",
+    ]
+    texts = [base64.b64encode(m4a).decode(), *(base64.b64encode(text % bytes(path)).decode() for text in lists)]
+    frame = model.predict(pd.DataFrame({"audio": [f"data:audio/mp4;base64,{text}" for text in texts]}))
+    assert frame["error"].notna().tolist() == [False, True, True, True]
+    scores = frame.drop(columns=["notices", "error"]).iloc[0].to_dict()
+    assert scores == pytest.approx(model.pipeline(path), abs=2e-2)

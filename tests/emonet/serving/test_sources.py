@@ -6,6 +6,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import cast
@@ -139,11 +140,12 @@ def test_what_is_no_source_is_told_in_a_line(source: object, reason: str) -> Non
     assert "\n" not in told.value.what
 
 
-def test_what_is_too_large_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emonet.serving.sources.MOST_BYTES", 1000)
+def test_what_is_too_large_is_not_decoded() -> None:
+    rules = replace(ANY, most_bytes=1000)
     for source in (b"x" * 1001, "A" * 9000, "data:audio/wav;base64," + "A" * 9000):
         with pytest.raises(AudioError, match=r"larger than 0\.001 MB"):
-            open_source(source, ANY)
+            open_source(source, rules)
+    assert open_source("A" * 9000, replace(ANY, most_bytes=7000)) == bytes(6750)
 
 
 def test_paths_stay_within_their_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from emonet.errors import RequestError
 from emonet.registry import register_voice
 from emonet.tracking import default_uri, start_run
 from experiments.cli import main
-from experiments.predict.verb import find_audio
+from experiments.predict.finding import find_audio
 from tests.cache.test_full_disk import fill, small_disk
 
 __all__ = ["small_disk"]  # a fixture
@@ -104,6 +104,42 @@ def test_uncertainty_needs_an_ensemble(
     assert "--heads.ensemble 5" in error
     assert main(["predict", path, "--scorer", "toy", "--uncertainty"]) == 2
     assert "--uncertainty means nothing to a --scorer" in capsys.readouterr().err
+
+
+def test_standard_scores_stand_beside_scores_and_can_rank(
+    voice: Path, knowing_voice: Path, make_wav: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, csv = str(make_wav("a.wav")), tmp_path / "s.csv"
+    command = ["predict", path, "--csv", str(csv), "--model"]
+    assert main([*command, str(knowing_voice), "--json"]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert set(prediction["standardised"]) == {"anger", "fear"}
+    assert list(prediction["scores"]) == sorted(prediction["scores"], key=lambda name: -prediction["scores"][name])
+    assert prediction["unfamiliarity"] > 1
+    table = pd.read_csv(csv)
+    assert [name for name in table.columns if name.endswith(".z")] == [f"{name}.z" for name in table.columns[3:6]]
+    assert table["fear.z"][0] == pytest.approx(prediction["standardised"]["fear"])
+    assert table["sadness.z"].isna().all(), "the population lacks it"
+    assert table["unfamiliarity"][0] == pytest.approx(prediction["unfamiliarity"])
+    assert main([*command, str(knowing_voice), "--rank-by", "z", "--json"]) == 0
+    (ranked,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert list(ranked["scores"]) == ["fear", "anger", "sadness"]
+    assert ranked["scores"] == prediction["scores"]
+    assert main([*command, str(knowing_voice)]) == 0
+    shown = capsys.readouterr().err
+    assert f"{prediction['standardised']['fear']:.1f}" in shown
+    assert re.search(r"score\W+z\W+scale", shown)
+    assert "unlike anything the model was trained on" in shown
+
+    assert main([*command, str(voice), "--json"]) == 0
+    (plain,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert (plain["standardised"], plain["unfamiliarity"]) == (None, None)
+    assert main([*command, str(voice), "--rank-by", "z"]) == 2
+    error = capsys.readouterr().err
+    assert "this model does not know what it gave its training clips" in error
+    assert "--rank-by score" in error
+    assert main(["predict", path, "--scorer", "toy", "--rank-by", "z"]) == 2
+    assert "--rank-by means nothing to a --scorer" in capsys.readouterr().err
 
 
 def test_the_table_for_people(voice: Path, make_wav: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,10 +260,11 @@ def test_what_a_folder_holds_is_read_or_counted(
     "environment",
     [
         {"PYTHONIOENCODING": "ascii"},
-        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.slow),
-        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0"}, marks=pytest.mark.slow),
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0"},
     ],
 )
+@pytest.mark.slow
 def test_terminals_without_unicode_get_plain_bars(
     environment: dict[str, str], voice: Path, make_wav: Callable[..., Path]
 ) -> None:

@@ -1,0 +1,3 @@
+from .rendering import LANGUAGES, render, text, words
+
+__all__ = ["LANGUAGES", "render", "text", "words"]

@@ -1,0 +1,3 @@
+from .site import ABOUT, router
+
+__all__ = ["ABOUT", "router"]
