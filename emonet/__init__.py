@@ -1,5 +1,6 @@
 """Fine-grained speech emotion: scores out of any voice recording."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,10 @@ __all__ = [
     "__version__",
     "open_corpus",
 ]
+# How threads of torch's OpenMP (libgomp) wait for each other, which is read when torch is loaded: by default they spin
+# for milliseconds, and two processes that do so on the same cores stand in each other's way (16 times slower).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 _LAZY = {
     "EmotionPipeline": "emonet.inference",
     "Encoder": "emonet.encoders",

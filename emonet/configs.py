@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from emonet.schema import Schema
 
 Precision = Literal["auto", "float32", "bf16"]
+Strategy = Literal["ddp", "fsdp"]
 EncoderPrecision = Literal["float32", "bf16", "float16", "int8"]
 """Arithmetic that states may have been computed in: Whisper's in the first two."""
 CodecTier = Literal["none", "lossless", "bfloat", "int8"]
@@ -56,7 +57,11 @@ class AugmentConfig(Schema):
 class CaptionerConfig(Schema):
     """Stage 1: the Whisper that learns to write how the speaker feels."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"frozen_layers"})
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {"frozen_layers", "devices", "num_nodes", "strategy", "save_every_minutes"}
+    )
+    how_fields: ClassVar[frozenset[str]] = frozenset({"strategy", "save_every_minutes"})
+    """How it is trained, not what comes out: results are the same, whatever they hold."""
 
     model: str = "scratch:nano"
     """The weights: hub id (NAME[@REVISION]), folder, registry URI, or scratch:SIZE: nano, tiny, base, small, medium."""
@@ -87,7 +92,7 @@ class CaptionerConfig(Schema):
     precision: Precision = "auto"
     """Arithmetic of training: bf16 where the processor or GPU has it with auto, else float32."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Recompute activations in the backward pass: less memory, more time."""
     freeze: tuple[Literal["encoder_conv", "encoder", "decoder", "embeddings"], ...] = ()
     """Parts of Whisper that keep their weights."""
     frozen_layers: int = Field(0, ge=0)
@@ -100,12 +105,23 @@ class CaptionerConfig(Schema):
     """Validation clips that captions are generated for, to count hits; spread over all of them (count)."""
     augment: AugmentConfig = AugmentConfig()
     """Augmentation of the training audio."""
+    devices: PositiveInt = 1
+    """GPUs of a machine that train together, or processes where it has none (count); each takes batches of its own, so
+    that a step sees so many times more clips."""
+    num_nodes: PositiveInt = 1
+    """Machines that train together, each with that many devices (count)."""
+    strategy: Strategy = "ddp"
+    """What several devices share: the work (ddp), or also weights and optimiser (fsdp, GPUs only)."""
+    save_every_minutes: PositiveFloat = 15.0
+    """Time between checkpoints within an epoch, which a run that was cut short goes on from (minutes)."""
 
 
 class ExtractionConfig(Schema):
     """Between the stages: the frozen encoder's states of every clip, in the feature store."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"layers", "window_seconds", "pool"})
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {"layers", "window_seconds", "pool", "store", "engine", "address", "processors_per_worker"}
+    )
 
     encoder: str = "captioner"
     """What makes the states: captioner (its encoder), or NAME[:ARGUMENT] of a plug-in, which needs no captioner."""
@@ -131,20 +147,30 @@ class ExtractionConfig(Schema):
     """How states are stored: none, lossless, bfloat (8 significant bits), or int8 (a scale per clip and channel)."""
     frames: Literal["all", "speech"] = "all"
     """Which states are stored: all, or those that hear the clip; the rest then reads as the mean of silence."""
-    workers: PositiveInt = 2
-    """Processes that decode audio (count)."""
+    workers: PositiveInt | Literal["auto"] = "auto"
+    """Processes that decode audio (count); auto: two, or on a GPU up to eight, a quarter of the processors."""
     decode_timeout: PositiveFloat = 60.0
     """A recording that takes longer to decode is tried once more, then given up (seconds)."""
     max_failed: float = Field(0.25, ge=0, le=1)
     """Share of the corpus' clips that may fail; beyond it the run stops (0 to 1)."""
     copies: Literal["refuse", "note"] = "refuse"
     """Clips of the same sound in two splits (pretrain hears them, too): refuse them, or only say so."""
+    engine: Literal["local", "ray"] = "local"
+    """Who hands out the shards: this process takes them itself (local), or a Ray cluster's workers get them (ray)."""
+    address: str | None = None
+    """Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one of this machine alone, for this run."""
+    processors_per_worker: PositiveInt | Literal["auto"] = "auto"
+    """Processors of a Ray worker (count); auto: a GPU's share of its node, or without GPUs 8, if a node has so many."""
     devices: tuple[str, ...] = ()
-    """One process on each, e.g. cuda:0 cuda:1; by default every GPU of the machine, or else the processor."""
+    """One process on each, e.g. cuda:0 cuda:1; by default every GPU of the machine, or else the processor. Several are
+    a Ray cluster of this machine."""
     num_shards: PositiveInt = 1
     """Parts that a job array splits the extraction into (count)."""
     shard_index: int = Field(0, ge=0)
     """Which of these parts this process does (from 0)."""
+    store: str | None = None
+    """Where the feature store lies, instead of in the experiment's folder: a folder of another disk or a URL (s3://,
+    gs://, az://BUCKET/PATH), below which NAME/store.zarr is made, or the store itself if it ends in .zarr."""
     compile: bool = False
     """Compile the encoder first: a minute more before the start, faster on GPUs."""
 
@@ -152,7 +178,9 @@ class ExtractionConfig(Schema):
 class HeadsConfig(Schema):
     """Stage 2: the experts, one per rated target."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"layers", "ensemble"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"layers", "ensemble", "devices", "num_shards", "shard_index"})
+    how_fields: ClassVar[frozenset[str]] = frozenset({"memory", "devices", "num_shards", "shard_index"})
+    """Fields that say where experts are trained, and change none of them."""
 
     inputs: tuple[InputForm, ...] = Field(("flatten",), min_length=1)
     """What an expert sees: flatten (the paper), statistics, moments (of these, mean and deviation alone) or attention;
@@ -197,7 +225,14 @@ class HeadsConfig(Schema):
     states_gib: PositiveFloat = 4.0
     """States up to this size stay in memory; beyond it each epoch reads the store, in pools of this size (GiB)."""
     memory: PositiveFloat | Literal["auto"] = "auto"
-    """Memory that training may take, states included (GiB): experts that do not fit are trained group after group."""
+    """Memory that training may take, states included (GiB): experts that do not fit are trained group after group. Each
+    GPU may take as much; processes on the processor share it."""
+    devices: tuple[str, ...] = ()
+    """Train groups of experts at the same time, one process on each, e.g. cuda:0 cuda:1; by default one device."""
+    num_shards: PositiveInt = 1
+    """Parts that nodes or a job array split the experts into (count)."""
+    shard_index: int = Field(0, ge=0)
+    """Which of these parts this process trains (from 0); the part that ends last joins them."""
     precision: Literal["float32", "mixed", "bf16"] = "float32"
     """Of training: mixed multiplies in bf16; bf16 also keeps weights and moments in it, rounded at random."""
     optimiser_state: str = "full"
@@ -221,6 +256,11 @@ class HeadsConfig(Schema):
     def widths(self) -> tuple[int, ...]:
         """Outputs of the projection and of each hidden layer: `hidden`, or else the preset's."""
         return self.hidden or HIDDEN[self.preset]
+
+    @property
+    def fixing(self) -> dict[str, Any]:
+        """What fixes the experts, wherever they are trained, JSON-able."""
+        return self.distinguishing(exclude=self.how_fields)
 
 
 class EvaluationConfig(Schema):

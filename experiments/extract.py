@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from cache.extraction import ExtractionReport
-from cache.store import marker_file
+from cache.store import Place, StorePlace, marked_shards, place
 from emonet.clips import Corpus
 from emonet.configs import CodecTier
 from emonet.errors import EmonetError, RequestError
+from emonet.objects import is_url
+from emonet.runtime import expanded
 from experiments.core import (
     Experiment,
     StageContext,
@@ -33,7 +35,7 @@ STORE = "store.zarr"
 EXACT: tuple[CodecTier, ...] = ("none", "lossless")  # tiers that read as computed
 NOT_IN_THE_BYTES = (
     "encoder", "captioner", "workers", "devices", "num_shards", "shard_index", "max_failed", "decode_timeout", "copies",
-    "compile",
+    "compile", "store", "engine", "address", "processors_per_worker",
 )  # fmt: skip
 """Fields of the configuration that do not fix what is in the store; the encoder's weights stand for themselves."""
 
@@ -41,7 +43,7 @@ NOT_IN_THE_BYTES = (
 class ExtractResult(ExtractionReport, StageResult):
     """What `emonet extract` made."""
 
-    store: Path
+    store: StorePlace
     """The feature store."""
     corpus: str
     """Fingerprint of the corpus."""
@@ -55,8 +57,28 @@ class ExtractResult(ExtractionReport, StageResult):
     """Of these, those that were there when this run began (count)."""
 
 
+@dataclass(frozen=True)
+class _Markers:
+    """The markers of a store, which are there if all are; listed, since each look of its own may be a request."""
+
+    path: Place
+    shards: int
+
+    def exists(self) -> bool:
+        return marked_shards(self.path) >= set(range(self.shards))
+
+
+def store_of(experiment: Experiment) -> Place:
+    """Where the experiment's feature store lies: in its folder, or where `extraction.store` says."""
+    named = experiment.extraction.store
+    if named is None:
+        return experiment.folder / STORE
+    asked = place(named if is_url(named) else expanded(named))
+    return asked if asked.name.endswith(".zarr") else asked / f"{experiment.name}/{STORE}"
+
+
 def run(experiment: Experiment) -> ExtractResult:
-    """Extract the experiment's corpus into `runs/NAME/store.zarr`; several processes at once share the work.
+    """Extract the experiment's corpus into its feature store (`store_of`); several processes at once share the work.
 
     Raises:
         RequestError: if there is no captioner, plug-in or device of the name, the corpus cannot be used, or the store
@@ -64,14 +86,14 @@ def run(experiment: Experiment) -> ExtractResult:
         EmonetError: if too many clips cannot be read, the disk is full, or the store that is there is damaged.
     """
     source = named_encoder(experiment) or _own(experiment)
-    place = resolve_source(source, experiment)
+    resolved = resolve_source(source, experiment)
     corpus = open_experiments_corpus(experiment)
     experiment = with_window(experiment, "extraction", corpus)
-    path = experiment.folder / STORE
-    identity = identity_of(place)
+    path = store_of(experiment)
+    identity = identity_of(resolved)
 
     def work(job: StageContext) -> Mapping[str, Any]:
-        return {**_extract(job, corpus, source, place, path), "captioner": identity}
+        return {**_extract(job, corpus, source, resolved, path), "captioner": identity}
 
     inputs = {
         "corpus": corpus.fingerprint,
@@ -79,7 +101,7 @@ def run(experiment: Experiment) -> ExtractResult:
         "extraction": experiment.extraction.distinguishing(exclude=NOT_IN_THE_BYTES),
     }
     shards = -(-len(corpus) // experiment.extraction.shard_clips)
-    outputs = [path / "clips.parquet", *(marker_file(path, shard) for shard in range(shards))]
+    outputs = [path / "clips.parquet", _Markers(path, shards)]
     check = partial(_check, path)
     return run_stage(experiment, "extract", ExtractResult, inputs, outputs, work, shared=True, check=check, relog=_log)
 
@@ -107,8 +129,12 @@ def show(result: ExtractResult) -> None:
             "the part that ends last completes it"
         )
     show_sounds(result.sounds)
+    for node, share in result.nodes.items():
+        workers = console.counted(share.workers, "worker")
+        speed = console.rate(share.clips_per_second, "clips") if share.clips_per_second else "0 clips/s"
+        console.say(f"  {console.name(node)}: {console.counted(share.clips, 'clip')} by {workers}, {speed}")
     for lost in result.lost:
-        console.say(f"  [yellow]ended early[/] {console.name(lost)}; the others did its work")
+        console.say(f"  [yellow]lost[/] {console.name(lost)}; others did its work")
     for failure in result.failures[:10]:
         console.say(f"  [yellow]left out[/] {console.name(failure.id)}: {console.name(failure.reason)}")
     if result.failed > 10:
@@ -147,10 +173,10 @@ def _own(experiment: Experiment) -> str:
     return str(folder)
 
 
-def _extract(job: StageContext, corpus: Corpus, source: str, place: str, path: Path) -> Mapping[str, Any]:
+def _extract(job: StageContext, corpus: Corpus, source: str, resolved: str, path: Place) -> Mapping[str, Any]:
     shards = -(-len(corpus) // job.experiment.extraction.shard_clips)
-    there = 0 if job.experiment.force else sum(marker_file(path, shard).is_file() for shard in range(shards))
-    report = _fill(job, corpus, source, place, path)
+    there = 0 if job.experiment.force else len(marked_shards(path) & set(range(shards)))
+    report = _fill(job, corpus, source, resolved, path)
     if report.complete:
         _check(path)
     _log(job, report)
@@ -172,26 +198,31 @@ def _log(job: StageContext, report: ExtractionReport) -> None:
     job.run.tags({"store": report.fingerprint})
 
 
-def _fill(job: StageContext, corpus: Corpus, source: str, place: str, path: Path) -> ExtractionReport:
-    """Run the extraction in this process, or in one on each device."""
-    from cache.extraction import choose, extract_on
+def _fill(job: StageContext, corpus: Corpus, source: str, resolved: str, path: Place) -> ExtractionReport:
+    """Run the extraction in this process, or with the workers of a cluster."""
+    from cache.extraction import choose, extract_on_ray
     from cache.writing import Notices
+    from emonet.runtime import has_ray
 
     config, force = job.experiment.extraction, job.experiment.force
     devices = choose(config)
     # A store that already exists is finished as it was begun, or refused: then the former result describes it still.
     notices = Notices(job.commit, waiting=lambda: job.say("another process prepares the store; this one waits for it"))
-    if len(devices) > 1:
-        job.say(f"encoder of {console.name(source)}: a process on each of {', '.join(devices)}")
+    if config.engine == "ray" or (len(devices) > 1 and has_ray()):
+        where = config.address or ("this machine" if not devices else f"a worker on each of {', '.join(devices)}")
+        job.say(f"encoder of {console.name(source)}: Ray cluster, {console.name(where)}")
         with job.progress("encoding") as progress:
-            return extract_on(
-                devices, corpus, place, path, config, source=source, force=force, progress=progress, notices=notices
-            )
+            return extract_on_ray(
+                corpus, resolved, path, config,
+                source=source, devices=devices, force=force, progress=progress, notices=notices, say=job.say,
+            )  # fmt: skip
+    if len(devices) > 1:
+        job.say(f"[yellow]one of {len(devices)} GPUs is used[/]; pip install 'emonet[ray]', and all of them are")
     from cache.extraction import encoder_settings, extract
     from emonet.encoders import inner_layers, open_encoder
 
     device = devices[0] if devices else None
-    encoder = open_encoder(place, device=device, **encoder_settings(config))
+    encoder = open_encoder(resolved, device=device, **encoder_settings(config))
     inner = inner_layers(encoder)
     layers = "" if inner is None else f", layers {' '.join(map(str, inner))}"
     job.say(
@@ -202,13 +233,14 @@ def _fill(job: StageContext, corpus: Corpus, source: str, place: str, path: Path
         return extract(corpus, encoder, path, config, source=source, force=force, progress=progress, notices=notices)
 
 
-def _check(path: Path) -> None:
+def _check(path: Place) -> None:
     """Look at a finished store without reading a chunk.
 
     Raises:
         EmonetError: if something is wrong with it.
     """
     from cache.maintenance import LEFTOVER, verify
+    from cache.store import how_to_repair
 
     # `emonet heads` may be writing principal coordinates into it.
     problems = [problem for problem in verify(path).problems if not problem.endswith(LEFTOVER)]
@@ -216,4 +248,4 @@ def _check(path: Path) -> None:
         shown = [f"    - {problem}" for problem in problems[:10]]
         more = [f"    ... and {len(problems) - 10} more"] if len(problems) > 10 else []
         what = "\n".join(["the store is not whole", *shown, *more])
-        raise EmonetError(what, where=path, hint=f"emonet store repair {path}")
+        raise EmonetError(what, where=path, hint=how_to_repair(path))

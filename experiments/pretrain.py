@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from pydantic import Field
 
 from emonet.clips import Rejection, Split
 from emonet.corpora import NOTHING_HEARD, SoundReport
+from emonet.errors import EmonetError
 from emonet.schema import Registered, Schema
 from experiments.core import (
     Experiment,
@@ -27,7 +30,10 @@ from experiments.core import (
 
 if TYPE_CHECKING:
     from emonet.clips import Corpus
-    from lightningmodules.captioner import FittedCaptioner
+    from emonet.configs import CaptionerConfig
+    from lightningmodules.captioner import CaptionTask, FittedCaptioner
+    from lightningmodules.ranks import Place
+    from lightningmodules.team import Team
 
 CAPTIONER = "captioner"
 TRAINING = "captioner.training"
@@ -97,26 +103,94 @@ def run(experiment: Experiment, *, out: Path | None = None, parent: str | None =
         RequestError: if the corpus cannot be used, there is no such model, or the window does not fit it.
         EmonetError: if the hub cannot be reached or a GPU's memory does not suffice.
     """
-    from emonet.encoders import weights_identity
+    with _placed(experiment.captioner) as place:
+        corpus = open_experiments_corpus(experiment)
+        experiment = with_window(experiment, "captioner", corpus)
+        source = resolve_source(experiment.captioner.model, experiment)
+        stage = _Stage(experiment, corpus, source, out, parent)
+        if place is None or not place.in_company:
+            return stage.run()
+        from lightningmodules.captioner import follow_captioner
+        from lightningmodules.team import joined
 
-    corpus = open_experiments_corpus(experiment)
-    experiment = with_window(experiment, "captioner", corpus)
-    source = resolve_source(experiment.captioner.model, experiment)
-    folder = (out or experiment.folder) / CAPTIONER
-    inputs = {
-        "corpus": corpus.fingerprint,
-        "captioner": experiment.captioner.distinguishing(),
-        "weights": weights_identity(source),
-        "seed": experiment.seed,
-    }
+        with joined(place, stage.task) as team:
+            if team.leads:
+                return stage.run(team)
+            follow_captioner(stage.task, team)
+    raise SystemExit(0)  # the first process has the result
 
-    def work(job: StageContext) -> Mapping[str, Any]:
-        return _work(job, corpus, source, folder)
 
-    outputs = [folder / "model.safetensors"]
-    return run_stage(
-        experiment, "pretrain", PretrainResult, inputs, outputs, work, out=out, parent=parent, resume=_registered
-    )
+@dataclass(frozen=True)
+class _Stage:
+    """What `run` was asked for, with everything that it names opened."""
+
+    experiment: Experiment
+    corpus: Corpus
+    source: str
+    out: Path | None
+    parent: str | None
+
+    @property
+    def folder(self) -> Path:
+        """The captioner's."""
+        return (self.out or self.experiment.folder) / CAPTIONER
+
+    @property
+    def task(self) -> CaptionTask:
+        """What each process trains."""
+        from lightningmodules.captioner import CaptionTask
+
+        experiment = self.experiment
+        return CaptionTask(
+            self.corpus,
+            experiment.captioner,
+            experiment.seed,
+            self.folder.with_name(TRAINING),
+            self.source,
+            experiment.extraction.copies == "note",
+        )
+
+    def run(self, team: Team | None = None) -> PretrainResult:
+        """The stage; `team` are processes that others have started, or None."""
+        from emonet.encoders import weights_identity
+
+        settings = self.experiment.captioner
+        inputs = {
+            "corpus": self.corpus.fingerprint,
+            "captioner": settings.distinguishing(exclude=settings.how_fields),
+            "weights": weights_identity(self.source),
+            "seed": self.experiment.seed,
+        }
+        return run_stage(
+            self.experiment,
+            "pretrain",
+            PretrainResult,
+            inputs,
+            [self.folder / "model.safetensors"],
+            lambda job: _work(job, self, team),
+            out=self.out,
+            parent=self.parent,
+            resume=_registered,
+        )
+
+
+@contextmanager
+def _placed(settings: CaptionerConfig) -> Iterator[Place | None]:
+    """Which process of how many this is; None where one was asked for. The others speak when they fail."""
+    if settings.devices * settings.num_nodes == 1:
+        yield None
+        return
+    from lightningmodules.ranks import ToldError, place_of
+
+    try:
+        place = place_of(settings.devices, settings.num_nodes)
+        console.console.quiet = not place.leads
+        yield place
+    except ToldError as error:
+        raise SystemExit(error.exit_code) from error
+    except EmonetError:
+        console.console.quiet = False
+        raise
 
 
 def show(result: PretrainResult) -> None:
@@ -136,29 +210,29 @@ def show(result: PretrainResult) -> None:
         console.say(f"  [yellow]{left_out} could not be used and took no part[/]; pretrain.json has the reasons")
 
 
-def _work(job: StageContext, corpus: Corpus, source: str, folder: Path) -> Mapping[str, Any]:
+def _work(job: StageContext, stage: _Stage, team: Team | None) -> Mapping[str, Any]:
     from emonet.captioner import save_captioner
     from lightningmodules.captioner import CaptionerCallbacks, fit_captioner
     from lightningmodules.run_logger import RunLogger
 
-    experiment = job.experiment
-    training = folder.with_name(TRAINING)
-    if experiment.force:
-        shutil.rmtree(training, ignore_errors=True)  # --force means from the start
+    task, folder = stage.task, stage.folder
+    if job.experiment.force:
+        shutil.rmtree(task.folder, ignore_errors=True)  # --force means from the start
     watch = CaptionerCallbacks(job.progress, lambda text: job.say(console.name(text)), job.run.text, RunLogger(job.run))
     fitted = fit_captioner(
-        corpus,
-        experiment.captioner,
-        seed=experiment.seed,
-        folder=training,
+        task.corpus,
+        task.config,
+        seed=task.seed,
+        folder=task.folder,
         watch=watch,
-        source=source,
-        allow_copies=experiment.extraction.copies == "note",
+        source=task.source,
+        allow_copies=task.allow_copies,
+        team=team,
     )
     job.commit()
     save_captioner(fitted.model, fitted.processor, folder)
-    done = job.keep(_fields(fitted, corpus) | {"captioner": folder})
-    shutil.rmtree(training)
+    done = job.keep(_fields(fitted, stage.corpus) | {"captioner": folder})
+    shutil.rmtree(task.folder)
     return _registered(job, done)
 
 

@@ -293,10 +293,10 @@ def _uri(arguments: RegistryArguments) -> str:
 
 
 def _version(name: str, which: str, uri: str) -> Version:
-    from emonet.registry import version_of
+    from emonet.registry import named_version, version_of
 
-    which = which.removeprefix(f"models:/{name}").lstrip("@/")
-    return version_of(name, int(which) if which.isdigit() else which, uri)
+    named = named_version(which, name)
+    return version_of(name, which if named is None else named, uri)
 
 
 def _told(version: Version, uri: str) -> RegisteredVersion:

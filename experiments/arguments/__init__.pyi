@@ -1,14 +1,18 @@
-from .benchmark import BenchmarkArguments, BenchmarkCorporaArguments
+from .benchmark import BenchmarkArguments, BenchmarkCorporaArguments, BenchmarkProtocolArguments
+from .exporting import ExportOnnxArguments
 from .flags import parse
+from .listening import ListenArguments
 from .registry import (
     CompareArguments,
+    PushArguments,
     RegistryArguments,
     RegistryPromoteArguments,
     RegistryPruneArguments,
     RegistryRollbackArguments,
     RegistryShowArguments,
 )
-from .serving import ServeArguments
+from .serving import DemoArguments, ServeArguments
+from .timeline import TimelineArguments
 from .verbs import (
     Common,
     CorpusArguments,
@@ -16,10 +20,14 @@ from .verbs import (
     ExperimentsArguments,
     ExpertsExportArguments,
     ExpertsImportArguments,
+    ExtractArguments,
     HeadsArguments,
+    ModelArguments,
+    PlanArguments,
     PredictArguments,
     StageArguments,
     StoreArguments,
+    StoreCopyArguments,
     StoreExportArguments,
     StoreRepairArguments,
     StoreVerifyArguments,
@@ -30,15 +38,23 @@ from .verbs import (
 __all__ = [
     "BenchmarkArguments",
     "BenchmarkCorporaArguments",
+    "BenchmarkProtocolArguments",
     "Common",
     "CompareArguments",
     "CorpusArguments",
     "DashboardArguments",
+    "DemoArguments",
     "ExperimentsArguments",
     "ExpertsExportArguments",
     "ExpertsImportArguments",
+    "ExportOnnxArguments",
+    "ExtractArguments",
     "HeadsArguments",
+    "ListenArguments",
+    "ModelArguments",
+    "PlanArguments",
     "PredictArguments",
+    "PushArguments",
     "RegistryArguments",
     "RegistryPromoteArguments",
     "RegistryPruneArguments",
@@ -47,10 +63,12 @@ __all__ = [
     "ServeArguments",
     "StageArguments",
     "StoreArguments",
+    "StoreCopyArguments",
     "StoreExportArguments",
     "StoreRepairArguments",
     "StoreVerifyArguments",
     "TargetsArguments",
+    "TimelineArguments",
     "UiArguments",
     "parse",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr
-from typing import TypeVar, get_origin
+from pathlib import Path
+from typing import TypeVar, get_args, get_origin
 
 import tyro
 from pydantic import BaseModel, ValidationError
@@ -13,6 +15,7 @@ from tyro.conf import Positional
 from tyro.conf import arg as spelled
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
+from emonet.names import on_one_line
 from experiments.core import refuse_flags
 
 __all__ = ["Positional", "parse", "spelled"]
@@ -50,7 +53,7 @@ def parse(
             model: M = tyro.cli(
                 arguments,
                 prog=command,
-                args=words,
+                args=_gathered(words, _of_several(arguments)),
                 description=description,
                 default=tyro.MISSING if default is None else default,
                 config=(tyro.conf.FlagCreatePairsOff,),
@@ -64,4 +67,45 @@ def parse(
         if error is not None:
             refuse_flags(error, command)
         sys.stderr.write(told.getvalue())
+        for word in words if "Unrecognized" in told.getvalue() else ():
+            if word.startswith("-") and Path(word).exists():
+                sys.stderr.write(f"there is a file of this name; to name it: ./{on_one_line(word)}\n")
         raise
+
+
+def _of_several(model: type[BaseModel], before: str = "--") -> frozenset[str]:
+    """Flags that take several values, `--only a b`, by their full names."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        kinds = (field.annotation, *get_args(field.annotation))
+        flag = f"{before}{name}".replace("_", "-")
+        if any(get_origin(kind) is tuple for kind in kinds):
+            found.add(flag)
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found |= _of_several(kind, f"{flag}.")
+    return frozenset(found)
+
+
+def _gathered(words: Sequence[str], several: Collection[str]) -> list[str]:
+    """The words with `--only a --only b` as `--only a b`: argparse would forget the first of them."""
+    given: dict[str, list[str]] = {}
+    others: list[list[str]] = []
+    values: list[str] | None = None
+    for word in words:
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if flag in several:
+            known = flag in given
+            values = given.setdefault(flag, [flag])
+            if not known:
+                others.append(values)
+            values += [value] if equals else []
+        elif word.startswith("--"):
+            others.append([word])
+            values = None
+        elif values is not None:
+            values.append(word)
+        else:
+            others.append([word])
+    return [word for part in others for word in part]

@@ -48,6 +48,27 @@ class CompareArguments(Common):
     """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
 
 
+class PushArguments(Common):
+    """Upload a voice model to the Hugging Face hub: card, config.json, encoder and experts, in one commit."""
+
+    model: Positional[str]
+    """A registry URI, or a folder that `emonet heads` or `emonet experts import` made."""
+    repository: Positional[str]
+    """ORG/NAME; it is made if it is not there."""
+    private: bool = False
+    """Make the repository private."""
+    revision: str | None = None
+    """The branch; by default main, and made if it is not there."""
+    licence: str | None = None
+    """Of the weights, by its id on the hub, e.g. cc-by-4.0; by default as the model's card says, which may be none."""
+    dry_run: bool = False
+    """Only tell what would be uploaded; the hub is not asked."""
+    force: bool = False
+    """Replace another model that is there."""
+    runs: Path = Path("runs")
+    """Folder with the embedded registry, unless MLFLOW_TRACKING_URI is set."""
+
+
 class RegistryArguments(Common):
     """List the registered versions: aliases, origin, figures, date, size, and whether their files are there."""
 

@@ -22,15 +22,22 @@ from emonet.runtime import signals
 from experiments.arguments import (
     BenchmarkArguments,
     BenchmarkCorporaArguments,
+    BenchmarkProtocolArguments,
     Common,
     CompareArguments,
     CorpusArguments,
     DashboardArguments,
+    DemoArguments,
     ExperimentsArguments,
     ExpertsExportArguments,
     ExpertsImportArguments,
+    ExportOnnxArguments,
+    ExtractArguments,
     HeadsArguments,
+    ListenArguments,
+    PlanArguments,
     PredictArguments,
+    PushArguments,
     RegistryArguments,
     RegistryPromoteArguments,
     RegistryPruneArguments,
@@ -39,10 +46,12 @@ from experiments.arguments import (
     ServeArguments,
     StageArguments,
     StoreArguments,
+    StoreCopyArguments,
     StoreExportArguments,
     StoreRepairArguments,
     StoreVerifyArguments,
     TargetsArguments,
+    TimelineArguments,
     UiArguments,
     parse,
 )
@@ -64,6 +73,7 @@ class Verb:
         function: of the module, which does the work.
         section: of the experiment, whose fields need no prefix.
         stopped: what a signal leaves, and how to go on.
+        streams: writes its JSON itself, line by line.
     """
 
     module: str
@@ -72,6 +82,7 @@ class Verb:
     function: str = "run"
     section: str = ""
     stopped: str = "the same command starts again"
+    streams: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -80,11 +91,11 @@ VERBS: dict[str, Verb] = {
         StageArguments,
         "stage 1: train a Whisper that writes how the speaker feels",
         section="captioner",
-        stopped="whole epochs are kept, and the same command goes on after the last one",
+        stopped="the last checkpoint is kept, if there is one, and the same command goes on from there",
     ),
     "extract": Verb(
         "extract",
-        StageArguments,
+        ExtractArguments,
         "the frozen encoder's states of every clip into the feature store",
         section="extraction",
         stopped="whole shards are kept, and the same command goes on from there",
@@ -104,8 +115,26 @@ VERBS: dict[str, Verb] = {
         section="sweep",
         stopped="finished trials are kept, and the same command goes on from there",
     ),
+    "plan": Verb(
+        "plan",
+        PlanArguments,
+        "hours, disk, memory, network and money of each stage, before anything is begun",
+    ),
     "predict": Verb(
         "predict", PredictArguments, "score recordings", stopped="nothing was written; the same command starts again"
+    ),
+    "timeline": Verb(
+        "timeline",
+        TimelineArguments,
+        "who felt what when, in recordings of any length",
+        stopped="scored segments are kept, and the same command goes on after them",
+    ),
+    "listen": Verb(
+        "listen",
+        ListenArguments,
+        "score live sound: a microphone, a file at its own pace, standard input",
+        stopped="rows that were appended are kept; the same command starts again",
+        streams=True,
     ),
     "corpus": Verb("corpus", CorpusArguments, "report on a corpus"),
     "store info": Verb("store", StoreArguments, "tell what a feature store is made of", "info"),
@@ -118,9 +147,20 @@ VERBS: dict[str, Verb] = {
         stopped="repaired shards are kept, and the same command goes on from there",
     ),
     "store export": Verb("store", StoreExportArguments, "write the states as safetensors or .npy", "export"),
+    "store copy": Verb(
+        "store",
+        StoreCopyArguments,
+        "copy it, from and to disks and object stores",
+        "copy",
+        stopped="copied shards are kept, and the same command goes on from there",
+    ),
     "experts import": Verb("experts", ExpertsImportArguments, "make a voice model of published experts", "import_"),
     "experts export": Verb("experts", ExpertsExportArguments, "write a model's experts as published ones", "export"),
-    "serve": Verb("serve", ServeArguments, "serve a registered model on 127.0.0.1"),
+    "export onnx": Verb(
+        "export", ExportOnnxArguments, "write a model as ONNX files, which score without torch", "onnx"
+    ),
+    "serve": Verb("serve", ServeArguments, "serve a model over HTTP: scores, timelines, captions, streams, a page"),
+    "demo": Verb("serve", DemoArguments, "the champion's page in the browser: drop, choose or record a voice", "demo"),
     "compare": Verb("compare", CompareArguments, "which of several models is better, on the same clips"),
     "benchmark run": Verb(
         "benchmark",
@@ -128,7 +168,27 @@ VERBS: dict[str, Verb] = {
         "models and encoders through published protocols, on one page",
         stopped="finished protocols are kept, and the same command goes on after them",
     ),
+    "benchmark robustness": Verb(
+        "benchmark",
+        BenchmarkProtocolArguments,
+        "a plan's robustness alone: noise, rooms, lines, codecs",
+        "robustness",
+        stopped="scores of finished conditions are kept, and the same command goes on after them",
+    ),
+    "benchmark fairness": Verb(
+        "benchmark",
+        BenchmarkProtocolArguments,
+        "a plan's fairness alone: speakers, genders, languages, lengths",
+        "fairness",
+        stopped="scores are kept, and the same command goes on after them",
+    ),
     "benchmark corpora": Verb("benchmark", BenchmarkCorporaArguments, "list the corpora of EmoBox", "corpora"),
+    "push": Verb(
+        "push",
+        PushArguments,
+        "upload a model to the Hugging Face hub",
+        stopped="nothing is seen on the hub before all is there; the same command starts again",
+    ),
     "registry list": Verb("registry", RegistryArguments, "list the registered versions", "list_"),
     "registry show": Verb("registry", RegistryShowArguments, "tell all that is known of a version", "show"),
     "registry promote": Verb("registry", RegistryPromoteArguments, "make a version @champion by hand", "promote"),
@@ -190,36 +250,43 @@ def _run(arguments: list[str]) -> int:
         return 0 if HELP & set(rest) else 2
     verb = VERBS[name]
     parsed = _parse(name, rest)
-    module = import_module(f"experiments.{'folds' if _asks_for_folds(parsed) else verb.module}")
+    name, handed = _handed(verb, parsed)
+    module = import_module(f"experiments.{name}")
     work = getattr(module, verb.function)
-    result = work(*_handed(parsed))
-    if parsed.json_output:
+    result = work(*handed)
+    if parsed.writes_json and not verb.streams:
         sys.stdout.write(_encodable(_as_json(result)) + "\n")
     elif show := getattr(module, f"show_{verb.function}", getattr(module, "show", None)):
         show(result)
     return int(getattr(result, "exit_code", 0))
 
 
-def _asks_for_folds(parsed: Any) -> bool:
-    return isinstance(parsed, HeadsArguments) and parsed.folds is not None
-
-
-def _handed(parsed: Any) -> tuple[Any, ...]:
-    """What a verb's function is called with: the experiment of a stage, and the flags of anything else."""
-    if _asks_for_folds(parsed):
-        return parsed.config, parsed.folds
-    return (parsed.config if isinstance(parsed, StageArguments) else parsed,)
+def _handed(verb: Verb, parsed: Any) -> tuple[str, tuple[Any, ...]]:
+    """A verb's module, and what it is called with: the experiment of a stage, and the flags of anything else."""
+    if isinstance(parsed, HeadsArguments) and parsed.folds is not None:
+        return "folds", (parsed.config, parsed.folds)
+    if isinstance(parsed, HeadsArguments) and (parsed.config.heads.num_shards > 1 or parsed.config.heads.shard_index):
+        return "parts", (parsed.config,)
+    if isinstance(parsed, ExtractArguments) and parsed.array is not None:
+        return "array", (parsed.config, parsed.array)
+    if isinstance(parsed, PlanArguments):
+        return verb.module, (parsed,)
+    return verb.module, (parsed.config if isinstance(parsed, StageArguments) else parsed,)
 
 
 def _parse(name: str, rest: list[str]) -> Any:
     verb, command = VERBS[name], f"emonet {name}"
     if not issubclass(verb.arguments, StageArguments):
         return parse(verb.arguments, command, rest)
+    if verb.arguments is PlanArguments and rest and not rest[0].startswith("-"):
+        rest = ["--experiment", *rest]  # emonet plan EXPERIMENT
     experiment = _experiment(rest)
     default = verb.arguments(experiment=experiment, config=load(experiment))
     description = verb.help
     if verb.section:
         rest, description = with_section(rest, verb.section), f"{description}\n\n{shorter(verb.section)}"
+    elif verb.arguments is PlanArguments:
+        description += "\n\nemonet plan EXPERIMENT means emonet plan --experiment EXPERIMENT."
     return parse(verb.arguments, command, with_truth_values(rest), default=default, description=description)
 
 
@@ -276,6 +343,8 @@ def _say(error: BaseException) -> int:
 
 
 def _as_json(result: Any) -> str:
+    if (document := getattr(result, "document", None)) is not None:  # in another form than ours
+        return json.dumps(document, indent=2, ensure_ascii=False)
     if isinstance(result, BaseModel):
         return result.model_dump_json(indent=2)
     return json.dumps(result, indent=2, ensure_ascii=False)

@@ -2,13 +2,13 @@ from . import console
 from .auto_window import with_window
 from .config import Experiment, load, read_labels, refuse_flags, shipped
 from .console import counted, progress, say
-from .corpora import open_experiments_corpus, open_quietly, rejected
+from .corpora import open_experiments_corpus, open_quietly, open_spec, rejected
 from .decorating import decoration
 from .encoder_source import identity_of, named_encoder
 from .local_server import check_port, serve_until_interrupted
 from .page import INDEX, render
 from .sounds import show_sounds
-from .stage import StageContext, StageResult, require_result, resolve_source, run_stage, write_text
+from .stage import StageContext, StageResult, read_result, require_result, resolve_source, run_stage, write_text
 from .sweep_config import (
     HIGHER,
     SECTIONS,
@@ -44,8 +44,10 @@ __all__ = [
     "named_encoder",
     "open_experiments_corpus",
     "open_quietly",
+    "open_spec",
     "progress",
     "read_labels",
+    "read_result",
     "refuse_flags",
     "rejected",
     "render",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from emonet.errors import shortened
 from emonet.windows import Window
@@ -13,7 +14,9 @@ from experiments.core.config import Experiment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from emonet.clips import Clip, Corpus
+    from numpy.typing import NDArray
+
+    from emonet.clips import Corpus
 
 _NAMED = 3  # clips that are cut
 
@@ -31,21 +34,24 @@ def with_window(experiment: Experiment, section: Literal["captioner", "extractio
     config = getattr(experiment, section)
     if config.window_seconds != "auto":
         return experiment
-    window = Window.holding([clip.seconds for clip in corpus.clips])
-    console.say(_said(window, corpus.clips))
+    from emonet.clips import values_of
+
+    window = Window.holding(values_of(corpus.clips, "seconds"))
+    console.say(_said(window, values_of(corpus.clips, "id"), corpus.columns.seconds))
     changed = config.model_dump() | {"window_seconds": window.seconds}
     return Experiment.model_validate({**experiment.model_dump(), section: changed})
 
 
-def _said(window: Window, clips: Sequence[Clip]) -> str:
-    known = [clip for clip in clips if not math.isnan(clip.seconds)]
+def _said(window: Window, ids: Sequence[str], seconds: NDArray[np.float64]) -> str:
+    known = int((~np.isnan(seconds)).sum())
     if not known:
         return f"window: {window.seconds:g} s, since no clip says how long it is"
-    said = f"window: {window.seconds:g} s, from the lengths of {console.counted(len(known), 'clip')}"
-    if len(known) < len(clips):
-        said += f" ({len(clips) - len(known):,} of unknown length)"
-    cut = sorted((clip for clip in known if clip.seconds > window.seconds), key=lambda clip: -clip.seconds)
+    said = f"window: {window.seconds:g} s, from the lengths of {console.counted(known, 'clip')}"
+    if known < len(ids):
+        said += f" ({len(ids) - known:,} of unknown length)"
+    longer = np.flatnonzero(seconds > window.seconds)
+    cut = longer[np.argsort(-seconds[longer], kind="stable")].tolist()
     if not cut:
         return said
-    names = console.name(shortened([f"{clip.id} of {clip.seconds:.1f} s" for clip in cut], _NAMED))
+    names = console.name(shortened([f"{ids[row]} of {seconds[row]:.1f} s" for row in cut], _NAMED))
     return f"{said}; {len(cut)} {'is' if len(cut) == 1 else 'are'} longer and cut: {names}"

@@ -29,8 +29,8 @@ class Experiment(Schema):
     description: str = ""
     """What it is for, in one sentence."""
     corpus: str = "sandbox"
-    """What to train on: sandbox, ravdess:PATH, emodb:PATH, nemo:PATH or manifest:FILE, joined with +; a column of class
-    labels that is not called label is named as in manifest:FILE#COLUMN."""
+    """What to train on: sandbox, ravdess:PATH, emodb:PATH, nemo:PATH, manifest:FILE or tars:SHARDS, joined with +; a
+    column of class labels that is not called label is named as in manifest:FILE#COLUMN."""
     targets: str = "emotions"
     """What is scored: emotions, attributes, quality, published, classes (one target for each class of the corpus), or a
     YAML file of targets of your own."""

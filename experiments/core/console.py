@@ -22,9 +22,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.prompt import Confirm, Prompt
 from rich.table import Column, Table
 from rich.text import Text
 
+from emonet import numbers
 from emonet.names import on_one_line
 from emonet.runtime import Progress as ProgressCallback
 
@@ -90,14 +92,7 @@ def counted(count: int, unit: str) -> str:
     return f"{count:,} {unit}{'' if count == 1 else 's'}"
 
 
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s` or `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+duration = numbers.duration  # as counts and rates are, at hand
 
 
 def name(text: object) -> str:
@@ -129,6 +124,27 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 def say(text: str) -> None:
     """One line on stderr; rich markup is shown."""
     console.print(text)
+
+
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal who can be asked."""
+    return console.is_terminal and sys.stdin is not None and sys.stdin.isatty()
+
+
+def agreed(question: str) -> bool:
+    """Ask a question at the terminal; whatever is not yes is no."""
+    try:
+        return Confirm.ask(name(question), console=console, default=False)
+    except EOFError:
+        return False
+
+
+def answered(question: str) -> str:
+    """Ask for a word at the terminal; empty is no answer."""
+    try:
+        return Prompt.ask(name(question), console=console, default="", show_default=False).strip()
+    except EOFError:
+        return ""
 
 
 @contextmanager

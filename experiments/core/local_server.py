@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import MappingProxyType
@@ -18,7 +17,6 @@ from emonet.errors import EmonetError, RequestError
 from emonet.runtime import shielded
 
 GRACE = 10.0  # seconds that a server has to end by itself once it was told to
-ASK_EVERY = 0.5  # seconds
 OWN_MODULES_ONLY = {
     "PYTHONSAFEPATH": "1",
     # uvicorn puts a folder before all others: the working folder, unless it is told one, which may be one of them.
@@ -52,7 +50,6 @@ def serve_until_interrupted(
     environment: Mapping[str, str] = MappingProxyType({}),
     name: str,
     hint: str,
-    ready: tuple[str, Callable[[], None]] | None = None,
 ) -> None:
     """Run a server until Ctrl-C or another heeded signal; then end it and every process it started.
 
@@ -62,15 +59,12 @@ def serve_until_interrupted(
         environment: variables beside those of this process.
         name: whose server it is, as in `MLflow's server`.
         hint: what to type if it stops by itself.
-        ready: a path that it answers once it is ready, such as `/ping`, and what to call then.
 
     Raises:
         EmonetError: if the server stops by itself, for instance because the port is taken.
     """
     try:
         with _started(command, environment) as server:
-            if ready is not None and _answers(server, f"{address}{ready[0]}"):
-                ready[1]()
             code = server.wait()
     except KeyboardInterrupt:
         return
@@ -102,19 +96,6 @@ def _ends_with_parent() -> Callable[[], object] | None:
         return None
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _answers(server: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until a server answers; false if it stops before."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy between us and this machine
-    while True:
-        try:
-            server.wait(ASK_EVERY)
-        except subprocess.TimeoutExpired:
-            with suppress(OSError), direct.open(url, timeout=5):  # not there yet: connection refused
-                return True
-        else:
-            return False
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

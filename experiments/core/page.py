@@ -1,10 +1,10 @@
-"""HTML pages: their template, and how they write figures."""
+"""HTML pages of verbs: where their templates are."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from emonet.numbers import shown
+from emonet import pages
 
 INDEX = "index.html"
 
@@ -13,10 +13,7 @@ def render(template: str, **fields: Any) -> str:
     """A page out of a template of one of the rooms; what is filled in is escaped.
 
     Args:
-        template: ROOM/FILE below `experiments`; it extends `core/page.html`.
+        template: ROOM/FILE below `experiments`; it extends `pages/page.html`.
         fields: what it uses. One that is missing raises.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(loader=PackageLoader("experiments", "."), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(template).render(estimate=format, shown=shown, **fields)
+    return pages.render("experiments", template, **fields)

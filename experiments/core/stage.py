@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
@@ -43,6 +43,13 @@ class StageResult(Schema):
     def settled(self) -> bool:
         """Whether nothing is left to do; false where the work is done and safe, and what follows it failed."""
         return True
+
+
+class Output(Protocol):
+    """A file or folder that a stage leaves, of this machine or of an object store."""
+
+    def exists(self) -> bool:
+        """Whether it is there."""
 
 
 R = TypeVar("R", bound=StageResult)
@@ -84,7 +91,7 @@ def run_stage(
     stage: str,
     result_type: type[R],
     inputs: Mapping[str, Any],
-    outputs: Sequence[Path],
+    outputs: Sequence[Output],
     work: Callable[[StageContext], Mapping[str, Any]],
     *,
     shared: bool = False,
@@ -217,7 +224,7 @@ def _left(
     return log
 
 
-def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Path]) -> R | None:
+def _complete(path: Path, result_type: type[R], fixed: str, outputs: Sequence[Output]) -> R | None:
     done = _read(path, result_type)
     if done is None or done.inputs != fixed:
         return None
@@ -231,7 +238,7 @@ def _read(path: Path, result_type: type[R]) -> R | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.errors(include_url=False)[0]["msg"]
+        reason = error.strerror or error if isinstance(error, OSError) else error.errors(include_url=False)[0]["msg"]
         console.say(f"[yellow]{console.name(path)} does not hold a result of this version[/] ({console.name(reason)})")
         return None
 
@@ -264,7 +271,7 @@ def _alone(folder: Path, stage: str) -> AbstractContextManager[Any]:
 
 def _unwritable(folder: Path, error: Exception) -> RequestError:
     reason = error.__cause__ if isinstance(error, RequestError) else error
-    found = reason.strerror if isinstance(reason, OSError) else None
+    found = reason.strerror or reason if isinstance(reason, OSError) else None
     return RequestError("the folder for the results cannot be written", where=folder, found=found, hint="--runs FOLDER")
 
 

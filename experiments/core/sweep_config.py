@@ -78,7 +78,11 @@ class SweepConfig(Schema):
     warmup_epochs: int = Field(3, ge=0)
     """Epochs that every trial gets (count)."""
     workers: PositiveInt = 1
-    """Processes on this machine (count); they share its processor cores."""
+    """Processes on this machine, or on a Ray cluster (count); they share its processor cores."""
+    engine: Literal["local", "ray"] = "local"
+    """Where workers are: on this machine (local), or wherever a Ray cluster has room (ray)."""
+    address: str | None = None
+    """Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT; by default one of this machine alone, for this run."""
     storage: str | None = None
     """The study: a database URL as in SQLAlchemy; by default sqlite in `runs/optuna.db`."""
     heartbeat: PositiveFloat = 15.0

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from emonet.baselines import STATES, fit_ridge, median_scores
-from emonet.clips import SPLITS, Corpus, Fold, HeldOut, hold_out
+from emonet.clips import SPLITS, Corpus, Fold, HeldOut, hold_out, values_of
 from emonet.configs import HeadsConfig, InputForm
 from emonet.errors import RequestError
 from emonet.experts import Features, InputSpec, standardised_within
@@ -204,7 +204,8 @@ class FoldTrainer:
         return self._by_speaker(spec, features) if self._config.standardise == "speaker" else features
 
     def _by_speaker(self, spec: InputSpec, features: Features) -> Features:
-        speakers = [self._corpus.clips[row].speaker for row in self._store.rows()]
+        every = values_of(self._corpus.clips, "speaker")
+        speakers = [every[row] for row in self._store.rows()]
         names, groups, counts = np.unique(np.asarray(speakers), return_inverse=True, return_counts=True)
         alone = int((counts == 1).sum())
         if alone == len(names):

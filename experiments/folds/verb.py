@@ -21,7 +21,7 @@ from emonet.runtime import durable
 from emonet.schema import digest
 from emonet.version import __version__
 from experiments.core import Experiment, StageContext, console, decoration, require_result, run_stage
-from experiments.extract import STORE, ExtractResult
+from experiments.extract import ExtractResult, store_of
 from experiments.folds.figures import tested
 from experiments.folds.results import EXPERTS, FoldFacts, FoldsResult
 from experiments.folds.training import MEDIAN, DoneFold, FoldTrainer
@@ -47,12 +47,12 @@ def run(experiment: Experiment, asked: str) -> FoldsResult:
     _require_foldable(experiment)
     extracted = require_result(experiment, "extract", ExtractResult)
     corpus = open_corpus_of(experiment, extracted)
-    store = FeatureStore.open(experiment.folder / STORE)
+    store = FeatureStore.open(store_of(experiment), nearby=experiment.folder)
     folds = open_folds(asked, corpus).usable(np.isin(np.arange(len(corpus)), store.rows()))
     inputs = {
         "corpus": extracted.corpus,
         "store": extracted.fingerprint,
-        "heads": experiment.heads.distinguishing(exclude={"memory"}),
+        "heads": experiment.heads.fixing,
         "weights": digest_of_weights(corpus),
         **digest_of_labels(corpus),
         "evaluation": experiment.evaluation.distinguishing(exclude={"baselines"}),
@@ -97,6 +97,13 @@ def _require_foldable(experiment: Experiment) -> None:
         RequestError: if they cannot.
     """
     config = experiment.heads
+    if config.num_shards > 1:
+        raise RequestError(
+            "an evaluation over folds is not split into parts",
+            expected="--folds, or --heads.num-shards",
+            found=f"--folds and --heads.num-shards {config.num_shards}",
+            hint="leave out one of the two",
+        )
     if config.compare_inputs:
         raise RequestError(
             "--folds compares no forms of input by emotion",

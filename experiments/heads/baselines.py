@@ -43,7 +43,7 @@ def wanted_baselines(job: StageContext, data: HeadsData) -> Wanted:
     store, captioner = data.store, captioner_of(job.experiment)
     names = chosen_baselines(job.experiment.evaluation.baselines, len(store.rows()))
     require_whisper(names, captioner)
-    folder, window = store.path.parent / KEPT, Window(store.record.window_seconds)
+    folder, window = store.home.parent / KEPT, Window(store.record.window_seconds)
     return Wanted(names, window, folder, captioner, lambda text: job.say(f"[yellow]note[/] {console.name(text)}"))
 
 

@@ -32,7 +32,7 @@ def card_facts(experiment: Experiment, data: HeadsData, done: HeadsResult, linea
     from emonet.registry import CardFacts
 
     record, info = data.store.record, read_info(done.experts)
-    settings = experiment.heads.model_dump(mode="json", exclude={"memory"})
+    settings = experiment.heads.model_dump(mode="json", exclude={*experiment.heads.how_fields})
     mix = layer_weights(info)
     widths = "-".join(map(str, info.hidden))
     return CardFacts(

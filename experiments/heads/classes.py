@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from emonet.clips import Corpus, Split
+from emonet.clips import Corpus, Split, values_of
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, class_metrics, confusion, sample_classes
 from emonet.schema import digest
@@ -23,7 +23,7 @@ MAJORITY = "majority"
 
 def digest_of_labels(corpus: Corpus) -> dict[str, str]:
     """What of the labels fixes the figures, for a stage's inputs; empty where no classes can be told apart."""
-    return {"labels": digest([corpus.classes, [clip.label for clip in corpus.clips]])} if corpus.classes else {}
+    return {"labels": digest([corpus.classes, values_of(corpus.clips, "label")])} if corpus.classes else {}
 
 
 def classes_of(data: HeadsData) -> Classes | None:
@@ -34,7 +34,7 @@ def classes_of(data: HeadsData) -> Classes | None:
 def class_labels(data: HeadsData) -> ClassLabels | None:
     """The class of each clip of the store, as the corpus has it by now; None where experts tell none apart."""
     classes = classes_of(data)
-    return None if classes is None else ClassLabels(classes, classes.given([clip.label for clip in data.corpus.clips]))
+    return None if classes is None else ClassLabels(classes, classes.given(values_of(data.corpus.clips, "label")))
 
 
 def class_scores(

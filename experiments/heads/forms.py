@@ -5,23 +5,23 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32
 
-from emonet.clips import SPLITS, Corpus, Split
+from emonet.clips import SPLITS, Corpus, Split, values_of
 from emonet.configs import InputForm
 from emonet.errors import RequestError
 from emonet.evaluation import ClassScores, Scores, evaluate
 from emonet.schema import Schema
 from experiments.core import Experiment, StageContext, console, named_encoder, open_quietly, resolve_source
-from experiments.extract import STORE, ExtractResult
+from experiments.extract import ExtractResult, store_of
 from experiments.heads.classes import class_labels, class_scores
 from experiments.heads.selection import require_selectable
 from experiments.heads.store_check import require_origin
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cache.store import FeatureStore
     from emonet.checkpoints import Calibration
     from emonet.training import TrainingPlan
-    from lightningmodules.experts import TrainedExperts
+    from lightningmodules.experts import TrainedExperts, TrainingRequest
 
 
 SCRATCH = ".experts-"
@@ -87,11 +87,15 @@ class HeadsData:
 
     def speakers(self, split: Split) -> list[str]:
         """Who speaks in each of a split's usable clips."""
-        return [self.corpus.clips[row].speaker for row in self.store.rows(split)]
+        return self._of_rows("speaker", split)
 
     def labels(self, split: Split) -> list[str | None]:
         """The class of each of a split's usable clips, as the corpus names it; None where it has none."""
-        return [self.corpus.clips[row].label for row in self.store.rows(split)]
+        return self._of_rows("label", split)
+
+    def _of_rows(self, name: str, split: Split) -> list[Any]:
+        values = values_of(self.corpus.clips, name)
+        return [values[row] for row in self.store.rows(split)]
 
     def truth(self, split: Split) -> Float[np.ndarray, "clips experts"]:
         """Scores of a split's usable clips; NaN where nobody rated."""
@@ -121,7 +125,7 @@ class TriedForm:
     """A form of input that was tried.
 
     Args:
-        trained: its experts; predictions of test clips are calibrated if the experts are.
+        trained: its experts; predictions of test clips are calibrated if the experts are, others are not.
         scores: their figures.
         calibration: what becomes of their scores, if anything.
         uncertainty: what their spread says, where each target has several.
@@ -157,7 +161,7 @@ def open_data(experiment: Experiment, corpus: Corpus, *, tested: bool = True) ->
     """
     from cache.store import FeatureStore
 
-    store = FeatureStore.open(experiment.folder / STORE)
+    store = FeatureStore.open(store_of(experiment), nearby=experiment.folder)
     if tested and not len(store.rows("test")):
         raise RequestError("there are no test clips", where=store.path, hint="give some speakers the split test")
     return HeadsData.of(store, corpus)
@@ -183,42 +187,83 @@ def digest_of_weights(corpus: Corpus) -> str | None:
 
 
 @contextmanager
-def scratch_folder(place: Path) -> Iterator[Path]:
-    """An empty folder in `place` for experts that wait, on the disk where they will be kept."""
-    for leftover in place.glob(f"{SCRATCH}*"):  # a killed run's; no other runs this stage now
+def scratch_folder(place: Path, mine: str = "") -> Iterator[Path]:
+    """An empty folder in `place` for experts that wait, on the disk where they will be kept.
+
+    Args:
+        place: where.
+        mine: part of its name, which no other process uses at the same time.
+    """
+    for leftover in place.glob(f"{SCRATCH}{mine}*"):  # a killed run's; no other runs this stage now
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=place) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{mine}", dir=place) as folder:
         yield Path(folder)
 
 
-def train_forms(job: StageContext, data: HeadsData, scratch: Path) -> dict[InputForm, TriedForm]:
-    """Train the experts of every form.
+def requests(job: StageContext, data: HeadsData) -> dict[InputForm, TrainingRequest]:
+    """What is to be trained, form by form.
+
+    Raises:
+        RequestError: if the store does not serve a form, or forms are to be chosen by UA, and no validation clip has a
+            class.
+    """
+    from datamodules.expert_inputs import spec_of
+    from lightningmodules.experts import TrainingRequest
+
+    config, seed = job.experiment.heads, job.experiment.seed
+    require_selectable(data, config)
+    labels, weights = class_labels(data), data.weights()
+    wanted: tuple[InputForm, ...] = get_args(InputForm) if config.compare_inputs else config.inputs
+    specs = {form: spec_of(data.store, form, config) for form in wanted}  # refused before any trains
+    return {
+        form: TrainingRequest(data.store, spec, data.rated, config, seed, weights, predicted=SPLITS, labels=labels)
+        for form, spec in specs.items()
+    }
+
+
+def train_form(job: StageContext, form: InputForm, request: TrainingRequest, scratch: Path) -> TrainedExperts:
+    """Train the experts of one form.
+
+    Args:
+        job: whose run the curves are logged to.
+        form: of the input.
+        request: what is to be trained.
+        scratch: an empty folder for experts that wait.
+    """
+    from lightningmodules.experts import TrainingCallbacks, train_experts
+
+    (scratch / form).mkdir()
+
+    def report(metrics: Mapping[str, float], epoch: int) -> None:
+        job.run.metrics({f"{form}/{key}": value for key, value in metrics.items()}, epoch)
+
+    watch = TrainingCallbacks(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form))
+    return train_experts(request, watch)
+
+
+def train_forms(
+    job: StageContext, data: HeadsData, scratch: Path, parts: Sequence[Path] = ()
+) -> dict[InputForm, TriedForm]:
+    """Train the experts of every form, or join them.
 
     Args:
         job: whose run the curves are logged to.
         data: what to train on.
         scratch: an empty folder for experts that wait; those of a form can be written as long as it is there.
+        parts: folders of parts that are trained already, of all forms.
 
     Raises:
         RequestError: if forms are to be chosen by UA, and no validation clip has a class.
     """
-    from datamodules.expert_inputs import spec_of
-    from lightningmodules.experts import TrainingCallbacks, TrainingRequest, train_experts
+    from lightningmodules.experts import join_parts
 
     experiment, config = job.experiment, job.experiment.heads
-    require_selectable(data, config)
-    labels, tried = class_labels(data), dict[InputForm, TriedForm]()
-    wanted: tuple[InputForm, ...] = get_args(InputForm) if config.compare_inputs else config.inputs
-    for form, spec in {form: spec_of(data.store, form, config) for form in wanted}.items():  # refused before any trains
-        (scratch / form).mkdir()
-
-        def report(metrics: Mapping[str, float], epoch: int, label: str = form) -> None:
-            job.run.metrics({f"{label}/{key}": value for key, value in metrics.items()}, epoch)
-
-        trained = train_experts(
-            TrainingRequest(data.store, spec, data.rated, config, experiment.seed, data.weights(), labels=labels),
-            TrainingCallbacks(report, job.progress, scratch / form, job.say, partial(_log_plan, job, form)),
-        )
+    tried = dict[InputForm, TriedForm]()
+    for form, request in requests(job, data).items():
+        if parts:
+            trained = join_parts(request, [part / form for part in parts])
+        else:
+            trained = train_form(job, form, request, scratch)
         trained, calibration = calibrated(job, data, trained)
         validation, test = (
             data.scores(split, trained.predictions[split], experiment) for split in ("validation", "test")

@@ -18,11 +18,12 @@ from emonet.schema import Registered
 from experiments.core import Experiment, StageContext, decoration
 from experiments.heads.card_facts import card_facts
 from experiments.heads.forms import HeadsData, TriedForm, captioner_of
+from experiments.heads.reference import population_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from emonet.checkpoints import ExpertsInfo
+    from emonet.checkpoints import ExpertsInfo, Familiarity
     from emonet.experts import InputSpec
     from emonet.tracking import Lineage
     from experiments.heads.verb import HeadsResult
@@ -33,12 +34,13 @@ PREDICTIONS = "predictions.parquet"
 VOICE = "voice"
 
 
-def save(data: HeadsData, best: TriedForm, folder: Path) -> None:
-    """Write experts, their calibration and the test predictions, whole or not at all.
+def save(data: HeadsData, best: TriedForm, familiarity: Familiarity | None, folder: Path) -> None:
+    """Write experts, their calibration, their reference and the test predictions, whole or not at all.
 
     Args:
         data: what the experts were trained on.
         best: the experts.
+        familiarity: what their training clips are like, as far as that is known.
         folder: replaced if it exists.
     """
     from emonet.checkpoints import write_experts
@@ -49,6 +51,8 @@ def save(data: HeadsData, best: TriedForm, folder: Path) -> None:
         next(experts, None)  # there is none; but experts that were lifted are checked once more at their end
         if best.calibration is not None:
             best.calibration.write(partial)
+        if familiarity is not None:
+            familiarity.write(partial)
         _write_predictions(data, best.trained, partial / PREDICTIONS)
 
 
@@ -119,6 +123,7 @@ def _info(data: HeadsData, best: TriedForm) -> ExpertsInfo:
         targets=store.targets.subset(trained.targets).to_json(),
         ensemble=1 if uncertainty is None else uncertainty.figures.members,
         intervals=None if uncertainty is None else uncertainty.intervals,
+        population=population_of(data, trained, best.calibration),
         form=spec.form,
         pool_over=spec.pool_over,
         queries=spec.queries,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.errors import RequestError
@@ -12,7 +11,7 @@ from emonet.targets import SETS, are_classes
 from experiments.core import Experiment, console, identity_of, named_encoder
 
 if TYPE_CHECKING:
-    from cache.store import ExtractionRecord
+    from cache.store import ExtractionRecord, Place
     from emonet.clips import Corpus
     from emonet.targets import TargetSpec
     from experiments.extract import ExtractResult
@@ -114,11 +113,11 @@ def _same_place(one: str, other: str) -> bool:
     return one == other or expanded(one).resolve() == expanded(other).resolve()
 
 
-def _store(experiment: Experiment) -> Path:
+def _store(experiment: Experiment) -> Place:
     """Where it is now: the result of `extract` names the folder that it was made in."""
-    from experiments.extract import STORE
+    from experiments.extract import store_of
 
-    return experiment.folder / STORE
+    return store_of(experiment)
 
 
 def _record(experiment: Experiment) -> tuple[ExtractionRecord, TargetSpec]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +12,15 @@ from emonet.clips import SPLITS, Corpus, Split
 from emonet.configs import CalibrationKind, InputForm
 from emonet.evaluation import ClassScores, EnsembleFigures, Scores
 from emonet.schema import Registered
-from experiments.core import Experiment, StageContext, StageResult, console, decoration, require_result, run_stage
+from experiments.core import (
+    Experiment,
+    StageContext,
+    StageResult,
+    console,
+    decoration,
+    require_result,
+    run_stage,
+)
 from experiments.extract import ExtractResult
 from experiments.heads.baselines import baseline_notes, run_baselines, wanted_baselines
 from experiments.heads.classes import digest_of_labels
@@ -29,6 +37,7 @@ from experiments.heads.forms import (
 from experiments.heads.input_ladder import GroupComparison, compare_forms, forms_table, groups_table
 from experiments.heads.layers import layer_weights
 from experiments.heads.learnable import notes
+from experiments.heads.reference import familiarity_of
 from experiments.heads.saving import EXPERTS, PREDICTIONS, VOICE, predictions_of, publish, save
 from experiments.heads.selection import best_of, require_inductive, selected_by
 
@@ -76,40 +85,52 @@ class HeadsResult(StageResult):
         return self.registered is not None
 
 
-def run(experiment: Experiment, *, out: Path | None = None, parent: str | None = None) -> HeadsResult:
-    """Train, test, save and register the experts of the experiment's feature store.
+def run(
+    experiment: Experiment, *, out: Path | None = None, parent: str | None = None, parts: Sequence[Path] = ()
+) -> HeadsResult:
+    """Train, or join, test, save and register all experts of the experiment's feature store.
 
     Args:
         experiment: the resolved configuration.
         out: folder for experts, voice model, report and result; by default the experiment's own.
         parent: id of the MLflow run that this one is a part of.
+        parts: folders of parts that are trained already.
 
     Raises:
         RequestError: if the experts could not be saved, `extract` has not finished or belongs to another corpus or
             captioner, or no target is rated in both the training and the validation split.
     """
-    require_inductive(experiment.heads)
-    extracted = require_result(experiment, "extract", ExtractResult)
-    corpus = open_corpus_of(experiment, extracted)
+    corpus, inputs = origin(experiment)
     folder = out or experiment.folder
-    inputs = {
-        "corpus": extracted.corpus,
-        "store": extracted.fingerprint,
-        "heads": experiment.heads.distinguishing(exclude={"memory"}),
-        "weights": digest_of_weights(corpus),
-        **digest_of_labels(corpus),
-        "evaluation": experiment.evaluation.distinguishing(),
-        "seed": experiment.seed,
-    }
     outputs = [folder / EXPERTS / PREDICTIONS, folder / VOICE]
 
     def work(job: StageContext) -> Mapping[str, Any]:
-        return _work(job, corpus, folder)
+        return _work(job, corpus, folder, parts)
 
     def resume(job: StageContext, done: HeadsResult) -> Mapping[str, Any]:
         return _finish(job, done, open_data(experiment, corpus), folder)
 
     return run_stage(experiment, "heads", HeadsResult, inputs, outputs, work, out=folder, parent=parent, resume=resume)
+
+
+def origin(experiment: Experiment) -> tuple[Corpus, dict[str, Any]]:
+    """The corpus behind the store, and everything that fixes the outcome.
+
+    Raises:
+        RequestError: if `extract` has not finished or belongs to another corpus or captioner.
+    """
+    require_inductive(experiment.heads)
+    extracted = require_result(experiment, "extract", ExtractResult)
+    corpus = open_corpus_of(experiment, extracted)
+    return corpus, {
+        "corpus": extracted.corpus,
+        "store": extracted.fingerprint,
+        "heads": experiment.heads.fixing,
+        "weights": digest_of_weights(corpus),
+        **digest_of_labels(corpus),
+        "evaluation": experiment.evaluation.distinguishing(),
+        "seed": experiment.seed,
+    }
 
 
 def show(result: HeadsResult) -> None:
@@ -132,7 +153,7 @@ def show(result: HeadsResult) -> None:
         console.console.print(groups_table(result.comparison))
 
 
-def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
+def _work(job: StageContext, corpus: Corpus, folder: Path, parts: Sequence[Path]) -> Mapping[str, Any]:
     experiment = job.experiment
     data = open_data(experiment, corpus)
     if data.skipped:
@@ -143,11 +164,12 @@ def _work(job: StageContext, corpus: Corpus, folder: Path) -> Mapping[str, Any]:
         job.say(f"[yellow]note[/] {console.name(note)}")
     comparison: tuple[GroupComparison, ...] = ()
     with scratch_folder(folder) as scratch:
-        tried = train_forms(job, data, scratch)
+        tried = train_forms(job, data, scratch, parts)
         wanted = {form: tried[form] for form in experiment.heads.inputs}  # not those that are there to compare
         best = best_of(wanted, experiment.heads)
+        familiarity = familiarity_of(job, data, best.trained.spec)
         job.commit()
-        save(data, best, folder / EXPERTS)
+        save(data, best, familiarity, folder / EXPERTS)
     with decoration("the comparison of forms"):
         comparison = _comparison(experiment, data, tried)
     done: HeadsResult = job.keep(

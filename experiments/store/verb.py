@@ -1,4 +1,4 @@
-"""The verbs `store info`, `store verify`, `store repair` and `store export`: what one does with a feature store."""
+"""The verbs `store info`, `verify`, `repair`, `export` and `copy`: what one does with a feature store."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING
 
 from emonet.clips import Corpus, Rejection
 from emonet.errors import EmonetError, RequestError
-from experiments.core import Experiment, console, resolve_source
+from emonet.objects import is_url
+from emonet.runtime import expanded
+from experiments.core import Experiment, console, open_spec, resolve_source
 from experiments.extract import lost_where
 
 if TYPE_CHECKING:
-    from cache.maintenance import ExportReport, RepairReport, StoreInfo, StoreReport
+    from cache.maintenance import CopyReport, ExportReport, RepairReport, StoreInfo, StoreReport
     from cache.store import ExtractionRecord
     from emonet.encoders import ReadyEncoder
-    from experiments.arguments import StoreArguments, StoreExportArguments, StoreRepairArguments, StoreVerifyArguments
+    from experiments.arguments import (
+        StoreArguments,
+        StoreCopyArguments,
+        StoreExportArguments,
+        StoreRepairArguments,
+        StoreVerifyArguments,
+    )
 
 _SHOWN = 10  # clips and problems that people see; --json carries all
 
@@ -26,8 +34,9 @@ def info(arguments: StoreArguments) -> StoreInfo:
         RequestError: if there is no store.
     """
     from cache.maintenance import describe
+    from cache.store import place
 
-    return describe(arguments.store)
+    return describe(place(arguments.store))
 
 
 def show_info(found: StoreInfo) -> None:
@@ -71,22 +80,25 @@ def verify(arguments: StoreVerifyArguments) -> StoreReport:
         EmonetError: if its table is missing or damaged.
     """
     from cache.maintenance import describe, verify
-    from cache.store import TABLE
+    from cache.store import TABLE, how_to_repair, place
 
-    if not (arguments.store / TABLE).exists():
-        found = describe(arguments.store)
+    path = place(arguments.store)
+    if not (path / TABLE).exists():
+        found = describe(path)
         if found.shards == found.record.shards:
             raise EmonetError(
                 "the table of clips is missing, though every shard is there",
-                where=arguments.store / TABLE,
-                hint=_repair(arguments.store),
+                where=path / TABLE,
+                hint=how_to_repair(path),
             )
     with console.progress("reading" if arguments.deep else "checking") as progress:
-        return verify(arguments.store, deep=arguments.deep, progress=progress)
+        return verify(path, deep=arguments.deep, progress=progress)
 
 
 def show_verify(report: StoreReport) -> None:
     """What was found, on stderr."""
+    from cache.store import how_to_repair
+
     console.say(
         f"{console.name(report.store)}: {_shape(report)} "
         f"of {console.name(report.corpus)}, {report.failed} without states, {_megabytes(report.bytes_stored)}"
@@ -95,7 +107,7 @@ def show_verify(report: StoreReport) -> None:
     for problem in report.problems:
         console.say(f"  [bold red]problem[/] {console.name(problem)}")
     if report.problems:
-        console.say(f"  try:      {console.name(_repair(report.store))}")
+        console.say(f"  try:      {console.name(how_to_repair(report.store))}")
     else:
         console.say("whole: every chunk was read back" if report.deep else "whole; --deep reads every chunk back")
 
@@ -170,15 +182,46 @@ def show_export(report: ExportReport) -> None:
     _list("[yellow]left out[/]", report.left_out)
 
 
+def copy(arguments: StoreCopyArguments) -> CopyReport:
+    """Copy a store; a copy that was stopped goes on.
+
+    Raises:
+        RequestError: if there is no finished store, or something else is where the copy shall lie.
+        EmonetError: if a shard is damaged, or another process writes the copy.
+    """
+    from cache.maintenance import copy_store
+    from cache.store import place
+
+    places = (place(one if is_url(one) else expanded(one)) for one in (arguments.source, arguments.target))
+    with console.progress("copying") as progress:
+        return copy_store(*places, force=arguments.force, check=not arguments.unchecked, progress=progress)
+
+
+def show_copy(report: CopyReport) -> None:
+    """What was copied, on stderr."""
+    console.say(
+        f"{console.name(report.target)}: {console.counted(report.clips, 'clip')} in "
+        f"{console.counted(report.shards, 'shard')} of {console.name(report.source)}, "
+        f"{_megabytes(report.bytes)} copied in {report.seconds:.1f} s ({report.megabytes_per_second:,.1f} MB/s)"
+    )
+    if report.resumed:
+        console.say(f"  resumed: {report.resumed:,} of {console.counted(report.shards, 'shard')} were there")
+    copied = report.shards - report.resumed
+    if report.checked and copied:
+        console.say(f"whole: {'every shard' if not report.resumed else 'what was copied now'} was read back")
+    elif not copied:
+        console.say("nothing to copy: markers and sizes are right; emonet store verify --deep reads it back")
+    else:
+        console.say("emonet store verify --deep reads it back")
+
+
 def _open_corpus(record: ExtractionRecord, arguments: StoreRepairArguments) -> Corpus:
     from cache.store import read_attributes, read_classes
-    from emonet.corpora import open_corpus
 
     (_, targets, _), classes = read_attributes(arguments.store), read_classes(arguments.store)
     spec, folder = arguments.corpus or record.corpus, arguments.runs / "corpora"
     try:
-        with console.progress("corpus") as progress:
-            return open_corpus(spec, targets=targets, classes=classes, folder=folder, progress=progress)
+        return open_spec(spec, folder, targets, classes)
     except RequestError as error:
         if arguments.corpus is not None:
             raise
@@ -222,16 +265,14 @@ def _list(label: str, clips: tuple[Rejection, ...]) -> None:
         console.say(f"  ... and {len(clips) - _SHOWN} more; --json lists all")
 
 
-def _repair(store: Path) -> str:
-    return f"emonet store repair {store}"
-
-
 def _finished(found: StoreInfo) -> str:
+    from cache.store import how_to_repair
+
     shards = console.counted(found.record.shards, "shard")
     if found.finished:
         return f"yes, in {shards}"
     if found.shards == found.record.shards:
-        return f"no: the table of clips is missing, though every shard is there: {_repair(found.store)}"
+        return f"no: the table of clips is missing, though every shard is there: {how_to_repair(found.store)}"
     return f"no: {found.shards:,} of {shards}, {found.clips:,} of {found.record.clips:,} clips are there"
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.errors import EmonetError
-from experiments.core import Experiment, console
+from experiments.core import Experiment, SweepConfig, console
+from experiments.sweep.cluster import ClusterWorkers
 from experiments.sweep.records import INTERRUPTED, TrialRecord
 from experiments.sweep.view import View
 from experiments.sweep.worker import Job
@@ -52,7 +53,7 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
     job = Job(experiment=experiment, study=study.plan.name, until=until)
     try:
         with (
-            Workers(sweep.workers, job, folder, command) as workers,
+            _workers(sweep, job, folder, command) as workers,
             console.progress("sweep", "trials") as progress,
         ):
             _Search(study, mirror, workers, View(progress, sweep.trials, records)).watch()
@@ -60,10 +61,16 @@ def search(experiment: Experiment, study: Study, folder: Path, command: Sequence
         study.retire()  # what a worker that was killed has left
 
 
+def _workers(sweep: SweepConfig, job: Job, folder: Path, command: Sequence[str]) -> Workers | ClusterWorkers:
+    if sweep.engine == "local":
+        return Workers(sweep.workers, job, folder, command)
+    return ClusterWorkers(sweep.workers, job, folder, command, address=sweep.address)
+
+
 class _Search:
     """One process' look at a study, again and again."""
 
-    def __init__(self, study: Study, mirror: Mirror, workers: Workers, view: View) -> None:
+    def __init__(self, study: Study, mirror: Mirror, workers: Workers | ClusterWorkers, view: View) -> None:
         self._study, self._mirror, self._workers, self._view = study, mirror, workers, view
         self._broken: list[Ended] = []
 

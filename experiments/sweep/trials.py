@@ -133,9 +133,10 @@ class Trials:
 
     def _run(self, experiment: Experiment, report: ReportEpoch) -> TrialOutcome:
         started = time.perf_counter()
-        if not self._whole_ensembles:
-            heads = experiment.heads.model_dump() | {"ensemble": 1}
-            experiment = Experiment.model_validate({**experiment.model_dump(), "heads": heads})
+        # Each worker sees one GPU, under another number than the machine has for it.
+        mine = {"devices": ()} | ({} if self._whole_ensembles else {"ensemble": 1})
+        heads = experiment.heads.model_dump() | mine
+        experiment = Experiment.model_validate({**experiment.model_dump(), "heads": heads})
         config = experiment.heads
         require_trainable(self._data, config)  # all forms, before any is trained
         curve = _Curve(self._data.rated, report)

@@ -14,6 +14,7 @@ import yaml
 from filelock import FileLock
 from pydantic import Field
 
+from emonet.errors import RequestError
 from emonet.schema import Registered, Schema, digest
 from emonet.tracking import hidden
 from experiments.core import (
@@ -31,6 +32,7 @@ from experiments.core import (
     space_of,
     write_text,
 )
+from experiments.sweep.cluster import require_reachable
 from experiments.sweep.records import TrialRecord, encoded, plan_of
 from experiments.sweep.search import search
 from experiments.sweep.view import settings
@@ -122,6 +124,7 @@ def run(experiment: Experiment, *, command: Sequence[str] = COMMAND) -> SweepRes
         "epochs": _section(experiment).epochs,
         "evaluation": experiment.evaluation.distinguishing(),
     }
+    require_reachable(experiment.sweep, plan.storage)
     from experiments.sweep.studies import Study
     from experiments.sweep.tracking import study_run
 
@@ -166,7 +169,10 @@ def study_name(experiment: Experiment, comparable: Mapping[str, Any]) -> str:
     of those that are (Optuna does not let them change). Ranges may change.
     """
     sweep = experiment.sweep
-    space, section = space_of(sweep), _section(experiment).distinguishing()
+    config = _section(experiment)
+    space, section = space_of(sweep), config.distinguishing(exclude=config.how_fields)
+    if "memory" in config.how_fields:
+        section["memory"] = "auto"  # whatever it is: studies were named after it once, by default after this
     epochs = sweep.epochs or section["epochs"]
     for path in [*space, f"{SECTIONS[sweep.stage]}.epochs"]:
         _, *sections, name = path.split(".")
@@ -232,6 +238,13 @@ def _pretrain(experiment: Experiment) -> Subject:
     from experiments import pretrain
     from experiments.core import open_experiments_corpus
 
+    captioner = experiment.captioner
+    if captioner.devices > 1 or captioner.num_nodes > 1:
+        raise RequestError(
+            "a trial of a sweep trains on one device",
+            found=f"--captioner.devices {captioner.devices}, --captioner.num-nodes {captioner.num_nodes}",
+            hint="leave both out; --workers N runs trials beside each other, one on each GPU",
+        )
     corpus = open_experiments_corpus(experiment)
 
     def train(best: Experiment, folder: Path, parent: str) -> Mapping[str, Any]:

@@ -55,7 +55,7 @@ class Workers:
         environment = {**os.environ, **_shared_threads(count)}
         self._logs = [folder / f"worker-{number}.log" for number in range(count)]
         self._processes = [
-            _started([*command, str(number)], job, log, environment) for number, log in enumerate(self._logs)
+            started([*command, str(number)], job, log, environment) for number, log in enumerate(self._logs)
         ]
         self._seen: set[int] = set()
 
@@ -81,7 +81,7 @@ class Workers:
         for number, process in enumerate(self._processes):
             if process.poll() and number not in self._seen:
                 self._seen.add(number)
-                found.append(Ended(number, process.returncode, _last_line(self._logs[number]), self._logs[number]))
+                found.append(Ended(number, process.returncode, last_line(self._logs[number]), self._logs[number]))
         return found
 
     def stop(self) -> None:
@@ -104,7 +104,15 @@ class Workers:
                         process.stdin.close()
 
 
-def _started(command: Sequence[str], job: Job, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def started(command: Sequence[str], job: Job, log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a worker.
+
+    Args:
+        command: with its number.
+        job: what it is to do.
+        log: file for what it prints.
+        environment: its variables.
+    """
     # Of a session of its own: Ctrl-C reaches the sweep alone, which ends its workers one by one. And with a pipe that
     # stays open: it closes when the sweep is killed, and the worker ends.
     with log.open("ab") as file:
@@ -126,6 +134,7 @@ def _shared_threads(workers: int) -> dict[str, str]:
     return {} if workers == 1 else dict.fromkeys(_THREADS, str(threads))
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """The last line of a log that says anything."""
     lines = log.read_text("utf-8", errors="replace").split("\n")[-50:]
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

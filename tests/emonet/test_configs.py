@@ -11,7 +11,7 @@ from emonet.schema import Schema, digest
     ("config", "expected"),
     [
         (HeadsConfig(), "dc2707bc719df88eba85bd72cfde0eaab96dfb5886117fc730670748ba19f8c2"),
-        (ExtractionConfig(), "52348ea8c398600cb79efb6b181ce511b9cfbf4676b084f4d2cdeebb11ba9c6d"),
+        (ExtractionConfig(workers=2), "52348ea8c398600cb79efb6b181ce511b9cfbf4676b084f4d2cdeebb11ba9c6d"),
         (CaptionerConfig(), "6ac4b8a1684b6efa5e91dc4ee5291f40d23b38657ab3f014441488904ee9f765"),
         (EvaluationConfig(), "1667a5be83f292650e11caa065380ed069947d45cca952414f4417e52c72466a"),
     ],
@@ -25,6 +25,15 @@ def test_what_tells_results_apart_has_later_fields_that_were_set() -> None:
     assert changed["ensemble"] == 5
     assert "layers" not in changed
     assert "memory" not in HeadsConfig().distinguishing(exclude={"memory"})
+
+
+def test_how_a_captioner_is_trained_does_not_tell_results_apart_and_on_how_many_devices_does() -> None:
+    def told(**changes: object) -> object:
+        return CaptionerConfig.model_validate(changes).distinguishing(exclude=CaptionerConfig.how_fields)
+
+    assert told(strategy="fsdp", save_every_minutes=1.0) == told()
+    assert told(devices=2) != told()
+    assert told(num_nodes=2) != told()
 
 
 def test_a_store_of_states_of_the_last_layer_is_the_same_as_ever() -> None:

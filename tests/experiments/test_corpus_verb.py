@@ -43,7 +43,7 @@ def test_warnings_and_what_was_passed_over(
 ) -> None:
     for number in (1, 16, 19):
         make_wav(f"ravdess/03-01-01-01-01-01-{number:02d}.wav", hertz=200 + number)
-    (tmp_path / "ravdess/voice.m4a").touch()
+    (tmp_path / "ravdess/voice.vox").touch()
     (tmp_path / "ravdess/._03-01-01-01-01-01-01.wav").touch()
     (tmp_path / "m.csv").write_text(
         "audio,id,speaker,split,caption,language\n"
@@ -53,7 +53,7 @@ def test_warnings_and_what_was_passed_over(
     spec = f"ravdess:{tmp_path / 'ravdess'}+manifest:{tmp_path / 'm.csv'}"
     assert main(["corpus", spec, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["passed_over"] == {".m4a": 1}
+    assert report["passed_over"] == {".vox": 1}
     assert report["rejected"] == []
     assert [warning.split(":")[0] for warning in report["warnings"]] == [
         "1 recording was found under another spelling of its name",
@@ -62,7 +62,7 @@ def test_warnings_and_what_was_passed_over(
     ]
     assert main(["corpus", spec]) == 0
     err = capsys.readouterr().err
-    assert "passed over: 1 file (1 .m4a)" in err
+    assert "passed over: 1 file (1 .vox)" in err
     assert err.count("\nwarning ") == 3
     assert "[red] 1" in err
 

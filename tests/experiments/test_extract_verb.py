@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ from experiments import extract
 from experiments.cli import main
 from experiments.core import Experiment
 from experiments.store import verb as store
+from tests.media_files import media_file
 from tests.tiny import write_encoder, write_wav2vec2
 
 
@@ -148,7 +150,7 @@ def test_the_figures_of_a_run_are_written_and_shown(experiment: Experiment, caps
     assert "MB stored as int8" in shown
     assert "% of the states' RMS" in shown
     assert re.search(r"encoder [\d.e-]+ TFLOP/s in (bf16|float32), at work \d+ % of the time", shown)
-    assert "ended early cuda:1: ended" in shown
+    assert "lost cuda:1: ended" in shown
 
 
 def test_parts_of_a_job_array_complete_one_store(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +179,7 @@ def test_what_does_not_change_the_bytes_does_not_run_it_again(experiment: Experi
 def test_one_process_on_each_device(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     result = extract.run(changed(experiment, devices=["cpu", "cpu"]))
     assert (result.complete, result.workers, result.lost) == (True, 2, ())
-    assert "a process on each of cpu, cpu" in capsys.readouterr().err
+    assert "a worker on each of cpu, cpu" in capsys.readouterr().err
     assert store.verify(SimpleNamespace(store=result.store, deep=True)).exit_code == 0
 
 
@@ -334,3 +336,14 @@ def test_a_wav2vec2_in_place_of_a_whisper(experiment: Experiment, tmp_path: Path
     assert len(sound) == 8000  # its padding is masked
     expected = encoder.states(Padded(pad([sound], encoder.window), [8000]))[0]
     torch.testing.assert_close(torch.from_numpy(stored.read([0])[0]), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_clips_in_containers_are_extracted_as_others(experiment: Experiment, tmp_path: Path) -> None:
+    sound = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    rows = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    for row, (suffix, form, codec) in enumerate((("m4a", "ipod", "alac"), ("webm", "webm", "libopus"))):
+        path = tmp_path / f"{row}.{suffix}"
+        path.write_bytes(media_file(sound, 48_000 if codec == "libopus" else 16_000, form, codec))
+        rows[row]["audio"] = path.name
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert (extract.run(experiment).clips, extract.run(experiment).failed) == (4, 0)

@@ -68,6 +68,7 @@ def trained(experiment: Experiment) -> heads.HeadsResult:
     return heads.run(experiment)
 
 
+@pytest.mark.slow
 def test_from_captions_to_scores(
     experiment: Experiment, targets: list[dict[str, object]], capsys: pytest.CaptureFixture[str]
 ) -> None:

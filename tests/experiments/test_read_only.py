@@ -57,6 +57,7 @@ def unwritable(runs: Path, commands: list[list[str]]) -> tuple[list[tuple[int, s
     return [(code, out) for code, out in json.loads(done.stdout)], done.stderr
 
 
+@pytest.mark.slow
 def test_what_only_reads_works_and_what_writes_refuses(registered: Path, make_wav: object, tmp_path: Path) -> None:
     recording = make_wav("a.wav")  # type: ignore[operator]
     before = sorted(str(path) for path in registered.rglob("*"))

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 SERVER = """
 import json, os, sys
 import emonet.tracking.runs, experiments.extract, experiments.heads.verb, experiments.pretrain, lightningmodules.captioner.training
-import lightningmodules.experts.training, cache.extraction.multi_gpu, emonet.encoders.whisper, emonet.baselines.fitting
+import lightningmodules.experts.training, cache.extraction.ray, emonet.encoders.whisper, emonet.baselines.fitting
 import sklearn.linear_model
 from experiments.cli import main
 
@@ -96,7 +96,7 @@ def test_every_verb_ends_its_run(verbs: Verbs, tmp_path: Path) -> None:
     """One test for all: what they need is imported and extracted once."""
     kept = {
         "extract": "whole shards are kept, and the same command goes on from there",
-        "pretrain": "whole epochs are kept, and the same command goes on after the last one",
+        "pretrain": "the last checkpoint is kept, if there is one, and the same command goes on from there",
         "heads": "what an earlier run made is kept (and finished folds of --folds), and the same command starts the "
         "training again",
     }

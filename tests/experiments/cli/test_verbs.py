@@ -14,7 +14,7 @@ import pytest
 from emonet.errors import EmonetError, RequestError
 from emonet.schema import Schema
 from experiments import extract, pretrain
-from experiments.arguments import StageArguments
+from experiments.arguments import BenchmarkArguments, StageArguments
 from experiments.arguments import flags as arguments
 from experiments.cli import listing, main
 from experiments.cli import verbs as cli
@@ -288,6 +288,22 @@ def test_help_says_so(verb: str, flag: str, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        ("plan", "emonet plan EXPERIMENT means"),
+        ("store copy", "emonet store copy [-h] FROM TO"),
+        ("store copy", "--no-check Do not read"),
+        ("experts import", "FOLDER OUT"),
+        ("experts export", "MODEL OUT"),
+        ("store export", "STORE OUT"),
+    ],
+)
+def test_help_names_what_stands_alone(verb: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*verb.split(), "--help"]) == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
     ("error", "code", "text"),
     [
         (EmonetError("it broke", where="a[b].wav", hint="mend it"), 1, "where:    a[b].wav"),
@@ -387,3 +403,21 @@ def test_a_value_out_of_range_is_told_like_any_other_error(
     assert out == ""
     assert err.startswith("error: a flag has a value that cannot be used\n    - " + message)
     assert f"try:      emonet {arguments[0]} --help" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plan", "--only", "a", "b"],
+        ["plan", "--only", "a", "--only", "b"],
+        ["plan", "--only=a", "--force", "--only=b"],
+        ["--only", "a", "--runs", "r", "--only", "b", "--force"],
+    ],
+)
+def test_of_a_flag_that_is_given_twice_all_values_count(words: list[str]) -> None:
+    assert arguments.parse(BenchmarkArguments, "emonet", words).only == ("a", "b")
+
+
+def test_a_nested_flag_may_be_given_twice() -> None:
+    found = arguments.parse(Experiment, "emonet", ["--heads.layers", "1", "--seed", "3", "--heads.layers", "2", "3"])
+    assert (found.heads.layers, found.seed) == ((1, 2, 3), 3)

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 from rich.table import Table
 
@@ -63,3 +65,17 @@ def test_a_sentence_gives_way_to_a_path(capsys: pytest.CaptureFixture[str]) -> N
     shown = capsys.readouterr().err
     assert "manifest:data/emonet-voice/train.parquet" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"), [("y\n", True), ("\n", False), ("n\n", False), ("", False), ("x\ny\n", True)]
+)
+def test_a_question_is_answered_at_the_terminal(
+    typed: str, agreed: bool, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert console.agreed("Spend [red]24[/] US dollars?") is agreed
+    told = capsys.readouterr()
+    assert "Spend [red]24[/] US dollars?" in told.err
+    assert not told.out
+    assert not console.can_ask(), "nobody sits at a test's terminal"

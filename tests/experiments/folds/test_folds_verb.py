@@ -75,6 +75,7 @@ def changed(experiment: Experiment, **changes: object) -> Experiment:
     return Experiment.model_validate({**experiment.model_dump(), **changes})
 
 
+@pytest.mark.slow
 def test_folds_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     result = folds.run(experiment, "3")
 
@@ -122,6 +123,7 @@ def test_folds_end_to_end(experiment: Experiment, capsys: pytest.CaptureFixture[
         assert words in shown
 
 
+@pytest.mark.slow
 def test_classes_and_sharing_and_standardised_speakers_are_said_everywhere(
     extracted: Path, experiment: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +223,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_after_the_last_fold(experiment: Experiment, trained: list[str]) -> None:
     whole = folds.run(experiment, "2")
     killed_after_one_fold(changed(experiment, force=True))
@@ -260,6 +263,7 @@ def test_folds_that_cannot_be_read_are_trained_again(
     assert trained == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_folds_of_another_version_are_trained_again(experiment: Experiment, trained: list[str]) -> None:
     killed_after_one_fold(experiment)
     trained.clear()
@@ -296,6 +300,7 @@ def test_principal_coordinates_of_folds_do_not_stay_in_the_store(experiment: Exp
     assert not list(experiment.folder.glob("*unfinished*"))
 
 
+@pytest.mark.slow
 def test_two_speakers_hold_out_clips_and_say_so(experiment: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     file = experiment.runs.parent / "two.csv"
     file.write_text("speaker,fold\na,one\nc,two\n")

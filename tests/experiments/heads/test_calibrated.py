@@ -48,6 +48,12 @@ def test_calibrated_experts_end_to_end(
     frame = pd.read_parquet(folder / "heads" / "predictions.parquet")
     kept = frame[[f"prediction.{target}" for target in bank.targets]].to_numpy()
     np.testing.assert_allclose(kept, curves.apply(raw, bank.targets), atol=1e-3)
+    assert info.population is not None, "of scores as they are served"
+    rows = store.rows("train")
+    with torch.inference_mode():
+        features = info.spec.prepare(torch.from_numpy(store.read(rows)), torch.from_numpy(store.speech_frames(rows)))
+        served = curves.apply(bank(features).numpy(), bank.targets)
+    assert list(info.population.medians.values()) == pytest.approx(np.median(served, axis=0), abs=1e-3)
     column = bank.targets.index("anger")
     assert np.abs(kept - raw)[:, column].max() > 1e-2
     error = np.abs(frame["prediction.anger"] - frame["truth.anger"]).mean()

@@ -10,7 +10,8 @@ import torch
 from mlflow import MlflowClient
 
 from cache.store import FeatureStore
-from emonet.checkpoints import load_banks, read_info
+from emonet import EmotionPipeline
+from emonet.checkpoints import familiarity, load_banks, read_info
 from emonet.checkpoints.files import load_bank
 from emonet.errors import RequestError
 from emonet.tracking import default_uri
@@ -38,6 +39,7 @@ def test_heads_end_to_end(
     experiment: Experiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (experiment.runs.parent / "e1.wav").write_bytes(b"")  # left out everywhere
+    monkeypatch.setattr(familiarity, "FEWEST", 4)
     extract.run(experiment)
     result = heads.run(experiment)
 
@@ -61,6 +63,16 @@ def test_heads_end_to_end(
 
     bank, info = load_bank(experiment.folder / "heads")
     assert (bank.targets, info.form) == (result.rated, chosen)
+    store = FeatureStore.open(experiment.folder / "store.zarr")
+    rows = store.rows("train")
+    with torch.inference_mode():
+        inputs = info.spec.prepare(torch.from_numpy(store.read(rows)), torch.from_numpy(store.speech_frames(rows)))
+        medians = np.median(bank(inputs).numpy(), axis=0)
+    pipeline = EmotionPipeline.from_folder(experiment.folder / "voice")
+    assert pipeline.population is not None
+    assert (pipeline.population, pipeline.population.clips) == (info.population, 12)
+    assert list(pipeline.population.medians.values()) == pytest.approx(medians, abs=1e-4)
+    assert [(one.clips, one.validation_clips) for one in pipeline.familiarity] == [(12, 4)]
     frame = pd.read_parquet(experiment.folder / "heads" / "predictions.parquet")
     assert len(frame) == 19
     error = np.abs(frame["prediction.anger"] - frame["truth.anger"]).mean()
@@ -86,6 +98,7 @@ def test_heads_end_to_end(
     assert again.registered.version == 2
 
 
+@pytest.mark.slow
 def test_experts_that_mix_layers_say_which_they_listen_to(
     experiment: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +234,7 @@ def labelled(experiment: Experiment, **changes: object) -> Experiment:
     return changed(experiment, corpus=f"manifest:{manifest}#mood", heads=heads_config, **changes)
 
 
+@pytest.mark.slow
 def test_experts_of_classes_are_told_apart_by_argmax(
     experiment: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +287,7 @@ def class_scores_of_validation(experiment: Experiment, trials: Trials) -> float:
     return scores.ua.value
 
 
+@pytest.mark.slow
 def test_a_mapping_file_scores_labels_by_prototypes(experiment: Experiment, tmp_path: Path) -> None:
     file = tmp_path / "prototypes.yaml"
     file.write_text("low: sadness\nhigh: anger\nMiddle one: null\n")

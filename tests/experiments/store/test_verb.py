@@ -342,3 +342,15 @@ def test_what_is_no_store_is_never_to_be_removed(verb: str, folder: Path, capsys
     assert "the store's zarr.json is missing" in shown
     assert "states, shards, clips.parquet are still there" in shown
     assert "remove" not in shown
+
+
+def test_a_copy_that_was_there_is_not_called_read_back(
+    extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["store", "copy", str(extracted / "s.zarr"), str(tmp_path / "copy.zarr")]
+    assert main(command) == 0
+    assert "whole: every shard was read back" in capsys.readouterr().err
+    assert main(command) == 0
+    told = capsys.readouterr().err
+    assert "nothing to copy: markers and sizes are right" in told
+    assert "read back" not in told

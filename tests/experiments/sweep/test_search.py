@@ -154,7 +154,8 @@ def process(runs: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_stopping_it_loses_nothing(number: signal.Signals, process: subprocess.Popen[str], runs: Path) -> None:
     experiment = fake_experiment(runs, trials=2, workers=2)
     study = Study(plan_of(experiment, STUDY))
@@ -238,6 +239,7 @@ def test_a_half_logged_trial_is_logged_again(runs: Path, monkeypatch: pytest.Mon
     assert [one.info.status for one in nested] == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_pictures_and_a_table_of_the_study(runs: Path, tmp_path: Path) -> None:
     experiment = fake_experiment(runs, trials=12)
     study = run_all(experiment)

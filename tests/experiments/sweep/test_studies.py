@@ -110,7 +110,7 @@ def test_the_trials_with_the_larger_errors_are_stopped_whatever_is_aimed_at(aim:
     assert [record.curve[0] for record in study.records()] == [0.4, 0.5, 0.6, 0.9, 0.1]
 
 
-@pytest.mark.parametrize("pruner", ["hyperband", "none"])
+@pytest.mark.parametrize("pruner", [pytest.param("hyperband", marks=pytest.mark.slow), "none"])
 def test_other_pruners(pruner: str, tmp_path: Path) -> None:
     study = run_all(on(tmp_path, trials=5, pruner=pruner, sampler="random"))
     assert study.plan.prunes == (pruner != "none")
@@ -358,6 +358,7 @@ def test_on_postgresql_as_well(postgres: Postgres, tmp_path: Path) -> None:
     assert study.best() is not None
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study_and_one_is_killed(tmp_path: Path) -> None:
     experiment = on(tmp_path, trials=8, pruner="none", heartbeat=1000)
     study = opened(experiment)

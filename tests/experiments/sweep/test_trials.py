@@ -64,6 +64,7 @@ def told(outcome: TrialOutcome) -> tuple[Any, ...]:
     return values, outcome.epochs, outcome.curve, outcome.best
 
 
+@pytest.mark.slow
 def test_what_a_killed_trial_left_is_removed_and_nobody_elses(experiment: Experiment) -> None:
     left, running = (experiment.folder / f".trial-{name}" for name in ("left", "running"))
     for folder, worker in ((left, f"{place()}/{2**22 + 1}"), (running, identity())):
@@ -74,6 +75,7 @@ def test_what_a_killed_trial_left_is_removed_and_nobody_elses(experiment: Experi
     assert (running / "trial").is_dir()
 
 
+@pytest.mark.slow
 def test_a_trial_does_not_depend_on_those_before_it(experiment: Experiment) -> None:
     trials = Trials(experiment)
     found = []
@@ -83,6 +85,18 @@ def test_a_trial_does_not_depend_on_those_before_it(experiment: Experiment) -> N
         found.append(told(trials.run(merged(experiment, params), unheard)))
     assert found == [told(fresh(experiment, params)) for params in (*EACH, *EACH)]
     assert len({str(one) for one in found}) == len(EACH)
+
+
+def test_a_trial_trains_on_the_device_of_its_worker_whatever_heads_is_to_use(experiment: Experiment) -> None:
+    elsewhere = merged(experiment, EACH[0] | {"heads.devices": ["cuda:6", "cuda:7"]})
+    found = Trials(experiment).run(elsewhere, unheard)
+    assert found.values["mae"] == fresh(experiment, EACH[0]).values["mae"]
+    names = {
+        sweep.study_name(merged(experiment, changes), {})
+        for changes in ({}, {"heads.devices": ["cuda:0", "cuda:1"]}, {"heads.memory": 3.0}, {"heads.num_shards": 2})
+    }
+    assert len(names) == 1
+    assert names != {sweep.study_name(merged(experiment, {"heads.patience": 3}), {})}
 
 
 def test_test_clips_are_never_touched(experiment: Experiment, make_wav: Callable[..., Path]) -> None:
@@ -105,6 +119,7 @@ def test_test_clips_are_never_touched(experiment: Experiment, make_wav: Callable
     assert [told(fresh(spoiled, params)) for params in EACH] == found
 
 
+@pytest.mark.slow
 def test_what_a_trial_gives_is_what_heads_gives(experiment: Experiment) -> None:
     params: Params = {"heads.inputs": ["statistics", "attention"]}
     settings = merged(experiment, params)

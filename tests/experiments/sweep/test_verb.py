@@ -94,3 +94,13 @@ def test_a_sweep_that_joins_leaves_the_best_trial_to_where_the_study_was_created
 def test_without_a_store_it_says_to_extract(mini_experiment: Experiment) -> None:
     with pytest.raises(RequestError, match=r"(?s)'extract' of experiment 'mini' has not finished.*emonet extract"):
         sweep.run(changed(mini_experiment))
+
+
+def test_a_captioner_on_several_devices_is_no_trial(mini_experiment: Experiment) -> None:
+    several = {**mini_experiment.model_dump()["captioner"], "devices": 2}
+    space = {"captioner.learning_rate": SPACE["heads.learning_rate"]}
+    experiment = Experiment.model_validate(
+        {**mini_experiment.model_dump(), "captioner": several, "sweep": {"space": space, "stage": "pretrain"}}
+    )
+    with pytest.raises(RequestError, match=r"(?s)a trial of a sweep trains on one device.*--captioner.devices 2"):
+        sweep.run(experiment)

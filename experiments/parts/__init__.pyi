@@ -1,0 +1,6 @@
+from .verb import run, show
+
+__all__ = [
+    "run",
+    "show",
+]
