@@ -26,11 +26,11 @@ import torch
 
 from benchmarks.gpu_setting import FULL, SMALL, Setting
 from benchmarks.rows import Row, publish
+from benchmarks.surroundings import whisper_base
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import resolve_device
 from experiments.core import say
 
-_BASE = (Path("data/whisper-base"), Path("../shared/models/whisper-base"))  # where a checkout may have it
 NOTES = (
     "ratio: the share of the limit that is reached. matmul rates: the best of products of the encoder's shapes and of "
     "square ones, in this run; memory rate: bytes read and written by a copy.",
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def setting_of(options: argparse.Namespace, device: torch.device, folder: Path) -> Setting:
     """What was asked for."""
-    base = options.base or next((one for one in _BASE if one.is_dir() and not options.small), None)
+    base = options.base or (None if options.small else whisper_base())
     return Setting(device, SMALL if options.small else FULL, folder, base, tuple(options.tests))
 
 

@@ -64,6 +64,7 @@ def run_tests(setting: Setting) -> list[Row]:
     """
     report = setting.folder / "tests.xml"
     asked = ["-m", "gpu", "-q", f"--timeout={TEST_SECONDS}", f"--junitxml={report}", "-p", "no:cacheprovider"]
+    asked += ["-p", "no:benchmark"]  # where that plugin is installed, it warns beside xdist, and warnings are errors
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *asked, *setting.tests], capture_output=True, text=True, check=False
     )

@@ -99,4 +99,4 @@ def _captions(setting: Setting) -> CaptionBatch:
     tokens = torch.randint(0, VOCABULARY, (len(clips), TOKENS + 1))
     captions = CaptionTokens(tokens[:, :-1], torch.ones(len(clips), TOKENS, dtype=torch.int64), tokens[:, 1:])
     waveforms: Tensor = 0.1 * torch.randn(len(clips), Window().samples)
-    return CaptionBatch(clips, waveforms, captions, captions.count)
+    return CaptionBatch(tuple(clips), waveforms, captions, captions.count)

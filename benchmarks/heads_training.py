@@ -172,7 +172,7 @@ def trained_in_coordinates(store: FeatureStore, epochs: int, experts: int) -> Tr
     """Experts whose training stops at no epoch before the last."""
     spec = InputSpec("flatten", "all", store.record.frames, store.record.width)
     config = HeadsConfig(batch_size=BATCH, epochs=epochs, patience=epochs, features="principal", states_gib=MEMORY_GIB)
-    watch = TrainingCallbacks(ignore, quietly, scratch=store.path.parent)
+    watch = TrainingCallbacks(ignore, quietly, scratch=store.home.parent)
     return train_experts(TrainingRequest(store, spec, store.targets.ids[:experts], config, 0), watch)
 
 

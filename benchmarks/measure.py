@@ -146,7 +146,7 @@ def write_pass(one: Format, states: Path, folder: Path) -> Pass:
         one.write(Path(scratch), content[:2])  # imports what it needs
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    memory = _Memory()
+    memory = Memory()
     started = time.perf_counter()
     one.write(folder, content)
     _sync(folder)
@@ -178,7 +178,7 @@ def read_pass(one: Format, folder: Path, mode: Mode, seed: int) -> Pass:
     else:
         _remember(folder)
     with _cores(1 if mode == "one core" else None):
-        memory = _Memory()
+        memory = Memory()
         started = time.perf_counter()
         reader = one.reader(folder)
         opened = time.perf_counter()
@@ -268,7 +268,7 @@ def _pin(cores: set[int]) -> None:
 
 
 @final
-class _Memory:
+class Memory:
     """What this process takes from now on, by the kernel's high-water mark, which starts anew.
 
     getrusage would not do: what it calls the peak of a new process starts at that of the process that made it.
@@ -284,6 +284,14 @@ class _Memory:
     def grown(self) -> tuple[int, int]:
         """Peak beyond what was held before, and how much more of mapped files is held now (bytes)."""
         return _status("VmHWM") - self._held, max(0, _status("RssFile") - self._mapped)
+
+    def held(self) -> int:
+        """How much more is held now (bytes)."""
+        return _status("VmRSS") - self._held
+
+    def peak(self) -> int:
+        """The most that was held since, with all that was held before (bytes)."""
+        return _status("VmHWM")
 
 
 def _status(name: str) -> int:

@@ -132,7 +132,7 @@ def metadata_store(folder: Path, subject: StateSet, clips: int) -> Path:
     marker_file(real, 0).rename(marker_file(path, 0))
     rows = np.arange(clips) % len(first)
     columns: dict[str, Any] = {
-        "id": [f"{corpus.clips[row].id}-{number}" for number, row in enumerate(rows)],
+        "id": [f"{corpus.clips[row].id}-{number}" for number, row in enumerate(rows.tolist())],
         **{
             name: np.array([getattr(clip, name) for clip in first.clips], object)[rows]
             for name in ("split", "speaker", "language")

@@ -80,7 +80,7 @@ def make(
         empty = pad([np.zeros(0, np.float32)], encoder.window)
         durable.write(silence, _header((encoder.window.frames, encoder.width)) + encoder(empty)[0].numpy().tobytes())
     if not file.is_file():
-        _fill(file.with_name(file.name + durable.PARTIAL), encoder, corpus.clips, progress)
+        _fill(file.with_name(file.name + durable.PARTIAL), encoder, tuple(corpus.clips), progress)
         file.with_name(file.name + durable.PARTIAL).replace(file)
         durable.sync(folder)
     return StateSet(name, about, file, silence, corpus)

@@ -172,6 +172,7 @@ def test_clips_are_taken_from_all_over_a_corpus(
     assert default_corpus() == "ravdess:data/ravdess"
 
 
+@pytest.mark.slow
 def test_passes_count_clips_and_leave_the_process_as_it_was(subject: StateSet, tmp_path: Path) -> None:
     one, cores = peers()[0], os.sched_getaffinity(0)
     written = write_pass(one, subject.file, tmp_path / "memmap")
@@ -185,6 +186,7 @@ def test_passes_count_clips_and_leave_the_process_as_it_was(subject: StateSet, t
     assert os.sched_getaffinity(0) == cores
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_pass(tmp_path: Path) -> None:
     """A batch of 32 MB and the clips it is put together from, however much the process held before."""
     np.save(tmp_path / "states.npy", np.zeros((4, 4000, 1000), np.float16))

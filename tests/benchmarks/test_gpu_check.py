@@ -33,6 +33,7 @@ def a_test(folder: Path, body: str) -> str:
     return str(file)
 
 
+@pytest.mark.slow
 def test_limits_experts_and_their_forward_pass(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other parts are in the whole check below, which is slow."""
     monkeypatch.setattr(peers, "BURST", 0.01)
@@ -85,6 +86,7 @@ def test_a_gpu_test_that_fails_is_named(setting: Setting) -> None:
         run_tests(setting)
 
 
+@pytest.mark.slow
 def test_gpu_tests_that_pass_and_skip_are_counted(setting: Setting) -> None:
     setting = Setting(CPU, SMALL, setting.folder, tests=(a_test(setting.folder, "pytest.skip('none')"),))
     assert {row.name: row.figure for row in run_tests(setting)} == {"gpu tests passed": 0, "gpu tests skipped": 1}
@@ -93,6 +95,7 @@ def test_gpu_tests_that_pass_and_skip_are_counted(setting: Setting) -> None:
         run_tests(on_gpu)
 
 
+@pytest.mark.slow
 def test_a_test_that_does_not_start_fails_the_part(setting: Setting) -> None:
     with pytest.raises(EmonetError, match=r"(?s)ended with code 4.*nowhere.py"):
         run_tests(Setting(CPU, SMALL, setting.folder, tests=(str(setting.folder / "nowhere.py"),)))
@@ -138,6 +141,7 @@ def test_a_part_that_fails_is_told_and_the_others_run(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
     asked = [sys.executable, "-m", "benchmarks.gpu_check", "--out", str(tmp_path / "gpu.json")]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
