@@ -16,6 +16,9 @@ STAMP      := $(VENV)/.ready
 DEV        := $(VENV)/.dev
 # torch from another index, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a machine without a GPU
 TORCH_INDEX ?=
+# extras of emonet, e.g. EXTRAS=postgres,objects
+EXTRAS ?=
+comma := ,
 
 RUN := $(BIN)/emonet
 
@@ -29,18 +32,22 @@ override WORKERS := $(value WORKERS)
 override ON := $(value ON)
 override PLAN := $(value PLAN)
 override TORCH_INDEX := $(value TORCH_INDEX)
-export PYTHON EXPERIMENT CORPUS ENCODER WORKERS ON PLAN TORCH_INDEX
+override EXTRAS := $(value EXTRAS)
+export PYTHON EXPERIMENT CORPUS ENCODER WORKERS ON PLAN TORCH_INDEX EXTRAS
 OPTIONS = --experiment "$$EXPERIMENT" $(if $(CORPUS),--corpus "$$CORPUS") $(if $(ENCODER),--extraction.captioner "$$ENCODER") \
   $(ARGS)
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help setup pretrain extract heads sweep compare benchmark serve corpus verify ui dashboard \
-  bench-extract bench-cache bench-heads bench-sweep gpu-check check format test test-slow test-portable test-install clean
+.PHONY: help install setup pretrain extract heads sweep compare benchmark serve corpus verify ui dashboard \
+  bench-extract bench-cache bench-heads bench-sweep bench-use bench-serve bench-scale gpu-check check format test test-slow \
+  test-portable test-install clean
 
 help: ## show this list
 	@echo "make TARGET [EXPERIMENT=sandbox] [CORPUS=ravdess:PATH] [ENCODER=FOLDER] [ARGS='--captioner.epochs 5']"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## create .venv with what running needs, and no more (EXTRAS=postgres,objects: extras, too)
 
 setup: $(DEV) ## create .venv with pinned versions (every other target does so when needed)
 
@@ -62,7 +69,7 @@ compare: $(STAMP) ## models of the registry on the same clips: MODELS='@champion
 benchmark: $(STAMP) ## models and encoders through published protocols, on one page: what is at hand, or PLAN=FILE.yaml
 	$(RUN) benchmark run $(if $(PLAN),"$$PLAN") $(if $(CORPUS),--corpus "$$CORPUS") $(if $(ENCODER),--encoder "$$ENCODER") $(ARGS)
 
-serve: $(STAMP) ## answer requests with the champion's scores on http://127.0.0.1:5001
+serve: $(STAMP) ## the champion over HTTP on http://127.0.0.1:5001: scores, timelines, captions, live streams, a page
 	$(RUN) serve $(ARGS)
 
 corpus: $(STAMP) ## report on a corpus: clips, hours, speakers, rated emotions, rejected clips
@@ -88,6 +95,15 @@ bench-heads: $(DEV) ## speed, memory and accuracy of full-size experts against t
 
 bench-sweep: $(DEV) ## trials per hour against re-reading states in each trial, and two workers against one (20 minutes)
 	$(BIN)/python -m benchmarks.sweep $(ARGS)
+
+bench-use: $(DEV) ## live streams and their latency, timelines of half an hour and of five (15 minutes; ARGS='--minutes 5')
+	$(BIN)/python -m benchmarks.use $(ARGS)
+
+bench-serve: $(DEV) ## the HTTP server against MLflow's, its memory, and exported models against torch (15 minutes)
+	$(BIN)/python -m benchmarks.serve $(ARGS)
+
+bench-scale: $(DEV) ## a million clips, several machines: cost, memory, overhead (an hour; ARGS='--only store', --quick)
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 gpu-check: $(DEV) ## on a GPU: its tests, and what extraction, experts and captioner make of it (at most 8 minutes)
 	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
@@ -126,8 +142,8 @@ $(STAMP): pyproject.toml constraints.txt tools/repair_torchaudio.py
 	@"$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "emonet needs Python 3.11 or newer, and $$PYTHON is $$("$$PYTHON" --version); try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 2; }
 	test -x $(BIN)/python || "$$PYTHON" -m venv $(VENV)
-	$(PIP) $(if $(TORCH_INDEX),--index-url "$$TORCH_INDEX") torch
-	$(PIP) --editable '.[sandbox]'
+	$(PIP) $(if $(TORCH_INDEX),--no-deps --index-url "$$TORCH_INDEX") torch
+	$(PIP) --editable ".[sandbox$(if $(EXTRAS),$(comma)$$EXTRAS)]"
 	$(BIN)/python tools/repair_torchaudio.py
 	@touch $@
 

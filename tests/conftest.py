@@ -22,9 +22,11 @@ from cache.writing import StoreWriter
 from emonet.clips import Corpus
 from emonet.targets import EMOTIONS
 from tests.browsers import browser
+from tests.buckets import bucket, fresh_decoders, s3, s3_server
 from tests.databases import postgres
+from tests.hub_server import hub
 
-__all__ = ["browser", "postgres"]  # fixtures of other files
+__all__ = ["browser", "bucket", "fresh_decoders", "hub", "postgres", "s3", "s3_server"]  # fixtures of other files
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a network
 # Machines are noisy, and a hang is pytest-timeout's business; the same examples each time, so that no luck is needed.
 settings.register_profile("emonet", deadline=None, derandomize=True)
@@ -209,6 +211,23 @@ def ensemble_voice(voice_parts: tuple[Path, Path], tmp_path_factory: pytest.Temp
     folder = tmp_path_factory.mktemp("ensemble")
     save_bank(ExpertBank(info.spec, info.experts, info.hidden, seed=0), info, folder / "experts")
     return assemble(encoder, folder / "experts", folder / "voice")
+
+
+@pytest.fixture(scope="session")
+def knowing_voice(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`voice` with a reference population of anger and fear, and training clips that no recording is like."""
+    from emonet.checkpoints import INFO, ExpertsInfo, Population, fit_familiarity, read_info
+
+    folder = shutil.copytree(voice, tmp_path_factory.mktemp("knowing") / "voice")
+    info = read_info(folder / "experts")
+    population = Population(medians={"anger": 0.5, "fear": -40.0}, deviations={"anger": 0.25, "fear": 2.0}, clips=9)
+    knowing = ExpertsInfo.model_validate({**info.model_dump(), "population": population})
+    (folder / "experts" / INFO).write_text(knowing.model_dump_json(), "utf-8")
+    clips = np.random.default_rng(0).normal(50, 1, (60, info.width)).astype(np.float32)
+    familiarity = fit_familiarity(clips[:40], clips[40:], info.spec)
+    assert familiarity is not None
+    familiarity.write(folder / "experts")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -185,6 +185,7 @@ def test_predict_takes_all_that_was_made(expected: dict[str, Any], say: Say) -> 
 
 
 @pytest.mark.numeric
+@pytest.mark.slow
 def test_versions_are_compared_as_they_were(expected: dict[str, Any], say: Say) -> None:
     on = ("--on", "runs/pooled/store.zarr", "--resamples", "50", "--no-baselines")
     found, _ = say("compare", "1", "2", "3", *on)
@@ -250,12 +251,12 @@ def test_a_version_is_served(project: Path, expected: dict[str, Any]) -> None:
     ) as server:
         try:
             wait_until_ready(server)
-            body = {"dataframe_records": [{"audio": Path(path).name} for path in make_golden_models.HEARD]}
+            body = {"recordings": [{"audio": Path(path).name} for path in make_golden_models.HEARD]}
             request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+                f"http://127.0.0.1:{port}/v1/score", json.dumps(body).encode(), {"Content-Type": "application/json"}
             )
             with urllib.request.urlopen(request, timeout=60) as response:
-                answers = json.loads(response.read())["predictions"]
+                answers = json.loads(response.read())["results"]
             server.send_signal(signal.SIGINT)
             _, err = server.communicate(timeout=60)
         finally:
@@ -263,4 +264,4 @@ def test_a_version_is_served(project: Path, expected: dict[str, Any]) -> None:
     assert server.returncode == 0, err
     for path, answer in zip(make_golden_models.HEARD, answers, strict=True):
         assert answer["error"] is None
-        assert close(answer, expected["scores"]["runs/flat/voice"][path], NARROW)
+        assert close(answer["scores"], expected["scores"]["runs/flat/voice"][path], NARROW)

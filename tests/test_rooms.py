@@ -108,7 +108,10 @@ def _by_name(room: str, name: str) -> bool:
         "verify",
         "repair",
         "export",
+        "copy",
         "corpora",
+        "robustness",
+        "fairness",
     }
     return verb or (room, name) == ("emonet.serving", "_load_pyfunc")
 
