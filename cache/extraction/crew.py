@@ -6,7 +6,6 @@ is always asked for while shards wait: it is placed when a node joins, or when a
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -16,9 +15,10 @@ from typing import Any, Literal, final
 
 import numpy as np
 
+from cache.extraction.losses import cannot_start, die_at_a_shard, die_on_a_node, no_node_can, none_placed, reason_of
 from cache.extraction.report import NodeShare
 from cache.extraction.throughput import Speed
-from cache.extraction.worker import LostError, Ready, Receipt, Refusal, ShardWorker, different_clock
+from cache.extraction.worker import Ready, Receipt, Refusal, ShardWorker, different_clock
 from cache.store import ExtractionRecord
 from emonet.errors import EmonetError
 from emonet.runtime import Cluster, unpacked
@@ -30,7 +30,6 @@ SETTLE = 10.0  # seconds without a worker that can do anything, after which it i
 START_SECONDS = 600.0  # for the first worker to be placed: as long as a cloud takes to start a machine
 DEATHS = 3  # of a node's workers without a shard in between: then it is left out
 SUSPECT = 4  # workers that died at the same shard
-_DETAIL = re.compile(r"exit detail: (.*?)(?: Some common causes|$)", re.M)  # what Ray tells of a worker that died
 _Kind = Literal["placed", "begin", "join", "fill", "clips"]
 
 
@@ -124,7 +123,7 @@ class Crew:
             try:
                 mean: np.ndarray | Refusal = self._ray.get(worker.actor.silence.remote(record))
             except self._ray.exceptions.RayError as error:
-                self._lose(worker, self._reason(error))
+                self._lose(worker, reason_of(error))
                 continue
             if isinstance(mean, Refusal):
                 raise unpacked(mean.error)
@@ -234,7 +233,7 @@ class Crew:
             try:
                 answer = self._ray.get(call)
             except self._ray.exceptions.RayError as error:
-                self._lose(worker, self._reason(error))
+                self._lose(worker, reason_of(error))
                 continue
             if kind == "clips":
                 worker.encoded = answer
@@ -263,15 +262,7 @@ class Crew:
             self._names[node] = self._cluster.name(node)
         self._deaths[""] = 0
         if self._deaths[node] >= DEATHS:
-            self._leave_out(
-                worker,
-                EmonetError(
-                    f"{DEATHS} workers died one after the other",
-                    found=self._died_of.get(node),
-                    hint="less memory than on other nodes? --extraction.batch-size N, a larger "
-                    "--extraction.processors-per-worker (fewer workers a node), or leave that node out",
-                ),
-            )
+            self._leave_out(worker, die_on_a_node(DEATHS, self._died_of.get(node)))
         else:
             worker.asked = time.time()
             self._call(worker, "begin", worker.actor.begin.remote(self._job))
@@ -333,11 +324,7 @@ class Crew:
         if not worker.node:  # it never ran, and nothing is lost
             is_enough = self._deaths[""] >= DEATHS
             if is_enough and not self._somebody():
-                raise EmonetError(
-                    "workers cannot be started on the cluster",
-                    found=reason,
-                    hint="emonet in the same environment on every node; the logs of Ray: /tmp/ray/session_latest/logs",
-                )
+                raise cannot_start(reason)
             then = "those that are there go on" if is_enough else "another one is asked for"
             self._say(f"[yellow]a worker could not be started[/]: {_escaped(reason)}; {then}")
             if not is_enough:
@@ -352,27 +339,10 @@ class Crew:
         if worker.shards and worker.node in there:  # a node that vanishes is no shard's fault
             self._suspects[worker.shards[0]] += 1
             if self._suspects[worker.shards[0]] >= SUSPECT:
-                raise EmonetError(
-                    f"{SUSPECT} workers died at the same shard; every finished shard is kept",
-                    where=f"shard {worker.shards[0]}",
-                    found=reason,
-                    hint="its clips, one by one, in a process of this machine: --engine local",
-                )
+                raise die_at_a_shard(SUSPECT, worker.shards[0], reason)
         self._waiting.extendleft(reversed(worker.shards))
         worker.shards = []
         self._ask_for_spare()
-
-    def _reason(self, error: Exception) -> str:
-        """Why a worker was lost, in a line."""
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, LostError):
-            return str(cause)
-        if isinstance(error, self._ray.exceptions.OutOfMemoryError):  # Ray's own watch; of the kernel's nobody tells
-            return "its process ended for want of memory"
-        text = str(error)
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
-        detail = _DETAIL.search(text)
-        return f"its process ended ({detail[1] if detail else lines[-1] if lines else type(error).__name__})"
 
     def _require_somebody(self) -> None:
         """That there is a worker, or one may come.
@@ -384,21 +354,13 @@ class Crew:
         if alone < SETTLE or self._somebody():
             return
         if self._reasons:
-            first = self._reasons[0]
-            error = type(first)(f"no node of the cluster can do it: {first.what}", hint=first.hint)
-            error.args = (f"no node of the cluster can do it: {first}",)
-            raise error
+            raise no_node_can(self._reasons[0])
         needed = f"{self._options['num_cpus']} processors{' and a GPU' if self._options['num_gpus'] else ''}"
         if not self._has_told:
             self._has_told = True
             self._say(f"no node has room for a worker ({needed}; --processors-per-worker N); waiting for one")
         if alone > START_SECONDS:
-            raise EmonetError(
-                f"no worker was placed within {START_SECONDS:.0f} s; every finished shard is kept",
-                expected=f"a node with room for {needed}",
-                found=f"free: {self._ray.available_resources()}",
-                hint="--extraction.processors-per-worker N",
-            )
+            raise none_placed(START_SECONDS, needed, self._ray.available_resources())
 
 
 def _escaped(text: object) -> str:
