@@ -204,16 +204,16 @@ def _token_taken() -> Iterator[None]:
     still wants its actors, and would end each at once.
     """
     from ray._private.authentication import authentication_token_setup as setup
-    from ray._raylet import AuthenticationTokenLoader, Config
 
+    raylet: Any = importlib.import_module("ray._raylet")
     before = os.environ.get(setup.AUTH_MODE_ENV_VAR)
     setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         yield
     finally:
         if before is None and os.environ.pop(setup.AUTH_MODE_ENV_VAR, None) is not None:
-            Config.initialize("")  # reads the environment again
-            AuthenticationTokenLoader.instance().reset_cache()
+            raylet.Config.initialize("")  # reads the environment again
+            raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _line_of(process: subprocess.Popen[bytes]) -> str:
