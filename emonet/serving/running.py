@@ -145,7 +145,7 @@ def _listener(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, UnicodeError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         raise RequestError(
@@ -154,6 +154,10 @@ def _listener(host: str, port: int) -> socket.socket:
             found=getattr(error, "strerror", None) or error,
             hint=f"another port: emonet serve --port {port + 1 if port < 65535 else 5001}" if taken else None,
         ) from error
+    # Connections inherit it. asyncio sets it by itself only where a socket was made for IPPROTO_TCP by name; without it
+    # the body of an answer waits until the client has acknowledged its head, which takes 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _in_url(host: str) -> str:

@@ -32,6 +32,24 @@ def test_a_second_server_on_the_port(server: EmotionServer, settings: Callable[.
         EmotionServer(settings(port=port))
 
 
+def test_the_body_of_an_answer_does_not_wait_for_its_head(
+    server: EmotionServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Nagle's algorithm is left on, the client acknowledges the head after 40 ms, and gets the body then."""
+    taken: list[int] = []
+    accept = socket.socket.accept
+
+    def accepted(self: socket.socket) -> tuple[socket.socket, Any]:
+        connection, address = accept(self)
+        taken.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return connection, address
+
+    monkeypatch.setattr(socket.socket, "accept", accepted)
+    assert requests.get(f"{server.address}/health", timeout=20).ok
+    assert taken
+    assert all(taken)
+
+
 def test_addresses_that_are_not_of_this_machine(settings: Callable[..., ServerSettings]) -> None:
     with pytest.raises(RequestError, match=r"(?s)cannot listen there.*203\.0\.113\.1:0"):
         EmotionServer(settings(host="203.0.113.1"))
