@@ -73,28 +73,40 @@ class EmotionClient:
         """How the server is, and which model it serves."""
         return _object(self._asked("GET", "/health").content, self._url)
 
-    def score(self, audio: _Audio) -> dict[str, Any]:
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the server has, as `model` names them; the first one answers where none is named."""
+        found = _object(self._asked("GET", "/v1/models").content, self._url).get("models")
+        if not isinstance(found, list):
+            raise _no_answer(self._url, "a list of models", found)
+        return found
+
+    def score(self, audio: _Audio, *, model: str | None = None) -> dict[str, Any]:
         """What is heard in one recording: `scores`, `notices`, `seconds` and more (docs/serving.md).
 
         Args:
             audio: a file, or the encoded bytes of one.
+            model: one of `models()`.
 
         Raises:
             AudioError: if it cannot be used.
             RequestError: if it cannot be read, or the server refuses the request.
             EmonetError: if there is no answer.
         """
-        return self._results("/v1/score", [audio])[0]
+        return self._results("/v1/score", [audio], {"model": model})[0]
 
-    def score_many(self, audio: Sequence[_Audio]) -> list[dict[str, Any]]:
+    def score_many(self, audio: Sequence[_Audio], *, model: str | None = None) -> list[dict[str, Any]]:
         """What is heard in several recordings, in their order; one that cannot be used has an `error`.
+
+        Args:
+            audio: files, or the encoded bytes of them.
+            model: one of `models()`.
 
         Raises:
             AudioError: if none of them can be used.
             RequestError: if one cannot be read, or the server refuses the request.
             EmonetError: if there is no answer.
         """
-        return self._results("/v1/score", audio) if audio else []
+        return self._results("/v1/score", audio, {"model": model}) if audio else []
 
     def caption(self, audio: _Audio) -> str:
         """How the speaker of a recording feels, in words.
@@ -111,7 +123,7 @@ class EmotionClient:
 
         Args:
             audio: a file, or the encoded bytes of one.
-            options: `mode`, `channels`, `longest`, `window`, `hop`, `threshold`, `curves`, `captions`.
+            options: `model`, `mode`, `channels`, `longest`, `window`, `hop`, `threshold`, `curves`, `captions`.
 
         Raises:
             AudioError: if it cannot be used.
@@ -124,8 +136,30 @@ class EmotionClient:
         """A timeline as a file of `emonet timeline`: csv, parquet, html, png, vtt, srt, eaf, TextGrid, rttm, hume."""
         return bytes(self._posted("/v1/timeline", [audio], {"format": format, **options}).content)
 
+    def export(self, timeline: Mapping[str, Any], format: str, audio: _Audio | None = None) -> bytes:  # noqa: A002
+        """A timeline that `timeline` has answered, as a file of another format, without hearing the recording again.
+
+        Args:
+            timeline: as it came, with whatever was changed in it.
+            format: as of `timeline_file`.
+            audio: the recording, which a page (html) then holds.
+
+        Raises:
+            AudioError: if the recording cannot be used.
+            RequestError: if it cannot be read, or the server refuses the request.
+            EmonetError: if there is no answer.
+        """
+        content = [json.dumps(timeline).encode(), *([] if audio is None else [audio])]
+        return bytes(self._posted("/v1/export", content, {"format": format}).content)
+
     def stream(
-        self, rate: int, *, hop: float = 1.0, window: float | None = None, lossless: bool = False
+        self,
+        rate: int,
+        *,
+        hop: float = 1.0,
+        window: float | None = None,
+        lossless: bool = False,
+        model: str | None = None,
     ) -> ClientStream:
         """Score live sound; a context manager.
 
@@ -134,17 +168,20 @@ class EmotionClient:
             hop: between two scores (seconds).
             window: that each score hears (seconds); None is as much as the model hears.
             lossless: score every hop; else the latest one, where sound comes too fast.
+            model: one of `models()`.
 
         Raises:
             RequestError: if the server refuses the stream.
             EmonetError: if there is no server.
         """
-        start = {"rate": rate, "hop": hop, "window": window, "lossless": lossless}
+        start = {"rate": rate, "hop": hop, "window": window, "lossless": lossless, "model": model}
         url = self._url.replace("http", "ws", 1) + "/v1/stream"
         return ClientStream(url, self._token, start, self._timeout)
 
-    def _results(self, path: str, audio: Sequence[_Audio]) -> list[dict[str, Any]]:
-        found = _object(self._posted(path, audio).content, self._url).get("results")
+    def _results(
+        self, path: str, audio: Sequence[_Audio], query: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        found = _object(self._posted(path, audio, query).content, self._url).get("results")
         if not isinstance(found, list) or len(found) != len(audio):
             raise _no_answer(self._url, f"{len(audio)} results", found)
         return found

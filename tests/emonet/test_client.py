@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.numeric
 def address(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     tokens.write_text(TOKEN)
-    with EmotionServer(ServerSettings(model=str(voice), port=0, device="cpu", token_file=tokens)) as server:
+    other = shutil.copytree(voice, tmp_path_factory.mktemp("more") / "other")
+    settings = ServerSettings(model=str(voice), more_models=(str(other),), port=0, device="cpu", token_file=tokens)
+    with EmotionServer(settings) as server:
         yield server.address
 
 
@@ -55,6 +58,36 @@ def test_timelines(client: EmotionClient, make_wav: Callable[..., Path]) -> None
     assert len(told["segments"]) == 3
     assert len(told["curves"]["seconds"]) == 6
     assert client.timeline_file(path, "vtt", mode="sliding").startswith(b"WEBVTT")
+
+
+def test_one_of_several_models(client: EmotionClient, make_wav: Callable[..., Path]) -> None:
+    path = make_wav(seconds=2.0)
+    first, other = (one["name"] for one in client.models())
+    assert other != first
+    expected = pytest.approx(client.score(path)["scores"])
+    assert client.score(path, model=other)["scores"] == expected
+    assert client.score_many([path], model=first)[0]["scores"] == expected
+    assert client.timeline(path, mode="sliding", model=other)["segments"]
+    with client.stream(16_000, model=other) as stream:
+        stream.feed(np.zeros(16_000, np.int16))
+        assert len(stream.close()) == 1
+    for refused in (lambda: client.score(path, model="none"), lambda: client.timeline(path, model="none")):
+        with pytest.raises(RequestError, match=r"(?s)no model of that name.*status 400"):
+            refused()
+    with client.stream(16_000, model="none") as stream, pytest.raises(RequestError, match="no model of that name"):
+        [stream.feed(np.zeros(16_000, np.int16)) for _ in range(1000)]
+
+
+def test_a_timeline_in_another_format(client: EmotionClient, make_wav: Callable[..., Path]) -> None:
+    path = make_wav(seconds=3.0)
+    told = client.timeline(path, mode="sliding")
+    assert client.export(told, "vtt").startswith(b"WEBVTT")
+    assert b'id="sound"' not in client.export(told, "html")
+    assert b'id="sound"' in client.export(told, "html", path)
+    with pytest.raises(RequestError, match=r"(?s)this is no timeline.*status 400"):
+        client.export({}, "csv")
+    with pytest.raises(RequestError, match=r"(?s)cannot be read.*none\.wav"):
+        client.export(told, "html", path.with_name("none.wav"))
 
 
 def test_live_sound(client: EmotionClient, voice: Path, make_wav: Callable[..., Path]) -> None:
