@@ -124,6 +124,8 @@ def _session(path: Path, description: OnnxDescription, threads: int | None) -> A
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone: it warns of its own optimisations
+    # Its threads wait for more work at full speed. Once a pass is done they are in the way of the other file's.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
