@@ -60,18 +60,18 @@ class Recordings:
         self._kept: dict[str, _Packed] = {}
         self._unreadable: dict[str, str] = {}
         self.in_memory = _bytes(clips, window) <= memory_gib * 2**30
-        self.sounds = Sounds(name)
+        self.sounds = Sounds(name, clips)
         self._seconds = window.seconds
         if self.in_memory:
             self._keep(clips, progress)
 
     def _keep(self, clips: Sequence[Clip], progress: Progress) -> None:
         progress(0, len(clips))
-        for done, (clip, heard) in enumerate(zip(clips, self._decoded(clips), strict=True), 1):
+        for row, (clip, heard) in enumerate(zip(clips, self._decoded(clips), strict=True)):
             if (usable := self._usable(clip, heard)) is not None:
                 self._kept[clip.id] = _Packed.of(usable.samples)
-                self.sounds.add(clip, content=usable.content, seconds=usable.seconds, notices=usable.notices)
-            progress(done, len(clips))
+                self.sounds.add(row, content=usable.content, seconds=usable.seconds, notices=usable.notices)
+            progress(row + 1, len(clips))
 
     @property
     def unreadable(self) -> tuple[Rejection, ...]:

@@ -9,7 +9,7 @@ from cache.store import ExtractionRecord, ShardMarker
 from emonet.audio import Decoded, Notice
 from emonet.clips import Corpus, Rejection
 from emonet.configs import ExtractionConfig
-from emonet.corpora import Sounds, refuse_copies
+from emonet.corpora import Sounds, packed_content, refuse_copies
 from emonet.errors import AudioError, EmonetError
 
 
@@ -26,7 +26,7 @@ class Ledger:
         self._corpus = corpus
         self._most_failed = config.max_failed * len(corpus)
         self._failures: list[Rejection] = []
-        self._of_sound: dict[str, int] | None = None if config.copies == "note" else {}  # digest -> the first row
+        self._of_sound: dict[bytes, int] | None = None if config.copies == "note" else {}  # content -> the first row
 
     def hear(self, rows: Sequence[int], clips: Sequence[Decoded | AudioError]) -> None:
         """Note clips that this process has heard.
@@ -74,7 +74,7 @@ class Ledger:
         """Refuse the same sound in two splits at once: the corpus must change, and with it the store."""
         if self._of_sound is None or content is None:
             return
-        first, splits = self._of_sound.setdefault(content, row), self._corpus.columns.split.codes
+        first, splits = self._of_sound.setdefault(packed_content(content), row), self._corpus.columns.split.codes
         if first != row and splits[first] != splits[row]:
             both = (self._corpus.clips[first], self._corpus.clips[row])
             refuse_copies(self._corpus.name, [[(clip.id, clip.split) for clip in both]])
@@ -88,14 +88,13 @@ def rejections(corpus: Corpus, markers: Iterable[ShardMarker]) -> list[Rejection
 
 def sounds_of(corpus: Corpus, record: ExtractionRecord, markers: Iterable[ShardMarker]) -> Sounds:
     """What was heard of the clips in the shards of these markers."""
-    sounds = Sounds(corpus.name)
+    sounds = Sounds(corpus.name, corpus.clips)
     for marker in markers:
         rows, contents = record.rows(marker.shard), marker.contents or [None] * len(marker.seconds)
-        clips = corpus.clips[rows.start : rows.stop]
-        for row, clip, seconds, content in zip(rows, clips, marker.seconds, contents, strict=True):
+        for row, seconds, content in zip(rows, marker.seconds, contents, strict=True):
             if seconds is not None:
                 notices = [Notice(*notice) for notice in marker.notices.get(row, ())]
-                sounds.add(clip, content=content, seconds=seconds, notices=notices)
+                sounds.add(row, content=content, seconds=seconds, notices=notices)
     return sounds
 
 

@@ -10,7 +10,7 @@ from .manifest.recordings import read_recordings
 from .opening import open_corpus
 from .sandbox import open_sandbox
 from .snapshots import is_true, open_kept
-from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, refuse_copies
+from .sounds import NOTHING_HEARD, SHOWN, SoundReport, Sounds, contents, listen, packed_content, refuse_copies
 from .summary import CorpusReport, describe
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "open_ravdess",
     "open_sandbox",
     "open_tars",
+    "packed_content",
     "path_exists",
     "read_mapping",
     "read_recordings",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -56,44 +59,45 @@ NOTHING_HEARD = SoundReport(listened=0, hours=0.0, hours_heard=0.0)
 
 @dataclass
 class Sounds:
-    """Gathers what was heard of clips, in the order of the corpus.
+    """Gathers what was heard of clips, in 24 bytes for each.
 
     Args:
         name: of the corpus, for messages.
+        clips: all that may be heard.
     """
 
     name: str
+    clips: Sequence[Clip]
     _listened: int = 0
     _total: float = 0.0
     _heard: float = 0.0
-    _odd: dict[NoticeKind, list[tuple[str, str]]] = field(default_factory=dict)
-    _first: dict[str, tuple[str, Split]] = field(default_factory=dict)
-    _alike: dict[str, list[tuple[str, Split]]] = field(default_factory=dict)  # only those of which there are several
+    _odd: dict[NoticeKind, _Odd] = field(default_factory=dict)
+    _rows: array[int] = field(default_factory=lambda: array("q"))  # whose content is known
+    _contents: bytearray = field(default_factory=bytearray)  # of these, `packed_content` one after the other
     _unreadable: list[Rejection] = field(default_factory=list)
 
-    def add(self, clip: Clip, *, content: str | None, seconds: float, notices: Iterable[Notice]) -> None:
-        """Take note of a clip.
+    def add(self, row: int, *, content: str | None, seconds: float, notices: Iterable[Notice]) -> None:
+        """Take note of a clip that was decoded.
 
         Args:
-            clip: what was decoded.
+            row: its place among the clips.
             content: the same for clips of the same samples (`Decoded.content`); None where it is not known.
             seconds: how much of it was heard, in seconds.
             notices: what is odd about it.
         """
+        clip = self.clips[row]
         self._listened += 1
         self._heard += seconds
         self._total += seconds if math.isnan(clip.seconds) else max(seconds, clip.seconds)
         for notice in notices:
-            self._odd.setdefault(notice.kind, []).append((clip.id, notice.text))
+            self._odd.setdefault(notice.kind, _Odd(notice.text)).count(clip.id)
         if content is not None:
-            own = clip.id, clip.split
-            first = self._first.setdefault(content, own)
-            if first is not own:
-                self._alike.setdefault(content, [first]).append(own)
+            self._rows.append(row)
+            self._contents += packed_content(content)
 
-    def refuse(self, clip: Clip, reason: str) -> None:
+    def refuse(self, row: int, reason: str) -> None:
         """Take note of a clip that cannot be used."""
-        self._unreadable.append(Rejection(clip.id, reason))
+        self._unreadable.append(Rejection(self.clips[row].id, reason))
 
     def require_apart(self) -> None:
         """Check that no sound is in two splits.
@@ -110,8 +114,8 @@ class Sounds:
             hours=round(self._total / 3600, 4),
             hours_heard=round(self._heard / 3600, 4),
             notices=tuple(
-                SoundNotices(kind=kind, clips=len(found), example=found[0][1], ids=tuple(i for i, _ in found[:SHOWN]))
-                for kind, found in self._odd.items()
+                SoundNotices(kind=kind, clips=odd.clips, example=odd.example, ids=tuple(odd.ids))
+                for kind, odd in self._odd.items()
             ),
             unreadable=tuple(self._unreadable),
             copies=tuple(tuple(name for name, _ in clips) for clips in self._copies(leaking=False)),
@@ -119,11 +123,43 @@ class Sounds:
         )
 
     def _copies(self, *, leaking: bool) -> list[list[tuple[str, Split]]]:
-        return [clips for clips in self._alike.values() if (len({split for _, split in clips}) > 1) == leaking]
+        groups = ([(self.clips[row].id, self.clips[row].split) for row in rows] for rows in self._alike())
+        return [clips for clips in groups if (len({split for _, split in clips}) > 1) == leaking]
+
+    def _alike(self) -> list[list[int]]:
+        """Rows of the same content, in order, where there are several."""
+        words = np.frombuffer(bytes(self._contents), np.uint64).reshape(-1, 2)
+        order = np.lexsort(words.T)  # stable
+        is_again = np.zeros(len(order) + 1, bool)
+        is_again[1:-1] = (words[order[1:]] == words[order[:-1]]).all(axis=1)
+        after, before = is_again[:-1], is_again[1:]
+        groups: defaultdict[int, list[int]] = defaultdict(list)
+        for group, place in zip(np.cumsum(~after)[after | before], order[after | before], strict=True):
+            groups[group].append(self._rows[place])
+        return sorted(groups.values())
+
+
+@dataclass
+class _Odd:
+    """Clips with a notice of one kind, of which few are shown, however many there are."""
+
+    example: str
+    clips: int = 0
+    ids: list[str] = field(default_factory=list)
+
+    def count(self, clip_id: str) -> None:
+        self.clips += 1
+        if len(self.ids) < SHOWN:
+            self.ids.append(clip_id)
 
 
 def _with_split(clip: tuple[str, Split]) -> str:
     return f"{clip[0]} ({clip[1]})"
+
+
+def packed_content(content: str) -> bytes:
+    """16 bytes for `Decoded.content`, of which an extraction remembers millions."""
+    return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
 def refuse_copies(name: str, copies: Sequence[Sequence[tuple[str, Split]]]) -> None:
@@ -169,13 +205,13 @@ def listen(corpus: Corpus, most: int, window: Window, progress: Progress = ignor
         progress: told about clips.
     """
     rows = np.unique(np.linspace(0, len(corpus) - 1, min(most, len(corpus))).round().astype(int))
-    clips, sounds = [corpus.clips[row] for row in rows], Sounds(corpus.name)
-    progress(0, len(clips))
-    heard = shared_decoders().decode(clips, seconds=window.seconds)
-    for done, (clip, sound) in enumerate(zip(clips, heard, strict=True), 1):
+    sounds = Sounds(corpus.name, corpus.clips)
+    progress(0, len(rows))
+    heard = shared_decoders().decode((corpus.clips[row] for row in rows), seconds=window.seconds)
+    for done, (row, sound) in enumerate(zip(rows.tolist(), heard, strict=True), 1):
         if isinstance(sound, Decoded):
-            sounds.add(clip, content=sound.content, seconds=sound.seconds, notices=sound.notices)
+            sounds.add(row, content=sound.content, seconds=sound.seconds, notices=sound.notices)
         else:
-            sounds.refuse(clip, sound.reason)
-        progress(done, len(clips))
+            sounds.refuse(row, sound.reason)
+        progress(done, len(rows))
     return sounds.report()
