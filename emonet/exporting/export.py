@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from emonet.checkpoints import Intervals
 from emonet.encoders import FrozenEncoder, ReadyEncoder
@@ -26,7 +27,6 @@ from emonet.inference import (
     OnnxFile,
     OnnxManifest,
     OnnxPipeline,
-    SampleScores,
     padded,
 )
 from emonet.runtime import Progress, ignore, replacing
@@ -36,8 +36,8 @@ from emonet.version import __version__
 from emonet.windows import SAMPLE_RATE, Window
 
 TOLERANCE = 1e-3
-"""Largest difference to the model's own scores that an export in float32 may have, on a scale of 0 to 4; and to the
-encoder's states, as a share of them, since experts that hardly tell sounds apart would hide any difference."""
+"""Largest difference to the model's own scores and uncertainties that an export in float32 may have, on a scale of 0 to
+4; and to the encoder's states, as a share of them, since experts that hardly tell sounds apart would hide any."""
 OnnxPrecision = Literal["float32", "int8"]
 
 
@@ -54,6 +54,15 @@ class Differences(Schema):
     """Whose score differs most."""
     states: float
     """Of the encoder's states: root mean square, as a share of theirs; of the sound where it is largest."""
+    uncertainties: float = 0.0
+    """Of the half-widths of all scores' intervals, on a scale of 0 to 4: the largest; 0 where there are none."""
+    unfamiliarity: float = 0.0
+    """Of how unfamiliar sounds are, as a share of it where it is above 1: the largest; 0 where that is not known."""
+
+    @property
+    def worst(self) -> float:
+        """The largest of all."""
+        return max(self.largest, self.states, self.uncertainties, self.unfamiliarity)
 
 
 class OnnxExport(Schema):
@@ -111,11 +120,13 @@ def export_onnx(
         files = {path.name: OnnxFile.of(path) for path in sorted(partial.iterdir())}
         OnnxManifest(description=description, files=files).write(partial)
         differences = compare(pipeline, OnnxPipeline.from_folder(partial), sounds, progress)
-        if precision == "float32" and not max(differences.largest, differences.states) <= TOLERANCE:
+        if precision == "float32" and not differences.worst <= TOLERANCE:
             raise EmonetError(
                 "the exported files compute otherwise than the model, and were not kept",
-                expected=f"differences up to {TOLERANCE:g} of scores, on a scale of 0 to 4, and states, as a share",
-                found=f"{differences.largest:.2g}, of {differences.target}, and {differences.states:.2g}",
+                expected=f"differences up to {TOLERANCE:g} of scores and uncertainties, on a scale of 0 to 4, and of "
+                "the rest, as a share",
+                found=f"scores {differences.largest:.2g} ({differences.target}), states {differences.states:.2g}, "
+                f"uncertainties {differences.uncertainties:.2g}, unfamiliarity {differences.unfamiliarity:.2g}",
             )
     return OnnxExport(folder=folder, description=description, files=files, differences=differences)
 
@@ -136,23 +147,40 @@ def compare(
     """
     window, spec = model.encoder.window, model.target_spec
     heard = list(sounds) or made_sounds(window)
-    rows, states = [], []
+    scores, widths, states, distances = [], [], [], []
     for done, sound in enumerate(heard):
         progress(done, len(heard))
-        mine, theirs = (_scores(one.score_samples([sound])[0], spec) for one in (exported, model))
-        rows.append(np.abs(mine - theirs))
+        mine, theirs = (one.score_samples([sound])[0] for one in (exported, model))
+        scores.append(_apart(mine.scores, theirs.scores, spec))
+        widths.append(_apart(mine.uncertainties, theirs.uncertainties, spec))
+        distances.append(_farther(mine.unfamiliarity, theirs.unfamiliarity))
         waveforms = padded([sound], window)
         wanted = model.encoder.states(torch.from_numpy(waveforms)).float().numpy()
         states.append(np.linalg.norm(exported.states(waveforms) - wanted) / np.linalg.norm(wanted))
     progress(len(heard), len(heard))
-    apart = np.array(rows) * 4 / (spec.high - spec.low)
+    apart = np.array(scores)
     return Differences(
         sounds=len(heard),
         largest=float(apart.max()),
         mean=float(apart.mean()),
         target=spec.ids[int(apart.max(0).argmax())],
-        states=float(max(states)),
+        states=float(np.max(states)),
+        uncertainties=float(np.max(widths)),
+        unfamiliarity=float(np.max(distances)),
     )
+
+
+def _apart(mine: Mapping[str, float], theirs: Mapping[str, float], spec: TargetSpec) -> Float64[np.ndarray, " targets"]:
+    """Of each target, on a scale of 0 to 4; 0 where neither knows, all of it where only one does."""
+    values = np.array([[one.get(name, math.nan) for name in spec.ids] for one in (mine, theirs)])
+    apart: np.ndarray = np.abs(values[0] - values[1]) * 4 / (spec.high - spec.low)
+    return np.where(np.isnan(values).all(0), 0.0, np.nan_to_num(apart, nan=4.0))
+
+
+def _farther(mine: float | None, theirs: float | None) -> float:
+    if mine is None or theirs is None:
+        return 0.0 if mine is theirs else 1.0
+    return abs(mine - theirs) / max(theirs, 1.0)
 
 
 def made_sounds(window: Window) -> list[Float32[np.ndarray, " samples"]]:
@@ -173,10 +201,6 @@ def nothing_but_onnx(folder: Path) -> bool:
     names = {entry.name for entry in folder.iterdir()}
     known = {MANIFEST, *(file + end for file in (ENCODER_FILE, EXPERTS_FILE) for end in ("", BESIDE))}
     return MANIFEST in names and names <= known
-
-
-def _scores(one: SampleScores, spec: TargetSpec) -> np.ndarray:
-    return np.array([one.scores[target] for target in spec.ids])
 
 
 def _describe(

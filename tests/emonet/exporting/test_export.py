@@ -15,7 +15,7 @@ from emonet.checkpoints import Calibration, ExpertsInfo, LoadedBank, fit_familia
 from emonet.encoders import FrozenEncoder, open_encoder
 from emonet.errors import EmonetError, RequestError
 from emonet.experts import ExpertBank
-from emonet.exporting import experts_graph, export_onnx, nothing_but_onnx
+from emonet.exporting import compare, experts_graph, export_onnx, nothing_but_onnx
 from emonet.exporting import files as exported_files
 from emonet.inference import OnnxPipeline
 from emonet.targets import PUBLISHED
@@ -79,7 +79,7 @@ def test_each_form_scores_as_on_torch(form: str, pool_over: str, tmp_path: Path)
 
 def test_ensembles_layers_calibration_and_familiarity_come_along(tmp_path: Path) -> None:
     encoder = _encoder(activation_function="relu")
-    several = {"ensemble": 3, "intervals": {"factors": {"anger": 2.0, "fear": 1.5}, "coverage": 0.8}}
+    several: dict[str, Any] = {"ensemble": 3, "intervals": {"factors": {"anger": 2.0, "fear": 1.5}, "coverage": 0.8}}
     population = {"medians": {"anger": 0.5}, "deviations": {"anger": 0.25}, "clips": 9}
     banks = [
         _bank(encoder, "moments", targets=("anger", "fear"), layers=(2,), population=population, **several),
@@ -92,6 +92,16 @@ def test_ensembles_layers_calibration_and_familiarity_come_along(tmp_path: Path)
     pipeline = EmotionPipeline(encoder, banks, calibration, [one for one in known if one is not None])
     exported = _check(pipeline, tmp_path / "out")
     assert (exported.coverage, exported.calibrated, exported.targets) == (0.8, True, ("fear", "anger", "sadness"))
+    same = compare(pipeline, exported, SPEECH)
+    assert 0 < same.uncertainties < 1e-4
+    assert 0 < same.unfamiliarity < 1e-4
+    without = EmotionPipeline(encoder, banks, calibration)
+    assert compare(without, exported, SPEECH).worst == 1.0, "one knows what the other does not"
+    several["intervals"] = {"factors": {"anger": 4.0, "fear": 1.5}, "coverage": 0.8}
+    wider = _bank(encoder, "moments", targets=("anger", "fear"), layers=(2,), population=population, **several)
+    found = compare(EmotionPipeline(encoder, [wider, banks[1]], calibration), exported, SPEECH)
+    assert found.largest < 1e-4
+    assert found.uncertainties > 1e-3
     (told,) = exported.score_samples(SPEECH[:1])
     assert set(told.uncertainties) == {"anger", "fear"}
     assert exported.population is not None
