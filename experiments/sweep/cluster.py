@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import Any, Self, final
 from emonet.errors import EmonetError, RequestError
 from emonet.runtime import connected, is_shared, packed, place, require_versions, unpacked, versions
 from emonet.tracking import sqlite_path
-from experiments.core import SweepConfig
+from experiments.core import SweepConfig, console
 from experiments.sweep.worker import Job
 from experiments.sweep.workers import GRACE, Ended, last_line, started
 
+PATIENCE = 30.0  # seconds without a place for a worker, after which it is told what they wait for
+START_SECONDS = 600.0  # without a place for any: as long as a cloud takes to start a machine
+_PARTS = 10_000  # of a GPU, which Ray counts in
 REPLACED = 3  # times that a worker is started anew whose node or process was lost
 
 
@@ -88,6 +92,7 @@ class _Place:
 
     actor: Any
     start: Any
+    asked: dict[str, float]
     wait: Any = None
     lost: int = 0
 
@@ -112,8 +117,7 @@ class ClusterWorkers:
         self._cluster = self._opened.enter_context(connected(address))
         self._ray = self._cluster.ray
         self._job, self._folder, self._command = job, folder.resolve(), tuple(command)
-        resources = [node["Resources"] for node in self._cluster.nodes]
-        self._options = {**room(resources, count), "scheduling_strategy": "SPREAD"}
+        self._count, self._began, self._has_told = count, time.monotonic(), False
         self._places = {number: self._placed(number) for number in range(count)}
         self._identities: set[str] = set()
 
@@ -139,7 +143,9 @@ class ClusterWorkers:
 
         Raises:
             RequestError: if a node cannot do it: it has other versions, or does not see the sweep's folder.
+            EmonetError: if no node has had room for a worker for ten minutes.
         """
+        self._look_after_waiting()
         found = []
         for number, one in list(self._places.items()):
             call = one.start if one.wait is None else one.wait
@@ -172,6 +178,36 @@ class ClusterWorkers:
             with suppress(Exception):
                 self._ray.kill(one.actor)
 
+    def _look_after_waiting(self) -> None:
+        """Those without a place ask for less where no node has as much any more; what they wait for is told."""
+        waiting = {number: one for number, one in self._places.items() if one.wait is None}
+        if not waiting:
+            return
+        nodes = self._nodes()
+        asks = room(nodes, self._count)
+        for number, one in waiting.items():
+            if one.asked != asks and not _is_there(nodes, one.asked):
+                self._ray.kill(one.actor)
+                self._places[number] = self._placed(number, one.lost)
+        seconds = time.monotonic() - self._began
+        if seconds < PATIENCE:
+            return
+        needed = f"{asks['num_cpus']} processors, {asks['num_gpus']:g} GPUs each"
+        if not self._has_told:
+            self._has_told = True
+            console.say(
+                f"{console.counted(len(waiting), 'worker')} of {self._count} without a place ({needed}); waiting"
+            )
+        if seconds > START_SECONDS and not self._identities:
+            raise EmonetError(
+                f"no worker of the sweep was placed within {START_SECONDS:.0f} s",
+                expected=f"a node with room for {needed}",
+                hint="ray status; fewer --workers",
+            )
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self._cluster.nodes]
+
     def _lost(self, number: int, one: _Place) -> list[Ended]:
         """A worker's node or process has died; its trial fails by its missing signs of life."""
         del self._places[number]
@@ -181,9 +217,11 @@ class ClusterWorkers:
         return []
 
     def _placed(self, number: int, lost: int = 0) -> _Place:
-        actor = self._ray.remote(RemoteWorker).options(**self._options, max_concurrency=2).remote()
+        asked = room(self._nodes(), self._count)
+        options = {**asked, "scheduling_strategy": "SPREAD", "max_concurrency": 2}
+        actor = self._ray.remote(RemoteWorker).options(**options).remote()
         arguments = self._command, number, self._job.model_dump_json(), self._log(number), Path.cwd(), versions()
-        return _Place(actor, actor.start.remote(*arguments), lost=lost)
+        return _Place(actor, actor.start.remote(*arguments), asked, lost=lost)
 
     def _log(self, number: int) -> Path:
         return self._folder / f"worker-{number}.log"
@@ -192,14 +230,26 @@ class ClusterWorkers:
 def room(nodes: Sequence[Mapping[str, float]], count: int) -> dict[str, float]:
     """What each of some workers may ask for, so that all have a place at once where that is possible.
 
+    Where there are GPUs, workers are beside them, and several share one where there are too few.
+
     Args:
         nodes: the resources of each, as Ray names them (processors: count; GPUs: count).
         count: of workers, at least 1.
 
     Returns:
-        Ray's options: processors, at least 1 and no more than a node has; GPUs, at most 1, or an even part of one.
+        Ray's options: processors, at least 1; GPUs, at most 1.
     """
-    cpus = [int(node.get("CPU", 0)) for node in nodes]
-    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-    fits = (each for each in range(max(cpus, default=1), 1, -1) if sum(has // each for has in cpus) >= count)
-    return {"num_cpus": next(fits, 1), "num_gpus": 1 / ceil(count / gpus) if gpus else 0}
+    cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
+    shared = ceil(count / sum(gpus)) if any(gpus) else 0  # workers on a GPU
+    most = [gpu * shared if shared else count for gpu in gpus]  # on each node, by its GPUs
+
+    def places(each: int) -> int:
+        return sum(min(cpu // each, some) for cpu, some in zip(cpus, most, strict=True))
+
+    fits = (each for each in range(max(cpus, default=1), 1, -1) if places(each) >= count)
+    return {"num_cpus": next(fits, 1), "num_gpus": _PARTS // shared / _PARTS if shared else 0}
+
+
+def _is_there(nodes: Sequence[Mapping[str, float]], asked: Mapping[str, float]) -> bool:
+    """Whether some node has as much as a worker asks for, be it free or not."""
+    return any(node.get("CPU", 0) >= asked["num_cpus"] and node.get("GPU", 0) >= asked["num_gpus"] for node in nodes)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from emonet.errors import RequestError
+from emonet.errors import EmonetError, RequestError
 from experiments.core import SweepConfig
 from experiments.sweep import Study, plan_of, study_run
 from experiments.sweep import cluster as sweep_cluster
@@ -51,6 +53,10 @@ def test_sqlite_is_for_workers_of_this_machine(monkeypatch: pytest.MonkeyPatch) 
         ([(0, 0)], 2, 1, 0),  # nodes may come
         ([(16, 2)], 3, 5, 0.5),  # two of three parts of 2/3 have no room on two GPUs
         ([(8, 1), (8, 4)], 2, 8, 1),
+        ([(4, 1), (64, 0)], 2, 2, 0.5),  # the many processors are beside no GPU
+        ([(1, 1), (64, 0)], 1, 1, 1),
+        ([(4, 4), (60, 1)], 5, 1, 1),
+        ([(12, 1)], 6, 2, 0.1666),  # six times 1/6 is more than one GPU, as Ray rounds
         ([], 1, 1, 0),
     ],
 )
@@ -59,6 +65,18 @@ def test_what_a_worker_asks_for_is_on_some_node(
 ) -> None:
     asked = room([{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes], count)
     assert asked == {"num_cpus": cpus, "num_gpus": gpus}
+
+
+@given(nodes=st.lists(st.tuples(st.integers(0, 64), st.integers(0, 8)), max_size=5), count=st.integers(1, 40))
+def test_all_workers_have_a_place_or_ask_for_as_little_as_there_is(nodes: list[tuple[int, int]], count: int) -> None:
+    asked = room([{"CPU": float(cpu), "GPU": float(gpu)} for cpu, gpu in nodes], count)
+    parts = round(asked["num_gpus"] * 10_000)  # as Ray counts
+    has_gpus = any(gpu for _, gpu in nodes)
+    assert (parts > 0) == has_gpus
+    places = sum(
+        min(int(cpu // asked["num_cpus"]), gpu * (10_000 // parts) if has_gpus else count) for cpu, gpu in nodes
+    )
+    assert places >= count or asked["num_cpus"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +121,56 @@ def test_workers_on_several_nodes_and_one_that_is_killed(
 
 
 @pytest.mark.slow
+def test_a_worker_asks_for_less_where_the_node_that_it_waits_for_dies(
+    cluster: Any, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.setattr(sweep_cluster, "PATIENCE", 0.0)
+    told: list[str] = []
+    monkeypatch.setattr(sweep_cluster.console, "say", told.append)
+    large, small = (cluster.add_node(num_cpus=cpus, **SMALL) for cpus in (2, 1))
+    runs.mkdir(exist_ok=True)
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        holds = ray.remote(Holder).options(num_cpus=2).remote()
+        ray.get(holds.is_there.remote())
+        job = Job(experiment=fake_experiment(runs), study="study")
+        with ClusterWorkers(1, job, runs, COMMAND, address=cluster.address) as workers:
+            workers.broken()
+            assert told == ["1 worker of 1 without a place (2 processors, 0 GPUs each); waiting"]
+            assert not workers.identities
+            cluster.remove_node(large, allow_graceful=False)
+            until(lambda: workers.broken() or workers.identities)
+            assert len(workers.identities) == 1
+            assert len(told) == 1
+    finally:
+        ray.shutdown()
+        cluster.remove_node(small, allow_graceful=False)
+
+
+@pytest.mark.slow
+def test_a_sweep_without_a_place_for_any_worker_ends(cluster: Any, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_cluster, "PATIENCE", 0.0)
+    monkeypatch.setattr(sweep_cluster, "START_SECONDS", 0.5)
+    runs.mkdir(exist_ok=True)
+    job = Job(experiment=fake_experiment(runs), study="study")
+    with (
+        ClusterWorkers(1, job, runs, COMMAND, address=cluster.address) as workers,
+        pytest.raises(EmonetError, match=r"(?s)no worker of the sweep was placed.*1 processors, 0 GPUs.*--workers"),
+    ):
+        until(lambda: bool(workers.broken()))
+
+
+class Holder:
+    """Keeps its place."""
+
+    def is_there(self) -> bool:
+        return True
+
+
+@pytest.mark.slow
 def test_a_node_of_another_version_ends_the_sweep_with_its_reason(
     cluster: Any, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +186,7 @@ def test_a_node_of_another_version_ends_the_sweep_with_its_reason(
     cluster.remove_node(node, allow_graceful=False)
 
 
-def until(done: Callable[[], bool]) -> None:
+def until(done: Callable[[], object]) -> None:
     end = time.monotonic() + 120
     while not done():
         assert time.monotonic() < end
