@@ -146,7 +146,7 @@ def connected(
     address = None if alone else address or os.environ.get(_ADDRESS) or None
     if address is not None:
         _require_answer(address)
-    with nullcontext(address) if address is not None else _own(cpus, gpus) as there:
+    with _tokens_as_before(), nullcontext(address) if address is not None else _own(cpus, gpus) as there:
         _connect(ray, there)
         try:
             with _nothing_printed():
@@ -174,8 +174,8 @@ def _own(cpus: int | None, gpus: int | None) -> Iterator[str]:
                     found=said.read().decode(errors="replace").strip().rpartition("\n")[2] or "no answer",
                     hint="--engine local, in this process alone",
                 )
-            with _token_taken():
-                yield address
+            _take_token()
+            yield address
         finally:
             with suppress(subprocess.TimeoutExpired, BrokenPipeError):
                 head.communicate(timeout=_END_SECONDS)  # closes its standard input
@@ -197,23 +197,29 @@ def _nothing_printed() -> Iterator[None]:
 
 
 @contextmanager
-def _token_taken() -> Iterator[None]:
-    """Within the block, the token in ~/.ray, which clusters that Ray starts for one run ask for, is sent.
+def _tokens_as_before() -> Iterator[None]:
+    """Whether this process sends a token is after the block as it was before.
 
     Ray's switch is of the whole process: left on, a later cluster without tokens could not ask this process whether it
     still wants its actors, and would end each at once.
     """
-    from ray._private.authentication import authentication_token_setup as setup
+    from ray._private.authentication.authentication_token_setup import AUTH_MODE_ENV_VAR
 
     raylet: Any = importlib.import_module("ray._raylet")
-    before = os.environ.get(setup.AUTH_MODE_ENV_VAR)
-    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    before = os.environ.get(AUTH_MODE_ENV_VAR)
     try:
         yield
     finally:
-        if before is None and os.environ.pop(setup.AUTH_MODE_ENV_VAR, None) is not None:
+        if before is None and os.environ.pop(AUTH_MODE_ENV_VAR, None) is not None:
             raylet.Config.initialize("")  # reads the environment again
             raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _take_token() -> None:
+    """Send the token in ~/.ray, which clusters that Ray starts for one run ask for."""
+    from ray._private.authentication import authentication_token_setup as setup
+
+    setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _line_of(process: subprocess.Popen[bytes]) -> str:
