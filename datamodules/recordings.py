@@ -70,7 +70,7 @@ class Recordings:
         for row, (clip, heard) in enumerate(zip(clips, self._decoded(clips), strict=True)):
             if (usable := self._usable(clip, heard)) is not None:
                 self._kept[clip.id] = _Packed.of(usable.samples)
-                self.sounds.add(row, content=usable.content, seconds=usable.seconds, notices=usable.notices)
+                self.sounds.add(row, clip, content=usable.content, seconds=usable.seconds, notices=usable.notices)
             progress(row + 1, len(clips))
 
     @property

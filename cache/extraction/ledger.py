@@ -91,10 +91,11 @@ def sounds_of(corpus: Corpus, record: ExtractionRecord, markers: Iterable[ShardM
     sounds = Sounds(corpus.name, corpus.clips)
     for marker in markers:
         rows, contents = record.rows(marker.shard), marker.contents or [None] * len(marker.seconds)
-        for row, seconds, content in zip(rows, marker.seconds, contents, strict=True):
+        clips = corpus.clips[rows.start : rows.stop]  # at once: one by one takes eight times as long
+        for row, clip, seconds, content in zip(rows, clips, marker.seconds, contents, strict=True):
             if seconds is not None:
                 notices = [Notice(*notice) for notice in marker.notices.get(row, ())]
-                sounds.add(row, content=content, seconds=seconds, notices=notices)
+                sounds.add(row, clip, content=content, seconds=seconds, notices=notices)
     return sounds
 
 

@@ -20,6 +20,7 @@ from emonet.schema import Schema
 from emonet.windows import Window
 
 SHOWN = 3  # ids of an example
+_Group = list[tuple[str, Split]]  # ids of clips, with their splits
 
 
 class SoundNotices(Schema):
@@ -76,16 +77,16 @@ class Sounds:
     _contents: bytearray = field(default_factory=bytearray)  # of these, `packed_content` one after the other
     _unreadable: list[Rejection] = field(default_factory=list)
 
-    def add(self, row: int, *, content: str | None, seconds: float, notices: Iterable[Notice]) -> None:
+    def add(self, row: int, clip: Clip, *, content: str | None, seconds: float, notices: Iterable[Notice]) -> None:
         """Take note of a clip that was decoded.
 
         Args:
             row: its place among the clips.
+            clip: the one there.
             content: the same for clips of the same samples (`Decoded.content`); None where it is not known.
             seconds: how much of it was heard, in seconds.
             notices: what is odd about it.
         """
-        clip = self.clips[row]
         self._listened += 1
         self._heard += seconds
         self._total += seconds if math.isnan(clip.seconds) else max(seconds, clip.seconds)
@@ -95,9 +96,9 @@ class Sounds:
             self._rows.append(row)
             self._contents += packed_content(content)
 
-    def refuse(self, row: int, reason: str) -> None:
+    def refuse(self, clip: Clip, reason: str) -> None:
         """Take note of a clip that cannot be used."""
-        self._unreadable.append(Rejection(self.clips[row].id, reason))
+        self._unreadable.append(Rejection(clip.id, reason))
 
     def require_apart(self) -> None:
         """Check that no sound is in two splits.
@@ -105,10 +106,11 @@ class Sounds:
         Raises:
             RequestError: if one is; names the clips.
         """
-        refuse_copies(self.name, self._copies(leaking=True))
+        refuse_copies(self.name, self._copies()[1])
 
     def report(self) -> SoundReport:
         """All that was gathered."""
+        copies, leaks = self._copies()
         return SoundReport(
             listened=self._listened,
             hours=round(self._total / 3600, 4),
@@ -118,13 +120,17 @@ class Sounds:
                 for kind, odd in self._odd.items()
             ),
             unreadable=tuple(self._unreadable),
-            copies=tuple(tuple(name for name, _ in clips) for clips in self._copies(leaking=False)),
-            leaks=tuple(tuple(map(_with_split, clips)) for clips in self._copies(leaking=True)),
+            copies=tuple(tuple(name for name, _ in clips) for clips in copies),
+            leaks=tuple(tuple(map(_with_split, clips)) for clips in leaks),
         )
 
-    def _copies(self, *, leaking: bool) -> list[list[tuple[str, Split]]]:
-        groups = ([(self.clips[row].id, self.clips[row].split) for row in rows] for rows in self._alike())
-        return [clips for clips in groups if (len({split for _, split in clips}) > 1) == leaking]
+    def _copies(self) -> tuple[list[_Group], list[_Group]]:
+        """Clips of the same content: those of one split, and those of several."""
+        found: tuple[list[_Group], list[_Group]] = [], []
+        for rows in self._alike():
+            clips = [(clip.id, clip.split) for clip in map(self.clips.__getitem__, rows)]
+            found[len({split for _, split in clips}) > 1].append(clips)
+        return found
 
     def _alike(self) -> list[list[int]]:
         """Rows of the same content, in order, where there are several."""
@@ -158,7 +164,7 @@ def _with_split(clip: tuple[str, Split]) -> str:
 
 
 def packed_content(content: str) -> bytes:
-    """16 bytes for `Decoded.content`, of which an extraction remembers millions."""
+    """16 bytes for `Decoded.content`, whatever its form; an extraction remembers millions."""
     return hashlib.blake2b(content.encode(), digest_size=16).digest()
 
 
@@ -205,13 +211,13 @@ def listen(corpus: Corpus, most: int, window: Window, progress: Progress = ignor
         progress: told about clips.
     """
     rows = np.unique(np.linspace(0, len(corpus) - 1, min(most, len(corpus))).round().astype(int))
-    sounds = Sounds(corpus.name, corpus.clips)
-    progress(0, len(rows))
-    heard = shared_decoders().decode((corpus.clips[row] for row in rows), seconds=window.seconds)
-    for done, (row, sound) in enumerate(zip(rows.tolist(), heard, strict=True), 1):
+    clips, sounds = [corpus.clips[row] for row in rows], Sounds(corpus.name, corpus.clips)
+    progress(0, len(clips))
+    heard = shared_decoders().decode(clips, seconds=window.seconds)
+    for done, (row, clip, sound) in enumerate(zip(rows.tolist(), clips, heard, strict=True), 1):
         if isinstance(sound, Decoded):
-            sounds.add(row, content=sound.content, seconds=sound.seconds, notices=sound.notices)
+            sounds.add(row, clip, content=sound.content, seconds=sound.seconds, notices=sound.notices)
         else:
-            sounds.refuse(row, sound.reason)
-        progress(done, len(rows))
+            sounds.refuse(clip, sound.reason)
+        progress(done, len(clips))
     return sounds.report()

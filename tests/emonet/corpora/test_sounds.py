@@ -21,7 +21,7 @@ def heard(contents: list[str | None]) -> Sounds:
     some = clips(len(contents))
     sounds = Sounds("some", some)
     for row, content in enumerate(contents):
-        sounds.add(row, content=content, seconds=1.5, notices=())
+        sounds.add(row, some[row], content=content, seconds=1.5, notices=())
     return sounds
 
 
@@ -54,10 +54,11 @@ def test_leaks_are_refused_by_name() -> None:
 
 
 def test_of_a_thousand_notices_the_first_ones_are_shown() -> None:
-    sounds = Sounds("some", clips(1000))
-    for row in range(1000):
-        sounds.add(row, content=None, seconds=1.0, notices=[Notice("noise", f"noise {row}")] if row else [])
-    sounds.refuse(7, "cut short")
+    some = clips(1000)
+    sounds = Sounds("some", some)
+    for row, clip in enumerate(some):
+        sounds.add(row, clip, content=None, seconds=1.0, notices=[Notice("noise", f"noise {row}")] if row else [])
+    sounds.refuse(some[7], "cut short")
     report = sounds.report()
     (noise,) = report.notices
     assert (noise.kind, noise.clips, noise.example) == ("noise", 999, "noise 1")
