@@ -146,10 +146,16 @@ class EmotionClient:
 
         Raises:
             AudioError: if the recording cannot be used.
-            RequestError: if it cannot be read, or the server refuses the request.
+            RequestError: if it cannot be read, the timeline is no JSON, or the server refuses the request.
             EmonetError: if there is no answer.
         """
-        content = [json.dumps(timeline).encode(), *([] if audio is None else [audio])]
+        try:
+            document = json.dumps(dict(timeline), allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise RequestError(
+                "the timeline is no JSON", found=error, hint="numbers of Python; null in place of NaN"
+            ) from error
+        content = [document, *([] if audio is None else [audio])]
         return bytes(self._posted("/v1/export", content, {"format": format}).content)
 
     def stream(

@@ -8,14 +8,17 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import soundfile as sf
 
 from emonet import EmotionPipeline
+from emonet.checkpoints import Calibration
 from emonet.client import EmotionClient
 from emonet.errors import AudioError, EmonetError, RequestError
+from emonet.registry import EXPERTS
 from emonet.serving import EmotionServer, ServerSettings
 from tests.peer_servers import Says, peer_server
 from tests.ports import free_port
@@ -29,6 +32,8 @@ def address(voice: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     tokens.write_text(TOKEN)
     other = shutil.copytree(voice, tmp_path_factory.mktemp("more") / "other")
+    always = {"predicted": [-1.0, 0.0, 1.0], "calibrated": [3.5, 3.5, 3.5], "clips": 50}
+    Calibration.model_validate({"kind": "isotonic", "curves": {"anger": always}}).write(other / EXPERTS)
     settings = ServerSettings(model=str(voice), more_models=(str(other),), port=0, device="cpu", token_file=tokens)
     with EmotionServer(settings) as server:
         yield server.address
@@ -63,17 +68,26 @@ def test_timelines(client: EmotionClient, make_wav: Callable[..., Path]) -> None
 def test_one_of_several_models(client: EmotionClient, make_wav: Callable[..., Path]) -> None:
     path = make_wav(seconds=2.0)
     first, other = (one["name"] for one in client.models())
-    assert other != first
-    expected = pytest.approx(client.score(path)["scores"])
-    assert client.score(path, model=other)["scores"] == expected
-    assert client.score_many([path], model=first)[0]["scores"] == expected
-    assert client.timeline(path, mode="sliding", model=other)["segments"]
+    assert (first, other) == ("voice", "other")
+    scores = client.score(path)["scores"]
+    calibrated = pytest.approx(scores | {"anger": 3.5})
+    assert client.score(path, model=first)["scores"] == pytest.approx(scores)
+    assert scores["anger"] != pytest.approx(3.5)
+    assert client.score(path, model=other)["scores"] == calibrated
+    assert client.score_many([path, path], model=other)[1]["scores"] == calibrated
+    told = client.timeline(path, mode="sliding", model=other)
+    assert told["model"] == other
+    assert {segment["scores"]["anger"] for segment in told["segments"]} == {3.5}
     with client.stream(16_000, model=other) as stream:
         stream.feed(np.zeros(16_000, np.int16))
-        assert len(stream.close()) == 1
-    for refused in (lambda: client.score(path, model="none"), lambda: client.timeline(path, model="none")):
+        assert [one["scores"]["anger"] for one in stream.close()] == [3.5]
+    for ask in (
+        lambda: client.score(path, model="none"),
+        lambda: client.score_many([path], model="none"),
+        lambda: client.timeline(path, model="none"),
+    ):
         with pytest.raises(RequestError, match=r"(?s)no model of that name.*status 400"):
-            refused()
+            ask()
     with client.stream(16_000, model="none") as stream, pytest.raises(RequestError, match="no model of that name"):
         [stream.feed(np.zeros(16_000, np.int16)) for _ in range(1000)]
 
@@ -86,6 +100,16 @@ def test_a_timeline_in_another_format(client: EmotionClient, make_wav: Callable[
     assert b'id="sound"' in client.export(told, "html", path)
     with pytest.raises(RequestError, match=r"(?s)this is no timeline.*status 400"):
         client.export({}, "csv")
+    with pytest.raises(RequestError, match=r"(?s)the server says: format.*status 400"):
+        client.export(told, "doc")
+    with pytest.raises(AudioError, match="format not recognised"):
+        client.export(told, "html", b"no audio")
+    for odd in (np.float32(1), float("nan")):
+        with pytest.raises(RequestError, match=r"the timeline is no JSON"):
+            client.export(MappingProxyType(told | {"seconds": odd}), "csv")
+    assert client.export(MappingProxyType(told), "vtt") == client.export(told, "vtt")
+    curves = client.timeline(path, mode="sliding", curves=0.5)
+    assert client.export(curves, "vtt") == client.export(told, "vtt")
     with pytest.raises(RequestError, match=r"(?s)cannot be read.*none\.wav"):
         client.export(told, "html", path.with_name("none.wav"))
 
