@@ -57,7 +57,8 @@ def show_onnx(result: OnnxExport) -> None:
     console.say(
         f"  checked on {console.counted(apart.sounds, 'sound')}: scores differ from the model's in float32 by "
         f"{apart.largest:.2g} at most ({apart.target}) and {apart.mean:.2g} in the mean, on a scale of 0 to 4"
-        f"; their uncertainties by {apart.uncertainties:.2g}, states by {apart.states:.2g} of theirs"
+        f"; their uncertainties by {apart.uncertainties:.2g}; states by {apart.states:.2g} and unfamiliarity by "
+        f"{apart.unfamiliarity:.2g} of theirs"
     )
 
 

@@ -27,7 +27,7 @@ def reason_of(error: Exception) -> str:
     text = str(error)
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     detail = _DETAIL.search(text)
-    return f"its process ended ({detail[1] if detail else lines[-1] if lines else type(error).__name__})"
+    return f"its process ended ({detail[1] if detail and detail[1] else lines[-1] if lines else type(error).__name__})"
 
 
 def cannot_start(reason: str) -> EmonetError:
@@ -67,10 +67,10 @@ def no_node_can(first: EmonetError) -> EmonetError:
 
 
 def none_placed(seconds: float, needed: str, free: Mapping[str, float]) -> EmonetError:
-    """Nobody had room for a worker in that time."""
+    """Nobody had room for a worker in that time; `free` is as Ray tells it."""
     return EmonetError(
         f"no worker was placed within {seconds:.0f} s; every finished shard is kept",
         expected=f"a node with room for {needed}",
-        found=f"free: {free}",
+        found=f"{free.get('CPU', 0):g} processors and {free.get('GPU', 0):g} GPUs free, of all nodes together",
         hint="--extraction.processors-per-worker N",
     )

@@ -9,29 +9,33 @@ from cache.extraction.worker import LostError
 from emonet.errors import EmonetError, RequestError
 
 
-class CallError(Exception):
-    """As Ray raises for a call: what it was raised from is its cause."""
+def died(cause: str) -> Exception:
+    """As Ray raises it where an actor's process has ended."""
+    exceptions = pytest.importorskip("ray.exceptions", reason="ray is an extra, and not here")
+    context = exceptions.ActorDiedErrorContext(error_message=cause, actor_id=bytes(16), class_name="ShardWorker")
+    error: Exception = exceptions.ActorDiedError(context)
+    return error
 
-    def __init__(self, text: str, cause: Exception | None = None) -> None:
-        super().__init__(text)
-        self.cause = cause
+
+def raised(cause: Exception) -> Exception:
+    """As Ray raises what a call of an actor has raised."""
+    exceptions = pytest.importorskip("ray.exceptions", reason="ray is an extra, and not here")
+    error: Exception = exceptions.RayTaskError("fill", "Traceback\n  much text", cause).as_instanceof_cause()
+    return error
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (CallError("Traceback", LostError("MemoryError: too much")), "MemoryError: too much"),
+def test_the_reason_is_one_line() -> None:
+    for error, reason in [
+        (raised(LostError("MemoryError: too much")), "MemoryError: too much"),
         (
-            CallError("The actor died.\n worker exit detail: Worker unexpectedly exits. Some common causes include"),
+            died("The actor died.\n worker exit detail: Worker unexpectedly exits. Some common causes include: OOM"),
             "its process ended (Worker unexpectedly exits.)",
         ),
-        (CallError("The actor died.\n  The node was lost.\n\n"), "its process ended (The node was lost.)"),
-        (CallError("", ValueError("no")), "its process ended (CallError)"),
-    ],
-)
-def test_the_reason_is_one_line(error: Exception, reason: str) -> None:
-    pytest.importorskip("ray", reason="ray is an extra, and not here")
-    assert reason_of(error) == reason
+        (died("The actor died.\n  The node was lost.\n\n"), "its process ended (The node was lost.)"),
+        (died("The actor died.\n worker exit detail: "), "its process ended (worker exit detail:)"),
+        (ConnectionError(), "its process ended (ConnectionError)"),
+    ]:
+        assert reason_of(error) == reason
 
 
 def test_ray_tells_of_memory_itself() -> None:
@@ -48,8 +52,8 @@ def test_what_is_told_names_the_place_and_the_way_out() -> None:
         (die_at_a_shard(4, 7, "killed"), ["4 workers", "shard 7", "killed", "--engine local"]),
         (die_on_a_node(3, "killed"), ["3 workers died one after the other", "killed", "--extraction.batch-size"]),
         (
-            none_placed(600.0, "2 processors", {"CPU": 1.0}),
-            ["within 600 s", "2 processors", "'CPU': 1.0", "--extraction"],
+            none_placed(600.0, "2 processors", {"CPU": 1.0, "node:__internal_head__": 1.0}),
+            ["within 600 s", "2 processors", "1 processors and 0 GPUs free", "--extraction.processors-per-worker"],
         ),
     ]:
         assert isinstance(error, EmonetError)

@@ -162,7 +162,9 @@ def test_what_changes_states_changes_the_digest(tmp_path: Path) -> None:
 
 
 def test_bf16_is_near_float32(tmp_path: Path) -> None:
-    write(tmp_path, "wavlm-large")
+    # 32 channels in a group of the positions' convolution, as large as real ones: with less than 16, oneDNN 3.12 computes
+    # something else in bf16 on processors with AMX.
+    write(tmp_path, "wavlm-large", hidden_size=64)
     exact, rounded = opened(tmp_path), opened(tmp_path, precision="bf16")
     one, other = (encoder.states(heard(clips(), encoder)).float() for encoder in (exact, rounded))
     assert not torch.equal(one, other)

@@ -18,6 +18,7 @@ from emonet.errors import AudioError, EmonetError, RequestError
 from emonet.inference import OnnxFile, OnnxManifest, OnnxPipeline
 
 pytest.importorskip("onnx", reason="the extra onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.numeric
 ROOT = Path(__file__).parents[3]
 
@@ -37,6 +38,20 @@ def folder(pipeline: EmotionPipeline, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def copied(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder, tmp_path / "copied")
+
+
+def test_threads_of_one_file_sleep_while_the_other_computes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Any] = []
+    session = onnxruntime.InferenceSession
+
+    def kept(*given: Any, **more: Any) -> Any:
+        opened.append(session(*given, **more))
+        return opened[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", kept)
+    EmotionPipeline.from_onnx(folder)
+    key = "session.force_spinning_stop"
+    assert [one.get_session_options().get_session_config_entry(key) for one in opened] == ["1", "1"]
 
 
 def test_recordings_are_scored_as_on_torch(
