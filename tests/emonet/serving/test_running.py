@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +92,32 @@ def test_what_is_at_work_ends_in_order(settings: Callable[..., ServerSettings], 
     assert answers[0].status_code == 200
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{server.address}/health", timeout=5)
+
+
+def test_a_signal_while_it_waits_closes_nothing_under_the_server(
+    settings: Callable[..., ServerSettings], make_wav: Any
+) -> None:
+    """Python 3.11 takes a thread for dead whose join a signal has interrupted."""
+    content, answers, begun = make_wav().read_bytes(), [], threading.Event()
+    server = EmotionServer(settings())
+    keep = server.service.scores._run_items
+    server.service.scores._run_items = lambda by, items: (begun.set(), time.sleep(1), keep(by, items))[2]
+    asking = threading.Thread(
+        target=lambda: answers.append(requests.post(f"{server.address}/v1/score", files={"f": content}, timeout=30))
+    )
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt), server:
+            asking.start()
+            assert begun.wait(10)
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            server.wait()
+        assert answers, "the server has ended before it has answered"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        asking.join(30)
+    assert answers[0].status_code == 200
 
 
 def test_a_server_that_stops_by_itself_is_told(settings: Callable[..., ServerSettings]) -> None:
