@@ -73,10 +73,12 @@ def opened_in_browser(address: str) -> bool:
 
 def _served(arguments: ServeArguments, ready: Ready) -> ServeResult:
     from emonet.serving import EmotionServer
+    from experiments.predict import tell_version
 
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     console.say(f"{console.name(arguments.model)} is loaded; this takes some seconds")
     server = EmotionServer(arguments)
+    tell_version(arguments.model, arguments.runs)
     with suppress(KeyboardInterrupt), server:
         ready(server.address, asks_for_token=arguments.token_file is not None)
         server.wait()

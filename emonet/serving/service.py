@@ -161,7 +161,12 @@ def _models(settings: ServerSettings) -> tuple[ServedModel, ...]:
     for source in (settings.model, *settings.more_models):
         found.append(ServedModel(settings, source))
         if [one.name for one in found].count(found[-1].name) > 1:
-            raise RequestError("two models of one name", where="more_models", found=found[-1].name)
+            raise RequestError(
+                "two models of one name",
+                where="more_models",
+                found=found[-1].name,
+                hint="folders are called by the last part of their paths: copy one elsewhere, or models:/NAME/VERSION",
+            )
     return tuple(found)
 
 

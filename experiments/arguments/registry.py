@@ -31,7 +31,8 @@ class CompareArguments(Common):
     experts_precision: Literal["float32", "bf16", "int8"] = "float32"
     """How experts on flattened states are held: bf16 and int8 need a half and a quarter of the memory."""
     baselines: bool = True
-    """The training median and ridge regressions as rows, fitted on the corpus' train clips; or none of them."""
+    """The training median and ridge regressions as rows, fitted on the corpus' train clips; --no-baselines leaves them
+    out."""
     resamples: PositiveInt = 1000
     """Bootstrap resamples behind each interval (count)."""
     seed: int = Field(0, ge=0)

@@ -18,4 +18,4 @@ class DemoArguments(ServeArguments):
     port: int = Field(0, ge=0, le=65535)
     """Port to listen on; 0 is any free one."""
     browser: bool = True
-    """Open the page; without, its address is printed only."""
+    """Open the page in the browser; --no-browser prints its address only."""

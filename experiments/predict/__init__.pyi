@@ -1,5 +1,5 @@
 from .finding import find_audio
-from .models import open_pipeline
+from .models import open_pipeline, tell_version
 from .owners import owners_of
 from .verb import run, show
 
@@ -9,4 +9,5 @@ __all__ = [
     "owners_of",
     "run",
     "show",
+    "tell_version",
 ]

@@ -51,7 +51,7 @@ def open_pipeline(arguments: ModelArguments) -> EmotionPipeline:
 def _model(arguments: ModelArguments) -> Path:
     """The model's local folder; says which model it is, and what should be known of it."""
     from emonet.hub import hub_address
-    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find_version, resolve
+    from emonet.registry import resolve
     from emonet.tracking import default_uri
 
     if (address := hub_address(arguments.model)) is not None:
@@ -60,11 +60,27 @@ def _model(arguments: ModelArguments) -> Path:
         return fetch_from_hub(*address, say=lambda text: console.say(console.name(text)))
     if not arguments.model.startswith(("models:/", "runs:/")):
         return Path(arguments.model)
-    uri = default_uri(arguments.runs)
-    folder = Path(resolve(arguments.model, uri, arguments.runs))
+    folder = Path(resolve(arguments.model, default_uri(arguments.runs), arguments.runs))
+    tell_version(arguments.model, arguments.runs)
+    return folder
+
+
+def tell_version(model: str, runs: Path) -> None:
+    """Say which version `@champion` or `@candidate` is, and what should be known of it; nothing of other models.
+
+    Args:
+        model: as it was asked for.
+        runs: folder with the embedded registry.
+    """
+    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find_version
+    from emonet.tracking import default_uri
+
+    if not model.startswith(f"models:/{VOICE}@"):
+        return
+    uri = default_uri(runs)
     champion, candidate = find_version(VOICE, CHAMPION, uri), find_version(VOICE, CANDIDATE, uri)
     used = {f"models:/{VOICE}@{alias}": v for alias, v in ((CHAMPION, champion), (CANDIDATE, candidate))}
-    version = used.get(arguments.model)
+    version = used.get(model)
     if version is not None:
         origin = (
             "imported from published files"
@@ -79,4 +95,3 @@ def _model(arguments: ModelArguments) -> Path:
             f"note: version {candidate.version} ({console.name(repr(candidate.experiment))}) is newer; "
             f"to use it: --model models:/{VOICE}@{CANDIDATE}"
         )
-    return folder

@@ -23,6 +23,7 @@ from emonet.tracking import default_uri, start_run
 from experiments import serve
 from experiments.arguments import ServeArguments
 from experiments.cli import main
+from experiments.predict import tell_version
 from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
 from tests.servers import wait_until_ready
@@ -181,8 +182,28 @@ def test_demo_opens_the_page(registered: Path, tmp_path: Path, somebodys_project
             server.kill()
     assert "<title>emonet" in page.text
     assert f"the page is {address}; Ctrl-C stops it" in err
+    assert "model: emonet-voice version 1, trained by the experiment 'toy'" in err
     assert "no browser" not in err
     assert server.returncode == 0
+
+
+def test_that_the_champion_knows_synthetic_voices_alone_is_told(
+    voice: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for experiment in ("sandbox", "toy"):
+        with start_run(
+            default_uri(runs), experiment=experiment, name="x", artifacts=runs / "mlartifacts", config={}, tags={}
+        ) as run:
+            register_voice(run, voice, ("anger", "fear", "sadness"), {})
+    capsys.readouterr()
+    tell_version("models:/emonet-voice@champion", runs)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "version 1, trained by the experiment 'sandbox'" in said
+    assert "scores of human voices mean nothing" in said
+    assert "version 2 ('toy') is newer; to use it: --model models:/emonet-voice@candidate" in said
+    tell_version("models:/emonet-voice/1", runs)
+    tell_version(str(voice), runs)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_machine_without_a_desktop_has_no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
