@@ -61,11 +61,11 @@ class Tab:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def open(self, page: Path) -> None:
-        """Open a page and wait until it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Open a page, a file or the URL of a server, and wait until it is loaded."""
         for part in ("Runtime", "Page"):
             self.ask(f"{part}.enable")
-        self.ask("Page.navigate", url=page.resolve().as_uri())
+        self.ask("Page.navigate", url=page.resolve().as_uri() if isinstance(page, Path) else page)
         while self._message().get("method") != "Page.loadEventFired":
             pass
 
@@ -132,8 +132,8 @@ class Browser:
         return path
 
     @contextmanager
-    def tab(self, page: Path) -> Iterator[Tab]:
-        """Open a page in real time, to be steered."""
+    def tab(self, page: Path | str) -> Iterator[Tab]:
+        """Open a page, a file or the URL of a server, in real time, to be steered."""
         read_told, write_told = os.pipe()
         read_answers, write_answers = os.pipe()
         redirected = 'told=$1 answers=$2; shift 2; exec "$@" 3<&"$told" 4>&"$answers"'
