@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from emonet.schema import Schema
-from experiments.core import console
+from experiments.core import console, tell_version
 
 if TYPE_CHECKING:
     from experiments.arguments import DemoArguments, ServeArguments
@@ -73,7 +73,6 @@ def opened_in_browser(address: str) -> bool:
 
 def _served(arguments: ServeArguments, ready: Ready) -> ServeResult:
     from emonet.serving import EmotionServer
-    from experiments.predict import tell_version
 
     logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
     console.say(f"{console.name(arguments.model)} is loaded; this takes some seconds")

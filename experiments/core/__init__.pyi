@@ -1,5 +1,6 @@
 from . import console
 from .auto_window import with_window
+from .champion import tell_version
 from .config import Experiment, load, read_labels, refuse_flags, shipped
 from .console import counted, progress, say
 from .corpora import open_experiments_corpus, open_quietly, open_spec, rejected
@@ -60,6 +61,7 @@ __all__ = [
     "show_sounds",
     "space_of",
     "storage_of",
+    "tell_version",
     "value_at",
     "whole",
     "with_window",

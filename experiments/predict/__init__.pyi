@@ -1,5 +1,5 @@
 from .finding import find_audio
-from .models import open_pipeline, tell_version
+from .models import open_pipeline
 from .owners import owners_of
 from .verb import run, show
 
@@ -9,5 +9,4 @@ __all__ = [
     "owners_of",
     "run",
     "show",
-    "tell_version",
 ]

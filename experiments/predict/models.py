@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emonet.errors import RequestError
-from experiments.core import Experiment, console, resolve_source
+from experiments.core import Experiment, console, resolve_source, tell_version
 
 if TYPE_CHECKING:
     from emonet.inference import EmotionPipeline
@@ -63,35 +63,3 @@ def _model(arguments: ModelArguments) -> Path:
     folder = Path(resolve(arguments.model, default_uri(arguments.runs), arguments.runs))
     tell_version(arguments.model, arguments.runs)
     return folder
-
-
-def tell_version(model: str, runs: Path) -> None:
-    """Say which version `@champion` or `@candidate` is, and what should be known of it; nothing of other models.
-
-    Args:
-        model: as it was asked for.
-        runs: folder with the embedded registry.
-    """
-    from emonet.registry import CANDIDATE, CHAMPION, PUBLISHED, VOICE, find_version
-    from emonet.tracking import default_uri
-
-    if not model.startswith(f"models:/{VOICE}@"):
-        return
-    uri = default_uri(runs)
-    champion, candidate = find_version(VOICE, CHAMPION, uri), find_version(VOICE, CANDIDATE, uri)
-    used = {f"models:/{VOICE}@{alias}": v for alias, v in ((CHAMPION, champion), (CANDIDATE, candidate))}
-    version = used.get(model)
-    if version is not None:
-        origin = (
-            "imported from published files"
-            if version.experiment == PUBLISHED
-            else (f"trained by the experiment {console.name(repr(version.experiment))}")
-        )
-        console.say(f"model: {VOICE} version {version.version}, {origin}")
-        if version.experiment == "sandbox":
-            console.say("note: it was trained on synthetic voices; its scores of human voices mean nothing")
-    if version is champion is not None and candidate is not None and candidate != champion:
-        console.say(
-            f"note: version {candidate.version} ({console.name(repr(candidate.experiment))}) is newer; "
-            f"to use it: --model models:/{VOICE}@{CANDIDATE}"
-        )

@@ -23,7 +23,7 @@ from emonet.tracking import default_uri, start_run
 from experiments import serve
 from experiments.arguments import ServeArguments
 from experiments.cli import main
-from experiments.predict import tell_version
+from experiments.core import tell_version
 from tests.experiments.conftest import COMMAND
 from tests.ports import free_port
 from tests.servers import wait_until_ready
