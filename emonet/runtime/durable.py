@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -91,6 +92,12 @@ def remove_partials(folder: Path) -> None:
     """Remove what a killed writer left half-written below `folder`."""
     for path in folder.rglob(f"*{PARTIAL}"):
         path.unlink(missing_ok=True)
+
+
+def remove_partials_of(path: Path) -> None:
+    """Remove what killed writers of a file left half-written; nobody writes it meanwhile."""
+    for partial in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
 
 
 def _umask() -> int:

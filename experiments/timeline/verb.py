@@ -121,10 +121,12 @@ def _timeline(
     segments: Sequence[Segment] | None,
     captions: _Captions,
 ) -> tuple[Timeline, tuple[Path, ...]]:
-    from emonet.timelines import journal_of, timeline_key, timeline_of, write_timeline
+    from emonet.timelines import journal_of, suffix_of, timeline_key, timeline_of, write_timeline
 
     key = timeline_key(pipeline, path, arguments.options, segments, captions.weights)
     with journal_of(arguments.out / _HIDDEN / f"{name}.jsonl", key) as journal:
+        for one in arguments.formats:
+            durable.remove_partials_of(arguments.out / f"{name}.{suffix_of(one)}")
         if journal.entries:
             done = "rest" in journal.entries[-1]
             what = "was scored before; its files are written anew" if done else "goes on where it stopped"

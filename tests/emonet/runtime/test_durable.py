@@ -59,3 +59,14 @@ def test_refusals_to_write_say_what_is_kept_and_what_to_do(number: int, words: A
 def test_other_errors_pass() -> None:
     with pytest.raises(OSError, match="broken disk"), durable.explained(Path("s.zarr")):
         raise OSError(errno.EIO, "broken disk")
+
+
+def test_only_what_killed_writers_of_the_same_file_left_goes(tmp_path: Path) -> None:
+    mine, others = (
+        tmp_path / "a [1].csv",
+        [tmp_path / "a [1].csv", tmp_path / "a 1.csv.3-c.partial", tmp_path / "b.partial"],
+    )
+    for path in (*others, tmp_path / "a [1].csv.16657-aa2fe0cd.partial"):
+        path.write_text("x")
+    durable.remove_partials_of(mine)
+    assert sorted(tmp_path.iterdir()) == sorted(others)

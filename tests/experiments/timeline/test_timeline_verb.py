@@ -192,6 +192,7 @@ def test_a_kill_at_any_moment_loses_nothing(
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     before = journal.read_bytes()
+    (tmp_path / "out" / "a.srt.16657-aa2fe0cd.partial").write_text("what a kill leaves while files are written")
     subprocess.run([*command, "--out", str(tmp_path / "out")], check=True, capture_output=True)
     assert journal.read_bytes().startswith(before[: before.rindex(b"\n") + 1])  # what was there was not scored again
     assert_same(tmp_path / "out", tmp_path / "whole")
