@@ -48,8 +48,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if npm is None:
         pytest.skip("no npm, which has onnxruntime-web")
     command = [npm, "pack", WEB, "--silent", "--pack-destination", str(folder)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
-    if done.returncode:
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=True)
+    except subprocess.SubprocessError:
         pytest.skip(f"npm does not reach {WEB}")
     (packed,) = folder.glob("*.tgz")
     with tarfile.open(packed) as content:
