@@ -214,6 +214,7 @@ class ClusterWorkers:
         if one.lost == REPLACED:
             return [Ended(number, 1, "its node or its process was lost again and again", self._log(number))]
         self._places[number] = self._placed(number, one.lost + 1)
+        self._began, self._has_told = time.monotonic(), False  # the new one gets its time, too
         return []
 
     def _placed(self, number: int, lost: int = 0) -> _Place:
